@@ -1,0 +1,1 @@
+"""The HTTP door: it translates, authenticates, limits and documents; it decides nothing."""

@@ -1,0 +1,1 @@
+"""The services of Meterline and what they share."""

@@ -1,0 +1,1 @@
+"""Who: companies, the account tree, users and keys."""

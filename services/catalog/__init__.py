@@ -1,0 +1,1 @@
+"""What: networks, coverage, profiles, zones, tariffs and plans."""

@@ -1,0 +1,1 @@
+"""Where: SIMs, endpoints and what is assigned to them."""

@@ -1,0 +1,1 @@
+"""How much, and may it: balances, charges, usage and the ledger."""

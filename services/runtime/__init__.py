@@ -1,0 +1,1 @@
+"""The one I/O kit that every service uses."""
