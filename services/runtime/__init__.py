@@ -1,1 +1,1 @@
-"""The one I/O kit that every service uses."""
+"""The one kit for input and output: servers, channels, databases, changes, identity, telemetry, settings."""

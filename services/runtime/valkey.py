@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -126,7 +127,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """Where it is, as ``connect`` and METERLINE_VALKEY_URL take it."""
-        return f"unix://{self.socket}" if self.socket else f"valkey://127.0.0.1:{self.port}/0"
+        return f"unix://{quote(str(self.socket))}" if self.socket else f"valkey://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:

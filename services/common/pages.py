@@ -1,0 +1,66 @@
+"""Pages of lists: a bounded size and an opaque token that says where the next page begins."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from services.common.errors import invalid
+
+T = TypeVar("T")
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What page is asked for.
+
+    Attributes:
+        size: rows on the page, 1 to 1000.
+        after: key of the last row of the page before; empty for the first page.
+    """
+
+    size: int = DEFAULT_PAGE_SIZE
+    after: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A page of rows, with the token of the next one, empty on the last."""
+
+    rows: Sequence[T]
+    next_page_token: str = ""
+
+
+def page_request(page_size: int, page_token: str) -> PageRequest:
+    """Read what a list request asks for; a token that this server did not make is INVALID_ARGUMENT."""
+    size = min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    if not page_token:
+        return PageRequest(size)
+    try:
+        after = json.loads(base64.urlsafe_b64decode(page_token.encode()))
+    except ValueError:
+        after = None
+    if not isinstance(after, list) or not after or not all(isinstance(part, str | int) for part in after):
+        raise invalid(
+            "page_token",
+            "is not a token of this list; take next_page_token of the page before",
+            "PAGE_TOKEN_INVALID",
+        )
+    return PageRequest(size, tuple(after))
+
+
+def page_token(*after: str | int) -> str:
+    """Make the token of the page that begins after the row with this key."""
+    return base64.urlsafe_b64encode(json.dumps(after, separators=(",", ":")).encode()).decode()
+
+
+def page_of(rows: Sequence[T], request: PageRequest, *keys: str) -> Page[T]:
+    """Make a page out of up to `request.size + 1` rows; `keys` are the attributes that order them."""
+    if len(rows) <= request.size:
+        return Page(rows)
+    rows = rows[: request.size]
+    return Page(rows, page_token(*(getattr(rows[-1], key) for key in keys)))

@@ -1,0 +1,116 @@
+"""A service's SQL store: SQLite or PostgreSQL behind one engine, short transactions, migrations at start."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from services.common.errors import UnavailableError
+
+POOL_SIZE = 8
+BUSY_TIMEOUT_MS = 10_000
+_SQLITE = "sqlite"
+
+
+def _on_sqlite_connect(connection: Any, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, below
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "temp_store=MEMORY",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+class Database:
+    """An engine with the two kinds of transactions that Meterline uses.
+
+    Args:
+        url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = sa.make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == _SQLITE
+        if self.is_sqlite:
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = create_async_engine(url, pool_size=POOL_SIZE)
+            sa.event.listen(self.engine.sync_engine, "connect", _on_sqlite_connect)
+        else:
+            self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
+        self._writer = asyncio.Lock()  # SQLite has one writer: queue here instead of polling its lock
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes; commits at the end, rolls back on an error."""
+        if not self.is_sqlite:
+            async with _translated(), self.engine.begin() as connection:
+                yield connection
+            return
+        async with self._writer, _translated(), self.engine.connect() as connection:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection  # an error leaves through connect(), which rolls back
+            await connection.commit()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads: one consistent view."""
+        async with _translated(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                await connection.exec_driver_sql("BEGIN")
+            yield connection
+
+    async def migrate(self, folder: Path) -> None:
+        """Bring the schema to the newest migration in `folder` (an alembic folder with `versions/`)."""
+        config = Config()
+        config.set_main_option("script_location", str(folder))
+        scripts = ScriptDirectory.from_config(config)
+
+        def upgrade(connection: sa.Connection) -> None:
+            def steps(revision: Any, _: Any) -> Any:
+                return scripts._upgrade_revs("head", revision)  # noqa: SLF001 - what alembic's own command calls
+
+            with EnvironmentContext(config, scripts, fn=steps) as environment:
+                environment.configure(connection=connection, transactional_ddl=False)
+                environment.run_migrations()
+
+        async with self.transaction() as connection:
+            if not self.is_sqlite:  # two processes that start at once migrate one after the other
+                await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7011)"))
+            await connection.run_sync(upgrade)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Say UNAVAILABLE where the database is away; a broken rule of the schema stays what it is."""
+    try:
+        yield
+    except (TimeoutError, OperationalError, OSError) as error:
+        raise away() from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise away() from error
+        raise
+
+
+def away() -> UnavailableError:
+    """The error for a database that does not answer."""
+    return UnavailableError("DATABASE_UNAVAILABLE", "The database does not answer; try again.", retry_after_ms=1000)

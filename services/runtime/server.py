@@ -1,0 +1,213 @@
+"""A gRPC server whose every method passes one door: who calls, limits, deadline, errors, logs, metrics."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import grpc
+import uvloop
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.errors import InternalError, MeterlineError
+from services.common.identity import Principal
+from services.runtime.identity import Authenticator
+from services.runtime.limits import require_within_limits
+from services.runtime.statuses import abort
+from services.runtime.telemetry import LATENCY, REQUESTS, logger
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+STREAMS_MAX = 4096
+DRAIN_SECONDS = 10.0
+
+OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", 4 * MESSAGE_BYTES_MAX),
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
+    ("grpc.so_reuseport", 0),  # a second instance on the same port is an error, not a surprise
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+)
+
+log = logger("server")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The call in whose context code runs: who calls which method."""
+
+    caller: Principal
+    method: str
+
+
+_CALL: ContextVar[Call] = ContextVar("meterline_call")
+
+
+def current_call() -> Call:
+    """Return the call in whose context this code runs."""
+    return _CALL.get()
+
+
+Adder = Callable[[Any, Any], None]
+"""A generated `add_…Servicer_to_server` function."""
+
+
+class _Collector:
+    """Stands in for a server while generated code adds a servicer, to learn its handlers."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, dict[str, Any]] = {}
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Ignore the wrapped form."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Keep the plain form."""
+        self.services[service] = handlers
+
+
+class Door:
+    """Wraps each handler of a service.
+
+    Args:
+        service: name of the service, for metrics.
+        authenticator: resolves callers.
+        unchecked: methods (last part of the name) whose requests the limits check leaves to their handler,
+            because they answer for each element.
+    """
+
+    def __init__(self, service: str, authenticator: Authenticator, unchecked: Iterable[str] = ()) -> None:
+        self._service = service
+        self._authenticator = authenticator
+        self._unchecked = frozenset(unchecked)
+
+    def handlers(self, servicer: object, add: Adder) -> list[grpc.GenericRpcHandler]:
+        """Return the handlers of a servicer, each behind this door."""
+        collector = _Collector()
+        add(servicer, collector)
+        wrapped = []
+        for service, methods in collector.services.items():
+            short = service.removeprefix("meterline.")
+            behind = {name: self._wrap(f"{service}/{name}", f"{short}/{name}", h) for name, h in methods.items()}
+            wrapped.append(grpc.method_handlers_generic_handler(service, behind))
+        return wrapped
+
+    def _wrap(self, method: str, short: str, handler: Any) -> Any:
+        if handler.request_streaming:
+            make: Any = grpc.stream_stream_rpc_method_handler
+            behavior: Any = self._stream(method, short, handler.stream_stream)
+        elif handler.response_streaming:
+            make, behavior = grpc.unary_stream_rpc_method_handler, self._stream(method, short, handler.unary_stream)
+        else:
+            make, behavior = grpc.unary_unary_rpc_method_handler, self._unary(method, short, handler.unary_unary)
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, method: str, short: str, inner: Callable[..., Awaitable[Message]]) -> Any:
+        checked = method.rpartition("/")[2] not in self._unchecked
+        authenticate = self._authenticator.principal
+        answered = REQUESTS.labels(self._service, short, "OK")
+        latency = LATENCY.labels(self._service, short)
+
+        async def behavior(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+            started = time.perf_counter()
+            try:
+                caller = await authenticate(_metadata(context))
+                _CALL.set(Call(caller, method))
+                if checked:
+                    require_within_limits(request)
+                response = await inner(request, context)
+            except MeterlineError as error:
+                REQUESTS.labels(self._service, short, error.code).inc()
+                await abort(context, error)
+            except (grpc.aio.AbortError, asyncio.CancelledError):
+                raise
+            except Exception:  # noqa: BLE001 - the last door: whatever it is, the caller gets a status
+                await abort(context, self._fault(short))
+            answered.inc()
+            latency.observe(time.perf_counter() - started)
+            return response
+
+        return behavior
+
+    def _stream(self, method: str, short: str, inner: Callable[..., AsyncIterator[Message]]) -> Any:
+        async def behavior(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
+            try:
+                caller = await self._authenticator.principal(_metadata(context))
+                _CALL.set(Call(caller, method))
+                if isinstance(request, Message):
+                    require_within_limits(request)
+                async for response in inner(request, context):
+                    yield response
+            except MeterlineError as error:
+                REQUESTS.labels(self._service, short, error.code).inc()
+                await abort(context, error)
+            except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception:  # noqa: BLE001 - the last door: whatever it is, the caller gets a status
+                await abort(context, self._fault(short))
+            REQUESTS.labels(self._service, short, "OK").inc()
+
+        return behavior
+
+    def _fault(self, short: str) -> InternalError:
+        REQUESTS.labels(self._service, short, "INTERNAL").inc()
+        log.error("fault", method=short, exc_info=True)
+        return InternalError("INTERNAL", "The server failed; the fault is logged. Repeat with the same request id.")
+
+
+def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> Sequence[tuple[str, str | bytes]]:
+    return cast("Sequence[tuple[str, str | bytes]]", context.invocation_metadata() or ())
+
+
+class Server:
+    """A gRPC server with health and reflection; `async with` starts it and drains it."""
+
+    def __init__(
+        self, listen: str, door: Door, servicers: Sequence[tuple[object, Adder]], names: Sequence[str]
+    ) -> None:
+        self._listen = listen
+        self._server = grpc.aio.server(options=OPTIONS)
+        for servicer, add in servicers:
+            self._server.add_generic_rpc_handlers(tuple(door.handlers(servicer, add)))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._names = names
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise SystemExit(f"Cannot listen on {self._listen}: is the port taken? {error}") from error
+        await self._server.start()
+        await self.set_serving(serving=True)
+        return self
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Say to health checks whether the service can do its work."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, status)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(DRAIN_SECONDS)
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a process until SIGINT or SIGTERM sets the event that `main` waits for."""
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await main(stop)
+
+    uvloop.run(body())
