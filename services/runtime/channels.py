@@ -32,8 +32,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     (
         "grpc.service_config",
-        '{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.05s","maxBackoff":"0.5s",'
-        '"backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}',
+        json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]}),
     ),
 )
 

@@ -126,7 +126,8 @@ class Door:
                 await abort(context, error)
             except (grpc.aio.AbortError, asyncio.CancelledError):
                 raise
-            except Exception:  # noqa: BLE001 - the last door: whatever it is, the caller gets a status
+            except Exception:
+                log.exception("fault", method=short)
                 await abort(context, self._fault(short))
             answered.inc()
             latency.observe(time.perf_counter() - started)
@@ -148,7 +149,8 @@ class Door:
                 await abort(context, error)
             except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
                 raise
-            except Exception:  # noqa: BLE001 - the last door: whatever it is, the caller gets a status
+            except Exception:
+                log.exception("fault", method=short)
                 await abort(context, self._fault(short))
             REQUESTS.labels(self._service, short, "OK").inc()
 
@@ -156,7 +158,6 @@ class Door:
 
     def _fault(self, short: str) -> InternalError:
         REQUESTS.labels(self._service, short, "INTERNAL").inc()
-        log.error("fault", method=short, exc_info=True)
         return InternalError("INTERNAL", "The server failed; the fault is logged. Repeat with the same request id.")
 
 
