@@ -1,5 +1,6 @@
 """Calls from one service to another: signed, with a deadline, and with errors of our own types."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Self, TypeVar
