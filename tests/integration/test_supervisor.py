@@ -55,8 +55,16 @@ async def watching(running: Supervisor) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.gather(watch, return_exceptions=True)
 
 
+def is_ours(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[:1] == [sys.executable]
+    except psutil.Error:  # it ended while we looked
+        return False
+
+
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    """Our programs that live; the servers of other tests are children of this process too."""
+    return [child for child in psutil.Process().children() if is_ours(child)]
 
 
 async def until(condition: Callable[[], object]) -> None:
