@@ -53,9 +53,7 @@ class ImportsOnly(Contract):
             output.print_error(line)
 
     def _names(self, field: str) -> list[str]:
-        return list(
-            getattr(self, field)
-        )  # by now import-linter has put the values in the place of the fields
+        return list(getattr(self, field))  # by now import-linter has put the values in the place of the fields
 
     def _sources(self, modules: Iterable[str]) -> list[str]:
         patterns = self._names("source_modules")

@@ -82,9 +82,7 @@ class EmbeddedPostgres:
     def _run_initdb(self) -> None:
         options = ["--no-sync", "--no-instructions", "--auth=trust", "--encoding=UTF8", "--locale=C"]
         command = [str(self._programs / "initdb"), "-D", str(self._data), "-U", SUPERUSER, *options]
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False, **self._as_owner()
-        )
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self._as_owner())
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stdout}\n{done.stderr}")
 
