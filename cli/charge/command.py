@@ -44,7 +44,7 @@ def charge(context: click.Context, file: Path, target: Target) -> None:
 
 async def _charge(file: Path, target: Target, output: Output) -> Summary:
     summary, started = Summary(), time.monotonic()
-    with _opened(file) as lines, _progress(output) as progress:
+    with _opened(file) as lines, progress_bar(output) as progress:
         task = progress.add_task(file.name, total=_size(file))
         source = read_records(_counting(lines, lambda length: progress.advance(task, length)))
         async with Connection(target) as connection:
@@ -100,7 +100,7 @@ def _counting(lines: TextIO, advance: Callable[[int], None]) -> Iterator[str]:
         yield line
 
 
-def _progress(output: Output) -> Progress:
+def progress_bar(output: Output) -> Progress:
     """A bar on a terminal; nothing where nobody looks."""
     return Progress(
         SpinnerColumn(),
