@@ -1,0 +1,1 @@
+"""The pure rules of the catalogue: values in, values out."""
