@@ -27,12 +27,13 @@ _RETRY = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
+_STREAM = {"service": "meterline.rating.v1.ChargingService", "method": "StreamUsage"}  # it resends by itself
 _OPTIONS = (
     ("grpc.max_receive_message_length", RECEIVED_BYTES_MAX),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}]})),
+    ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRY}, {"name": [_STREAM]}]})),
 )
 
 

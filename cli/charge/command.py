@@ -1,12 +1,10 @@
 """The command: a file in, batches out, a summary at the end."""
 
 import asyncio
-import os
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -81,11 +79,9 @@ async def batches_of(
         number += 1
 
 
-def _opened(file: Path) -> TextIO:
-    if str(file) == "-":
-        return os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8", errors="replace")
+def _opened(file: Path) -> IO[str]:
     try:
-        return file.open(encoding="utf-8", errors="replace")
+        return click.open_file(str(file), encoding="utf-8", errors="replace")
     except OSError as error:
         raise Failure(f"cannot read {file}: {error.strerror}.") from error
 
@@ -94,7 +90,7 @@ def _size(file: Path) -> int | None:
     return file.stat().st_size if file.is_file() else None
 
 
-def _counting(lines: TextIO, advance: Callable[[int], None]) -> Iterator[str]:
+def _counting(lines: Iterable[str], advance: Callable[[int], None]) -> Iterator[str]:
     for line in lines:
         advance(len(line))
         yield line

@@ -168,7 +168,7 @@ class _Names:
     def read(self, values: Mapping[str, Any]) -> Any:
         """The number for the name in ``values``."""
         value = values.get(self._name)
-        if value in {None, ""} and self._default is not None:
+        if (value is None or value == "") and self._default is not None:
             return self._default
         number = self._numbers.get(value.strip().upper()) if isinstance(value, str) else None
         if number is None:

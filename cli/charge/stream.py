@@ -6,6 +6,7 @@ same numbers and the same event ids, so that rating answers what it has already 
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -17,7 +18,7 @@ from cli.client import Connection
 from cli.output import Failure
 from meterline.rating.v1.charging_pb2 import ChargeResult, ChargeUsageRequest, ChargeUsageResponse, UsageEvent
 from meterline.rating.v1.charging_pb2_grpc import ChargingServiceStub
-from services.common.errors import MeterlineError
+from services.common.errors import DeadlineExceededError, MeterlineError, UnavailableError
 from services.runtime.statuses import from_rpc_error
 
 BATCH_EVENTS = 500
@@ -29,6 +30,9 @@ PAUSE_S = 0.2
 PAUSE_MAX_S = 10.0
 _PASSING = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL"})
 """Statuses after which the same batch may be answered."""
+
+_OVERTAKEN = "Internal error from Core"
+"""What gRPC says of a write on a stream that ended before its status arrived."""
 
 
 @dataclass(slots=True)
@@ -120,27 +124,33 @@ class UsageStream:
             )
             raise self._broken(from_rpc_error(ended)) from error
         except TimeoutError as error:
-            self._breaks += 1
-            raise BrokenStreamError("DEADLINE_EXCEEDED", f"no answer in {ANSWER_TIMEOUT_S:.0f} s") from error
+            silence = DeadlineExceededError("NO_ANSWER", f"no answer in {ANSWER_TIMEOUT_S:.0f} s")
+            raise self._broken(silence) from error
         finally:
             call.cancel()
 
     async def _pump(self, call: Call, batches: AsyncIterator[Batch]) -> None:
-        for batch in list(self._unanswered.values()):
-            await self._send(call, batch)
+        again = deque(self._unanswered.values())
+        on_the_way, window = 0, 1  # until the first answer, so that a refusal is read and not overtaken by a write
         while True:
-            while len(self._unanswered) < IN_FLIGHT_MAX and (fresh := await anext(batches, None)) is not None:
-                self._unanswered[fresh.number] = fresh
-                await self._send(call, fresh)
-            if not self._unanswered:
+            while on_the_way < window and (batch := again.popleft() if again else await self._fresh(batches)):
+                await self._send(call, batch)
+                on_the_way += 1
+            if not on_the_way:
                 await call.done_writing()
                 return
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 response = await call.read()
             if not isinstance(response, ChargeUsageResponse):
-                self._breaks += 1
-                raise BrokenStreamError("UNAVAILABLE", "rating ended the stream")
+                raise self._broken(UnavailableError("STREAM_ENDED", "rating ended the stream"))
             self._answer(response)
+            on_the_way, window = on_the_way - 1, IN_FLIGHT_MAX
+
+    async def _fresh(self, batches: AsyncIterator[Batch]) -> Batch | None:
+        batch = await anext(batches, None)
+        if batch is not None:
+            self._unanswered[batch.number] = batch
+        return batch
 
     async def _send(self, call: Call, batch: Batch) -> None:
         batch.sendings += 1
@@ -158,7 +168,8 @@ class UsageStream:
 
     def _broken(self, error: MeterlineError) -> BrokenStreamError:
         self._breaks += 1
-        return BrokenStreamError(error.code, error.message, (error.retry_after_ms or 0) / 1000)
+        message = "the connection broke" if error.message == _OVERTAKEN else error.message
+        return BrokenStreamError(error.code, message, (error.retry_after_ms or 0) / 1000)
 
     def _pause_s(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
