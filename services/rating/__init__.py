@@ -1,1 +1,1 @@
-"""How much, and may it: balances, charges, usage and the ledger."""
+"""rating: how much, and may it. Balances, sessions, usage, charges at every level, the ledger."""

@@ -1,0 +1,150 @@
+"""Commercial terms of the other services' contracts, read into the domain."""
+
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money
+
+from meterline.accounts.v1 import accounts_pb2
+from meterline.catalog.v1 import charging_catalog_pb2, networks_pb2, plans_pb2, tariffs_pb2
+from meterline.endpoints.v1 import assignments_pb2, charging_context_pb2, endpoints_pb2
+from services.common.money import MICROS, NANOS_A_MICRO
+from services.rating.domain.tariffs import rate
+from services.rating.domain.terms import (
+    AccountTerms,
+    Assignment,
+    Benefit,
+    CatalogTerms,
+    EndpointTerms,
+    PlanTerms,
+    RateTerms,
+    TariffVersion,
+)
+
+Access = dict[str, dict[int, frozenset[int]]]
+"""Access types by service, by service profile."""
+
+
+def money_micros(money: Money) -> int:
+    """Read an amount in micros; what is finer is left off."""
+    micros: int = money.units * MICROS + money.nanos // NANOS_A_MICRO
+    return micros
+
+
+def _milliseconds(time: Timestamp) -> int:
+    return time.ToMilliseconds()
+
+
+def _assignment(message: assignments_pb2.PlanAssignment) -> Assignment:
+    return Assignment(
+        id=message.id,
+        plan=(message.plan_id, message.plan_version),
+        priority=message.priority,
+        assigned_ms=_milliseconds(message.assign_time),
+        expires_ms=_milliseconds(message.expire_time) if message.HasField("expire_time") else 0,
+    )
+
+
+def endpoint_terms(context: charging_context_pb2.EndpointContext, *, owner_active: bool) -> EndpointTerms:
+    """Read what charging needs of an endpoint."""
+    return EndpointTerms(
+        id=context.endpoint_id,
+        account_id=context.account_id,
+        enterprise_id=context.enterprise_id,
+        active=context.state == endpoints_pb2.ENDPOINT_STATE_ACTIVE,
+        owner_active=owner_active,
+        barred=frozenset(context.barred_services),
+        base=_assignment(context.base_assignment) if context.HasField("base_assignment") else None,
+        addons=tuple(_assignment(addon) for addon in context.addon_assignments),
+        version=context.version,
+    )
+
+
+def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.AccountAssignments | None) -> AccountTerms:
+    """Read what charging needs of an account."""
+    base = _assignment(given.base_assignment) if given is not None and given.HasField("base_assignment") else None
+    return AccountTerms(
+        id=account.id,
+        path=tuple(account.path),
+        active=account.state == accounts_pb2.ACCOUNT_STATE_ACTIVE,
+        currency=account.currency,
+        credit_limit_micros=money_micros(account.credit_limit) if account.HasField("credit_limit") else None,
+        billing_cycle_day=account.billing_cycle_day or 1,
+        time_zone=account.time_zone or "UTC",
+        base=base,
+        addons=tuple(_assignment(addon) for addon in given.addon_assignments) if given is not None else (),
+        version=given.version if given is not None else 0,
+        limit_version=int(account.etag or 0),
+    )
+
+
+def merge_catalog(response: charging_catalog_pb2.BatchGetPlanVersionsResponse, into: CatalogTerms) -> None:
+    """Add plans with all that they refer to."""
+    access: Access = {
+        profile.id: {int(s.service): frozenset(map(int, s.access_types)) for s in profile.services}
+        for profile in response.service_profiles
+    }
+    roaming = {profile.id: frozenset(profile.network_ids) for profile in response.roaming_profiles}
+    for zone in response.rate_zones:
+        into.zones[zone.id] = frozenset(zone.network_ids)
+    versions: dict[str, list[TariffVersion]] = {}
+    for tariff in response.tariffs:
+        versions.setdefault(tariff.id, []).append(_tariff(tariff))
+    for tariff_id, found in versions.items():
+        into.tariffs[tariff_id] = tuple(sorted(found, key=lambda tariff: (tariff.effective_ms, tariff.version)))
+    for plan in response.plans:
+        into.plans[plan.id, plan.version] = _plan(plan, access, roaming)
+
+
+def _tariff(tariff: tariffs_pb2.Tariff) -> TariffVersion:
+    return TariffVersion(
+        id=tariff.id,
+        version=tariff.version,
+        currency=tariff.currency,
+        effective_ms=_milliseconds(tariff.effective_time) if tariff.HasField("effective_time") else 0,
+        rates=tuple(
+            RateTerms(
+                id=each.rate_id,
+                zone_id=each.rate_zone_id,
+                services=frozenset(each.services),
+                access_types=frozenset(each.access_types),
+                rate=rate(money_micros(each.price), each.per_quantity, each.increment, each.minimum),
+            )
+            for each in tariff.rates
+        ),
+    )
+
+
+def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str]]) -> PlanTerms:
+    return PlanTerms(
+        key=(plan.id, plan.version),
+        addon=plan.type == plans_pb2.PLAN_TYPE_ADDON,
+        prepaid=plan.charging_mode == plans_pb2.CHARGING_MODE_PREPAID,
+        access=access.get(plan.service_profile_id, {}),
+        networks=roaming.get(plan.roaming_profile_id, frozenset()) if plan.roaming_profile_id else None,
+        tariff_id=plan.tariff_id,
+        currency=plan.currency,
+        benefits=tuple(
+            Benefit(
+                id=benefit.benefit_id,
+                services=frozenset(benefit.services),
+                quantity=benefit.quantity,
+                zones=tuple(benefit.rate_zone_ids),
+                recurring=benefit.recurrence == plans_pb2.RECURRENCE_RECURRING,
+            )
+            for benefit in plan.benefits
+        ),
+        zones=tuple(plan.rate_zone_ids),
+        on_usage=plan.activation == plans_pb2.ACTIVATION_ON_USAGE,
+        validity_ms=plan.validity.ToMilliseconds() if plan.HasField("validity") else 0,
+    )
+
+
+def network_terms(networks: Iterable[networks_pb2.Network]) -> dict[str, str]:
+    """Read countries by network id."""
+    return {network.id: network.country_code for network in networks}
+
+
+def coverage_terms(coverages: Iterable[networks_pb2.Coverage]) -> dict[str, frozenset[str]]:
+    """Read networks by account id."""
+    return {coverage.account_id: frozenset(coverage.network_ids) for coverage in coverages}

@@ -1,0 +1,1 @@
+"""The kernel: tariffs, terms, compiling, programs, cycles. Values in, values out; integers only."""

@@ -1,0 +1,213 @@
+"""Compiles commercial terms into a charging program, and assignments into the buckets of a payer."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from services.rating.domain.balances import BucketSpec, Role
+from services.rating.domain.cycles import boundaries
+from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
+from services.rating.domain.reasons import BalanceState, Reason, Service
+from services.rating.domain.terms import (
+    AccountTerms,
+    Assignment,
+    CatalogTerms,
+    EndpointTerms,
+    PlanTerms,
+    RateTerms,
+    TariffVersion,
+    Use,
+)
+
+FOREVER_MS = 1 << 62
+
+Window = tuple[int, int]
+
+
+def compile_program(
+    endpoint: EndpointTerms,
+    chain: Sequence[AccountTerms],
+    catalog: CatalogTerms,
+    use: Use,
+    at_ms: int,
+) -> Program:
+    """Compile the program of one kind of use by one endpoint.
+
+    Args:
+        endpoint: the endpoint.
+        chain: accounts from the enterprise upwards, the OPERATOR last; the OPERATOR is paid and pays nobody.
+        catalog: terms that hold every plan, tariff, zone and coverage that endpoint and chain refer to.
+        use: service, network and access type.
+        at_ms: usage time, which selects versions of tariffs.
+    """
+    steps, windows, denials = [], [], list(_endpoint_denials(endpoint, chain, catalog, use))
+    payers: list[tuple[EndpointTerms | AccountTerms, AccountTerms]] = [(endpoint, chain[0])]
+    payers += pairwise(chain)
+    for index, (payer, payee) in enumerate(payers):
+        base = catalog.plans.get(payer.base.plan) if payer.base else None
+        denials += [(reason, index) for reason in _plan_denials(base, use)]
+        step, window = _step(payer, payee, base, catalog, use, at_ms)
+        steps.append(step)
+        windows.append(window)
+    deny = denials[0] if denials else (Reason.NONE, 0)
+    return program(tuple(steps), deny, max(w[0] for w in windows), min(w[1] for w in windows))
+
+
+def _endpoint_denials(
+    endpoint: EndpointTerms, chain: Sequence[AccountTerms], catalog: CatalogTerms, use: Use
+) -> Iterator[tuple[Reason, int]]:
+    if not endpoint.active:
+        yield Reason.ENDPOINT_NOT_ACTIVE, 0
+    if not endpoint.owner_active:
+        yield Reason.ACCOUNT_NOT_ACTIVE, 0
+    for index, account in enumerate(chain):
+        if not account.active:
+            yield Reason.ACCOUNT_NOT_ACTIVE, min(index + 1, len(chain) - 1)
+    if use.service in endpoint.barred:
+        yield Reason.SERVICE_BARRED, 0
+    if use.network_id not in catalog.coverage.get(chain[0].id, frozenset()):
+        yield Reason.NETWORK_NOT_ALLOWED, 0
+
+
+def _plan_denials(base: PlanTerms | None, use: Use) -> Iterator[Reason]:
+    if base is None:
+        yield Reason.NO_BASE_PLAN
+        return
+    if not base.permits(use.service, use.access_type):
+        yield Reason.SERVICE_BARRED
+    if base.networks is not None and use.network_id not in base.networks:
+        yield Reason.NETWORK_NOT_ALLOWED
+
+
+def _step(
+    payer: EndpointTerms | AccountTerms,
+    payee: AccountTerms,
+    base: PlanTerms | None,
+    catalog: CatalogTerms,
+    use: Use,
+    at_ms: int,
+) -> tuple[Step, Window]:
+    tariff, window = _tariff_at(catalog, base.tariff_id if base else "", at_ms)
+    rate = _rate_for(tariff, catalog, use) if tariff else None
+    mode = _mode(payer, base)
+    if isinstance(payer, EndpointTerms):
+        holder, account_id = ENDPOINT_HOLDER, ""
+    else:
+        needed = mode is not StepMode.UNLIMITED or has_benefits(payer, catalog)
+        holder, account_id = (payer.id if needed else NO_HOLDER), payer.id
+    step = Step(
+        holder=holder,
+        mode=mode,
+        refs=tuple(sorted(_refs(payer, catalog, use))),
+        rate=rate.rate if rate else None,
+        no_rate=_no_rate_reason(base),
+        payer=account_id,
+        payee=payee.id,
+        plan=base.key if base else ("", 0),
+        currency=tariff.currency if tariff else (base.currency if base else ""),
+        tariff=(tariff.id, tariff.version) if tariff else ("", 0),
+        rate_id=rate.id if rate else "",
+        zone_id=rate.zone_id if rate else "",
+    )
+    return step, window
+
+
+def _mode(payer: EndpointTerms | AccountTerms, base: PlanTerms | None) -> StepMode:
+    if base is not None and base.prepaid:
+        return StepMode.PREPAID
+    limited = isinstance(payer, AccountTerms) and payer.credit_limit_micros is not None
+    return StepMode.POSTPAID if limited else StepMode.UNLIMITED
+
+
+def _no_rate_reason(base: PlanTerms | None) -> Reason:
+    if base is None:
+        return Reason.NO_BASE_PLAN
+    return Reason.NO_VALID_ADDON if base.prepaid and not base.tariff_id else Reason.NO_RATE
+
+
+def _tariff_at(catalog: CatalogTerms, tariff_id: str, at_ms: int) -> tuple[TariffVersion | None, Window]:
+    """The version in force at a moment, and how long it is."""
+    chosen, since, until = None, 0, FOREVER_MS
+    for version in catalog.tariffs.get(tariff_id, ()):
+        if version.effective_ms > at_ms:
+            until = version.effective_ms
+            break
+        chosen, since = version, version.effective_ms
+    return chosen, (since, until)
+
+
+def _rate_for(tariff: TariffVersion, catalog: CatalogTerms, use: Use) -> RateTerms | None:
+    """The rate of the network's zone, else the default rate; publishing made sure that there is at most one each."""
+    default = None
+    for rate in tariff.rates:
+        if rate.prices(use.service, use.access_type):
+            if not rate.zone_id:
+                default = rate
+            elif use.network_id in catalog.zones.get(rate.zone_id, frozenset()):
+                return rate
+    return default
+
+
+def _plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+    for assignment in (*payer.addons, *((payer.base,) if payer.base else ())):
+        plan = catalog.plans.get(assignment.plan)
+        if plan is not None:
+            yield assignment, plan
+
+
+def has_benefits(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> bool:
+    """Whether any plan of the payer comes with a volume."""
+    return any(plan.benefits for _, plan in _plans(payer, catalog))
+
+
+def ref_of(plan: PlanTerms, benefit_id: str) -> str:
+    """Name of a benefit of a plan version."""
+    plan_id, version = plan.key
+    return f"{plan_id.removeprefix('pln_')}:{version}:{benefit_id}"
+
+
+def _refs(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms, use: Use) -> set[str]:
+    return {
+        ref_of(plan, benefit.id)
+        for _, plan in _plans(payer, catalog)
+        if plan.permits(use.service, use.access_type) and catalog.in_zones(plan.zones, use.network_id)
+        for benefit in plan.benefits
+        if use.service in benefit.services and catalog.in_zones(benefit.zones, use.network_id)
+    }
+
+
+def bucket_specs(
+    payer: EndpointTerms | AccountTerms, catalog: CatalogTerms, billing_cycle_day: int, time_zone: str
+) -> list[BucketSpec]:
+    """The buckets that a payer's assignments come with.
+
+    Args:
+        payer: an endpoint or account.
+        catalog: terms that hold its plans.
+        billing_cycle_day: day on which the cycles of recurring benefits start, 1 to 28.
+        time_zone: IANA name of the zone of that day.
+    """
+    specs = []
+    for assignment, plan in _plans(payer, catalog):
+        for benefit in plan.benefits:
+            pending = plan.addon and plan.on_usage
+            cycles = boundaries(assignment.assigned_ms, billing_cycle_day, time_zone) if benefit.recurring else []
+            ends = assignment.expires_ms
+            if not ends and not pending and plan.addon and plan.validity_ms:
+                ends = assignment.assigned_ms + plan.validity_ms
+            specs.append(
+                BucketSpec(
+                    assignment_id=assignment.id,
+                    benefit_id=benefit.id,
+                    ref=ref_of(plan, benefit.id),
+                    priority=assignment.priority if plan.addon else 0,
+                    role=Role.ADDON if plan.addon else Role.BASE,
+                    quantity=benefit.quantity,
+                    state=BalanceState.PENDING if pending else BalanceState.ACTIVE,
+                    activated_ms=0 if pending else assignment.assigned_ms,
+                    expires_ms=cycles[0] if cycles else ends,
+                    validity_ms=plan.validity_ms if plan.addon else 0,
+                    cycles=tuple(cycles),
+                    unit=Service(min(benefit.services)).unit,
+                )
+            )
+    return specs

@@ -1,0 +1,250 @@
+"""Operations that a cell decides, what became of them, and the segment that the journal keeps of both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from services.common.errors import UnavailableError
+from services.rating.domain.balances import BucketSpec
+from services.rating.domain.programs import Program
+
+
+class Status(IntEnum):
+    """What became of an operation; the first element of its outcome."""
+
+    CHARGED = 0
+    REFUSED = 1
+    REPEATED = 2
+    REUSED = 3
+    STALE = 4
+    DONE = 5
+    FAILED = 6
+
+
+class Failure(IntEnum):
+    """Why an operation FAILED; the second element of its outcome."""
+
+    SESSION_NOT_FOUND = 1
+    SESSION_CLOSED = 2
+    OUT_OF_SEQUENCE = 3
+    REF_REUSED = 4
+    OVERFLOW = 5
+
+
+class SessionAction(IntEnum):
+    """The three verbs of a session."""
+
+    CREATE = 0
+    UPDATE = 1
+    RELEASE = 2
+
+
+class SessionState(IntEnum):
+    """Where a session is in its life; numbers as in the contract."""
+
+    OPEN = 1
+    RELEASED = 2
+    EXPIRED = 3
+
+
+Outcome = list[Any]
+"""A Status and what belongs to it, flat as the Function writes it:
+
+- CHARGED: largest uncovered quantity of a step, and for each step benefit, rated, uncovered, amount, draws;
+  a draw is bucket, quantity, and 1 if it activated the bucket.
+- REFUSED: reason, step.
+- REPEATED: sequence and position (from 1) of the answer; for a session its last answer, state and validity.
+- DONE: for a top-up the money after it; for a session its answers, state and validity; an answer is service,
+  granted, reason, limiting step, and the outcome of charging what was reported, or False.
+- FAILED: a Failure.
+- REUSED, STALE: nothing.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeOp:
+    """Charge one use. `record` is what the journal keeps of it; times are milliseconds since 1970."""
+
+    id_digest: bytes
+    body_digest: bytes
+    endpoint_id: str
+    program: Program
+    quantity: int
+    usage_ms: int
+    mode: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureOp:
+    """Make a holder what its configuration says; `limit` is the credit limit in micros, -1 for none."""
+
+    holder_id: str
+    version: int
+    limit_version: int
+    limit: int
+    buckets: Sequence[BucketSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class TopUpOp:
+    """Add money to a holder."""
+
+    id_digest: bytes
+    body_digest: bytes
+    holder_id: str
+    micros: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLine:
+    """What a session's call reports and asks for, for one service."""
+
+    service: int
+    program: Program
+    used: int
+    requested: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOp:
+    """Create, update or release a session."""
+
+    session_id: str
+    session_ref: str
+    action: SessionAction
+    sequence: int
+    body_digest: bytes
+    endpoint_id: str
+    network_id: str
+    access_type: int
+    event_ms: int
+    valid_until_ms: int
+    lines: Sequence[SessionLine]
+
+
+Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A decided batch as the journal keeps it.
+
+    Attributes:
+        sequence: its number in its cell, from 1, without gaps.
+        decided_ms: when it was decided, milliseconds since 1970.
+        records: packed: what the operations were.
+        outcomes: packed: what became of them, and movements of balances that no draw explains.
+        images: packed: the state that the batch left behind.
+    """
+
+    sequence: int
+    decided_ms: int
+    records: bytes
+    outcomes: bytes
+    images: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a call decided.
+
+    Attributes:
+        sequence: number of the segment, or, if nothing changed, of the last one before.
+        outcomes: one for each operation.
+        segment: what the journal must keep; None if nothing changed.
+    """
+
+    sequence: int
+    outcomes: Sequence[Outcome]
+    segment: Segment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """A movement of a balance besides draws by charges.
+
+    Attributes:
+        operation: position of the operation that caused it, from 0; -1 for the sweep of expired sessions.
+        bucket: name of the bucket; empty for money.
+    """
+
+    operation: int
+    holder_id: str
+    bucket: str
+    kind: int
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """One use of the network with its outcome, as the books record it.
+
+    Attributes:
+        operation: position of its operation in the segment, from 0.
+        line: line of a session's report; 0 for an event.
+    """
+
+    operation: int
+    line: int
+    program_id: str
+    outcome: Outcome
+    event_id: str
+    endpoint_id: str
+    service: int
+    network_id: str
+    access_type: int
+    usage_ms: int
+    quantity: int
+    mode: int
+    id_digest: bytes
+    body_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRequest:
+    """A top-up that was done; `answer` is the money after it, in micros."""
+
+    operation: int
+    request_id: str
+    id_digest: bytes
+    body_digest: bytes
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentContent:
+    """A segment read."""
+
+    program_ids: Sequence[str]
+    used: Sequence[Used]
+    requests: Sequence[AnsweredRequest]
+    movements: Sequence[Movement]
+    images: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionImage:
+    """A session as it stands; `answers` as in the outcome of its last call."""
+
+    sequence: int
+    state: SessionState
+    answers: Sequence[Any]
+    valid_until_ms: int
+    endpoint_id: str
+    session_ref: str
+    network_id: str
+    access_type: int
+
+
+class CellClosedError(UnavailableError):
+    """The cell's state in Valkey is not the one that the journal knows: it must be rebuilt before it decides."""
+
+
+def closed(why: str) -> CellClosedError:
+    """The error for a cell whose state was lost or is old."""
+    return CellClosedError(
+        "CELL_CLOSED", f"Balances are being rebuilt from the journal ({why}); try again.", retry_after_ms=500
+    )

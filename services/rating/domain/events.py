@@ -1,0 +1,91 @@
+"""Events as they come in and answers as they go out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.clock import DAY_MS, MINUTE_MS
+from services.rating.domain.reasons import Outcome, Reason
+
+FUTURE_MAX_MS = 5 * MINUTE_MS
+AGE_MAX_MS = 400 * DAY_MS
+QUANTITY_MAX = 1 << 43
+BATCH_MAX = 1000
+EVENT_ID_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One use of the network.
+
+    Attributes:
+        usage_ms: when, milliseconds since 1970.
+        quantity: bytes or messages.
+        mode: 1 asks first, 2 reports.
+        record: the event as the journal keeps it.
+    """
+
+    event_id: str
+    endpoint_id: str
+    service: int
+    network_id: str
+    access_type: int
+    usage_ms: int
+    quantity: int
+    mode: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """An event that cannot be taken; `detail` says what to mend."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one event.
+
+    Attributes:
+        refused_step: the step that refused.
+        amounts: micros of each visible step, from the endpoint upwards.
+        uncovered: units that nothing covered, at the visible step where it is most.
+        replayed: whether an earlier call decided it.
+    """
+
+    outcome: Outcome
+    reason: Reason = Reason.NONE
+    refused_step: int = 0
+    amounts: Sequence[int] = ()
+    uncovered: int = 0
+    usage_record_id: str = ""
+    replayed: bool = False
+    detail: str = ""
+
+
+def check(event: UsageEvent, now_ms: int) -> Invalid | None:
+    """Say what is wrong with an event by itself; None if nothing is."""
+    wrong = _wrong_field(event)
+    if wrong:
+        return Invalid(Reason.FIELD_INVALID, wrong)
+    if not 1 <= event.quantity <= QUANTITY_MAX:
+        return Invalid(Reason.QUANTITY_OUT_OF_RANGE, f"quantity must be 1 to {QUANTITY_MAX}")
+    if event.usage_ms > now_ms + FUTURE_MAX_MS:
+        return Invalid(Reason.USAGE_TIME_IN_FUTURE, "usage_time_ms is more than five minutes ahead; it is UTC")
+    if event.usage_ms < now_ms - AGE_MAX_MS:
+        return Invalid(Reason.USAGE_TIME_TOO_OLD, "usage_time_ms is more than 400 days ago; it is milliseconds")
+    return None
+
+
+def _wrong_field(event: UsageEvent) -> str:
+    name = event.event_id
+    if not (0 < len(name) <= EVENT_ID_MAX and name.isascii() and name.isprintable() and " " not in name):
+        return "event_id needs 1 to 64 printable ASCII characters without spaces"
+    if not 1 <= event.service <= 4:
+        return "service must be SERVICE_DATA, SERVICE_SMS_MO, SERVICE_SMS_MT or SERVICE_NB_IOT"
+    if not 1 <= event.access_type <= 4:
+        return "access_type must be ACCESS_TYPE_2G, ACCESS_TYPE_3G, ACCESS_TYPE_4G or ACCESS_TYPE_5G"
+    if not 1 <= event.mode <= 2:
+        return "mode must be USAGE_MODE_ONLINE or USAGE_MODE_OFFLINE"
+    return ""

@@ -1,0 +1,185 @@
+"""The commercial terms that charging works by, as rating sees them: read from the other services, never written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.rating.domain.reasons import Service
+from services.rating.domain.tariffs import Rate
+
+PlanKey = tuple[str, int]
+"""Id and version of a plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A plan version given to an endpoint or account.
+
+    Attributes:
+        id: `asg_...`.
+        plan: id and version of the plan.
+        priority: order of consumption of an add-on, lowest first.
+        assigned_ms: when, milliseconds since 1970.
+        expires_ms: when it ends; 0 if not known yet or never.
+    """
+
+    id: str
+    plan: PlanKey
+    priority: int
+    assigned_ms: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTerms:
+    """What charging needs of an endpoint.
+
+    Attributes:
+        account_id: the enterprise or sub-account that owns it.
+        active: whether its state is ACTIVE.
+        owner_active: whether the account that owns it is ACTIVE.
+        version: grows with every change of what stands here.
+    """
+
+    id: str
+    account_id: str
+    enterprise_id: str
+    active: bool
+    owner_active: bool
+    barred: frozenset[int]
+    base: Assignment | None
+    addons: tuple[Assignment, ...]
+    version: int
+
+    @property
+    def plans(self) -> frozenset[PlanKey]:
+        """Plans that it was given."""
+        given = (*self.addons, self.base) if self.base else self.addons
+        return frozenset(assignment.plan for assignment in given)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountTerms:
+    """What charging needs of an account of the chain.
+
+    Attributes:
+        path: ids from the OPERATOR down to it, itself included.
+        credit_limit_micros: most that it may owe; None means no limit.
+        version: grows with every change of its assignments.
+        limit_version: grows with every change of the account itself.
+    """
+
+    id: str
+    path: tuple[str, ...]
+    active: bool
+    currency: str
+    credit_limit_micros: int | None
+    billing_cycle_day: int
+    time_zone: str
+    base: Assignment | None
+    addons: tuple[Assignment, ...]
+    version: int
+    limit_version: int
+
+    @property
+    def plans(self) -> frozenset[PlanKey]:
+        """Plans that it was given."""
+        given = (*self.addons, self.base) if self.base else self.addons
+        return frozenset(assignment.plan for assignment in given)
+
+
+@dataclass(frozen=True, slots=True)
+class Benefit:
+    """A volume that comes with a plan; zones empty means everywhere the plan may be used."""
+
+    id: str
+    services: frozenset[int]
+    quantity: int
+    zones: tuple[str, ...]
+    recurring: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTerms:
+    """A version of a plan.
+
+    Attributes:
+        prepaid: whether the step that it prices needs money first.
+        access: service to the access types that its service profile permits.
+        networks: networks of its roaming profile; None means no restriction of its own.
+        on_usage: whether an add-on becomes active at its first use.
+        validity_ms: how long an add-on is valid from activation; 0 means without end.
+    """
+
+    key: PlanKey
+    addon: bool
+    prepaid: bool
+    access: Mapping[int, frozenset[int]]
+    networks: frozenset[str] | None
+    tariff_id: str
+    currency: str
+    benefits: tuple[Benefit, ...]
+    zones: tuple[str, ...]
+    on_usage: bool
+    validity_ms: int
+
+    def permits(self, service: int, access_type: int) -> bool:
+        """Whether the service may be used over the access type."""
+        return access_type in self.access.get(service, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class RateTerms:
+    """A rate of a tariff: where and for what it holds, and the arithmetic of its price."""
+
+    id: str
+    zone_id: str
+    services: frozenset[int]
+    access_types: frozenset[int]
+    rate: Rate
+
+    def prices(self, service: int, access_type: int) -> bool:
+        """Whether it holds for the service over the access type."""
+        return service in self.services and (not self.access_types or access_type in self.access_types)
+
+
+@dataclass(frozen=True, slots=True)
+class TariffVersion:
+    """A published version of a tariff, in force from `effective_ms` until the next one."""
+
+    id: str
+    version: int
+    currency: str
+    effective_ms: int
+    rates: tuple[RateTerms, ...]
+
+
+@dataclass(slots=True)
+class CatalogTerms:
+    """What is known of the catalogue; filled on demand, dropped on change.
+
+    Attributes:
+        plans: by id and version.
+        tariffs: all published versions by tariff id, earliest first.
+        zones: networks by zone id.
+        coverage: networks by account id.
+        networks: ids of all networks.
+    """
+
+    plans: dict[PlanKey, PlanTerms] = field(default_factory=dict)
+    tariffs: dict[str, tuple[TariffVersion, ...]] = field(default_factory=dict)
+    zones: dict[str, frozenset[str]] = field(default_factory=dict)
+    coverage: dict[str, frozenset[str]] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
+
+    def in_zones(self, zones: tuple[str, ...], network_id: str) -> bool:
+        """Whether the network is in one of the zones; no zones means everywhere."""
+        return not zones or any(network_id in self.zones.get(zone, frozenset()) for zone in zones)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A kind of use, as programs are compiled for it."""
+
+    service: Service
+    network_id: str
+    access_type: int

@@ -1,0 +1,1 @@
+"""The Function in Valkey that decides, and the driver that calls it."""

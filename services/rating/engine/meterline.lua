@@ -1,0 +1,703 @@
+#!lua name=meterline
+-- The decision: one call decides a batch of operations of one cell.
+--
+-- It loads what the batch touches, works on it as plain tables, and writes only at the very end. An error on the way
+-- therefore changes nothing. What it decided goes, with the state that it left behind, into the cell's stream, from
+-- where any process can journal it. Numbers are doubles: every amount and volume is a whole number below 2^53, and
+-- what could leave that range is refused. services/rating/engine/wire.py is the other side of every layout here.
+
+local pack, unpack_blob, floor, ceil, min, max -- libraries are there only while a call runs
+
+local EXACT_MAX = 9007199254740991 -- 2^53 - 1
+local SWEEP_MAX = 20 -- expired sessions closed by one call
+
+-- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one.
+local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- A bucket of a holder.
+local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+local ROLE_BASE = 2
+local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
+-- A step of a program.
+local HOLDER, MODE, REFS, RATE, NO_RATE = 1, 2, 3, 4, 5
+local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
+-- A rate.
+local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
+-- A program.
+local DENY_REASON, DENY_STEP, STEPS = 1, 2, 3
+-- Kinds of operations.
+local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
+-- Modes of a charge.
+local ONLINE, OFFLINE = 1, 2
+-- Outcomes.
+local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
+-- Reasons, as in the contract.
+local BALANCE_DEPLETED, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 4, 11, 27
+-- Kinds of movements, as in the contract.
+local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
+-- A session.
+local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT = 1, 2, 3, 4, 5, 6, 7
+local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
+local CREATE, UPDATE, RELEASE = 0, 1, 2
+local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED, OVERFLOW = 1, 2, 3, 4, 5
+local CLOSED_SESSION_KEPT_MS = 86400000
+
+-- The state of one call. Set anew at its beginning; nothing is kept between calls.
+local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index
+
+local function key(kind, name)
+  return cell .. kind .. name
+end
+
+local function holder(name)
+  local found = holders[name]
+  if found == nil then
+    local blob = redis.call('GET', key('h:', name))
+    found = blob and unpack_blob(blob) or false
+    holders[name] = found
+  end
+  return found
+end
+
+local function move(name, bucket, kind, change)
+  moves[#moves + 1] = { op_index, name, bucket, kind, change }
+end
+
+-- Money ---------------------------------------------------------------------------------------------------------
+
+-- Rounded once, half up, to whole micros. A published tariff keeps 2 * numerator * denominator below 2^53.
+local function price_of_blocks(rate, blocks)
+  local numerator, denominator = rate[NUMERATOR], rate[DENOMINATOR]
+  local whole = floor(blocks / denominator)
+  local product = (blocks - whole * denominator) * numerator
+  local part = floor(product / denominator)
+  if 2 * (product - part * denominator) >= denominator then
+    part = part + 1
+  end
+  return whole * numerator + part
+end
+
+local function blocks_of(rate, quantity)
+  if quantity < rate[MINIMUM] then
+    quantity = rate[MINIMUM]
+  end
+  return ceil(quantity / rate[INCREMENT])
+end
+
+-- The largest part of `quantity` whose price is within `money`.
+local function affordable(rate, quantity, money)
+  local low, high = 0, blocks_of(rate, quantity)
+  while low < high do
+    local middle = ceil((low + high) / 2)
+    if price_of_blocks(rate, middle) <= money then
+      low = middle
+    else
+      high = middle - 1
+    end
+  end
+  if low * rate[INCREMENT] < rate[MINIMUM] then
+    return 0
+  end
+  return min(quantity, low * rate[INCREMENT])
+end
+
+-- Buckets -------------------------------------------------------------------------------------------------------
+
+-- Expiry and the roll-over to a new cycle happen here, when somebody looks, so nothing runs at midnight.
+local function refresh(name, bucket, time)
+  if bucket[EXPIRES] == 0 or time < bucket[EXPIRES] or bucket[STATE] == EXPIRED then
+    return false
+  end
+  if bucket[REMAINING] > 0 then
+    move(name, bucket[ID], EXPIRY, -bucket[REMAINING])
+  end
+  bucket[REMAINING], bucket[RESERVED] = 0, 0
+  local following = 0
+  for _, boundary in ipairs(bucket[CYCLES]) do
+    if boundary > time then
+      following = boundary
+      break
+    end
+  end
+  if following == 0 then
+    bucket[STATE] = EXPIRED
+  else
+    bucket[REMAINING], bucket[STATE], bucket[EXPIRES] = bucket[GRANTED], ACTIVE, following
+    move(name, bucket[ID], GRANT, bucket[GRANTED])
+  end
+  return true
+end
+
+local function rank(bucket)
+  if bucket[ROLE] == ROLE_BASE then
+    return 3
+  end
+  return bucket[STATE] == PENDING and 2 or 1
+end
+
+-- Add-ons before base benefits; active before not yet activated ones; then priority, earliest end, earliest
+-- activation, id: total and deterministic.
+local function drawn_before(a, b)
+  local rank_a, rank_b = rank(a), rank(b)
+  if rank_a ~= rank_b then
+    return rank_a < rank_b
+  end
+  if a[PRIORITY] ~= b[PRIORITY] then
+    return a[PRIORITY] < b[PRIORITY]
+  end
+  if a[EXPIRES] ~= b[EXPIRES] then
+    return b[EXPIRES] == 0 or (a[EXPIRES] ~= 0 and a[EXPIRES] < b[EXPIRES])
+  end
+  if a[ACTIVATED] ~= b[ACTIVATED] then
+    return a[ACTIVATED] < b[ACTIVATED]
+  end
+  return a[ID] < b[ID]
+end
+
+local function eligible(name, payer, refs, time)
+  local found = {}
+  for _, bucket in ipairs(payer[BUCKETS]) do
+    if refs[bucket[REF]] then
+      if refresh(name, bucket, time) then
+        dirty[name] = true
+      end
+      if bucket[REMAINING] > bucket[RESERVED] and bucket[STATE] ~= EXPIRED then
+        found[#found + 1] = bucket
+      end
+    end
+  end
+  if found[2] then
+    table.sort(found, drawn_before)
+  end
+  return found
+end
+
+-- Phase one: what a step can cover of a volume, and from what. Changes no balance.
+local function cover(step, name, payer, quantity, time)
+  local left, draws = quantity, {}
+  if payer and next(payer[BUCKETS]) then
+    for _, bucket in ipairs(eligible(name, payer, step[REFS], time)) do
+      local take = min(left, bucket[REMAINING] - bucket[RESERVED])
+      draws[#draws + 1] = { bucket, take }
+      left = left - take
+      if left == 0 then
+        break
+      end
+    end
+  end
+  local coverage = { draws = draws, benefit = quantity - left, rated = 0, uncovered = 0, amount = 0 }
+  if left == 0 then
+    return coverage
+  end
+  local rate = step[RATE]
+  if not rate then
+    coverage.uncovered, coverage.reason = left, step[NO_RATE]
+    return coverage
+  end
+  local amount = price_of_blocks(rate, blocks_of(rate, left))
+  if amount > EXACT_MAX then
+    coverage.uncovered, coverage.reason = left, AMOUNT_OUT_OF_RANGE
+    return coverage
+  end
+  if step[MODE] ~= UNLIMITED and amount > 0 then
+    local headroom, reason
+    if step[MODE] == PREPAID then
+      headroom, reason = payer[MONEY] - payer[MONEY_RESERVED], BALANCE_DEPLETED
+    else
+      headroom, reason = payer[LIMIT] - payer[USED] - payer[USED_RESERVED], CREDIT_LIMIT
+    end
+    if amount > headroom then
+      local rated = affordable(rate, left, headroom)
+      coverage.rated, coverage.uncovered, coverage.reason = rated, left - rated, reason
+      coverage.amount = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
+      return coverage
+    end
+  end
+  coverage.rated, coverage.amount = left, amount
+  return coverage
+end
+
+-- Phase two: draw what was covered.
+local function draw(step, name, payer, coverage, time)
+  local drawn = {}
+  for _, entry in ipairs(coverage.draws) do
+    local bucket, take = entry[1], entry[2]
+    local activated = 0
+    if bucket[STATE] == PENDING then
+      activated = 1
+      bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
+      if bucket[EXPIRES] == 0 and bucket[VALIDITY] > 0 then
+        bucket[EXPIRES] = time + bucket[VALIDITY]
+      end
+    end
+    bucket[REMAINING] = bucket[REMAINING] - take
+    if bucket[REMAINING] == 0 then
+      bucket[STATE] = DEPLETED
+    end
+    drawn[#drawn + 1] = { bucket[ID], take, activated }
+  end
+  if coverage.amount > 0 and step[MODE] ~= UNLIMITED then
+    if step[MODE] == PREPAID then
+      payer[MONEY] = payer[MONEY] - coverage.amount
+    else
+      payer[USED] = payer[USED] + coverage.amount
+    end
+    dirty[name] = true
+  end
+  if drawn[1] then
+    dirty[name] = true
+  end
+  return { coverage.benefit, coverage.rated, coverage.uncovered, coverage.amount, drawn }
+end
+
+local function step_holder(step, endpoint)
+  local name = step[HOLDER]
+  if name == '' then
+    name = endpoint
+  end
+  if name == '-' then
+    return name, nil -- a postpaid account without limit or benefits: only the fold sums it
+  end
+  return name, holder(name)
+end
+
+-- Charges a volume at every step, or, if it must be covered and is not, at none.
+local function charge(program, endpoint, quantity, time, mode)
+  local steps, coverages, uncovered = program[STEPS], {}, 0
+  for index, step in ipairs(steps) do
+    local name, payer = step_holder(step, endpoint)
+    local coverage = cover(step, name, payer, quantity, time)
+    if coverage.uncovered > 0 then
+      if mode == ONLINE then
+        return { REFUSED, coverage.reason, index - 1 }
+      end
+      uncovered = max(uncovered, coverage.uncovered)
+    end
+    coverages[index] = coverage
+  end
+  local drawn = {}
+  for index, step in ipairs(steps) do
+    local name, payer = step_holder(step, endpoint)
+    drawn[index] = draw(step, name, payer, coverages[index], time)
+  end
+  if uncovered > 0 then
+    local payer = holder(endpoint)
+    if payer and payer[BLOCKED] == 0 then
+      payer[BLOCKED] = 1
+      dirty[endpoint] = true
+    end
+  end
+  return { CHARGED, uncovered, drawn }
+end
+
+-- Operations ----------------------------------------------------------------------------------------------------
+
+local function fresh(program, endpoint, expected)
+  local payer = holder(endpoint)
+  if not payer or payer[VERSION] ~= expected[endpoint] then
+    return false
+  end
+  for _, step in ipairs(program[STEPS]) do
+    local name = step[HOLDER]
+    if name ~= '' and name ~= '-' then
+      local other = holder(name)
+      if not other or other[VERSION] ~= expected[name] then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+local function charge_op(op, programs, expected)
+  local program, endpoint = programs[op[5]], op[4]
+  if not fresh(program, endpoint, expected) then
+    return { STALE }
+  end
+  if op[8] == ONLINE then
+    if program[DENY_REASON] ~= 0 then
+      return { REFUSED, program[DENY_REASON], program[DENY_STEP] }
+    end
+    if holder(endpoint)[BLOCKED] ~= 0 then
+      return { REFUSED, ENDPOINT_BLOCKED, 0 }
+    end
+  end
+  return charge(program, endpoint, op[6], op[7], op[8])
+end
+
+local function new_bucket(spec)
+  return { spec[ID], spec[REF], spec[PRIORITY], spec[ROLE], spec[GRANTED], 0, spec[GRANTED], spec[STATE],
+    spec[ACTIVATED], spec[EXPIRES], spec[VALIDITY], spec[CYCLES], spec[UNIT] }
+end
+
+-- Makes a holder what its configuration says: new assignments are filled, removed ones forfeited.
+local function configure_op(op)
+  local name, version, limit_version, limit, specs = op[2], op[3], op[4], op[5], op[6]
+  local payer = holder(name) or { -1, {}, 0, 0, 0, 0, -1, -1, 0 }
+  holders[name] = payer
+  if limit_version > payer[LIMIT_VERSION] then
+    payer[LIMIT], payer[LIMIT_VERSION] = limit, limit_version
+    dirty[name] = true
+  end
+  if version <= payer[VERSION] then
+    return { DONE }
+  end
+  local present, kept, wanted = {}, {}, {}
+  for _, bucket in ipairs(payer[BUCKETS]) do
+    present[bucket[ID]] = bucket
+  end
+  for index, spec in ipairs(specs) do
+    wanted[spec[ID]] = true
+    local bucket = present[spec[ID]]
+    if bucket then
+      bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
+      if spec[EXPIRES] ~= 0 and not next(spec[CYCLES]) and spec[EXPIRES] ~= bucket[EXPIRES] then
+        bucket[EXPIRES] = spec[EXPIRES]
+      end
+    else
+      bucket = new_bucket(spec)
+      move(name, bucket[ID], GRANT, bucket[GRANTED])
+      payer[BLOCKED] = 0
+    end
+    kept[index] = bucket
+  end
+  for id, bucket in pairs(present) do
+    if not wanted[id] and bucket[REMAINING] > 0 then
+      move(name, id, REMOVAL, -bucket[REMAINING])
+    end
+  end
+  payer[BUCKETS], payer[VERSION] = kept, version
+  dirty[name] = true
+  return { DONE }
+end
+
+local function top_up_op(op)
+  local name, amount = op[4], op[5]
+  local payer = holder(name)
+  if not payer then
+    return { STALE }
+  end
+  if payer[MONEY] + amount > EXACT_MAX then
+    return { FAILED, OVERFLOW }
+  end
+  payer[MONEY], payer[BLOCKED] = payer[MONEY] + amount, 0
+  dirty[name] = true
+  move(name, '', TOPPED_UP, amount)
+  return { DONE, payer[MONEY] }
+end
+
+-- Sessions ------------------------------------------------------------------------------------------------------
+
+local function session(id)
+  local found = sessions[id]
+  if found == nil then
+    local blob = redis.call('GET', key('s:', id))
+    found = blob and unpack_blob(blob) or false
+    sessions[id] = found
+  end
+  return found
+end
+
+local function give_back(reservation)
+  local name, amount, mode, parts = reservation[1], reservation[2], reservation[3], reservation[4]
+  local payer = holder(name)
+  if not payer then
+    return
+  end
+  if mode == PREPAID then
+    payer[MONEY_RESERVED] = max(0, payer[MONEY_RESERVED] - amount)
+  elseif mode == POSTPAID then
+    payer[USED_RESERVED] = max(0, payer[USED_RESERVED] - amount)
+  end
+  for _, part in ipairs(parts) do
+    for _, bucket in ipairs(payer[BUCKETS]) do
+      if bucket[ID] == part[1] then
+        bucket[RESERVED] = max(0, bucket[RESERVED] - part[2])
+      end
+    end
+  end
+  dirty[name] = true
+end
+
+local function give_back_service(open, service)
+  local kept = {}
+  for _, reservation in ipairs(open[RESERVATIONS]) do
+    if service == nil or reservation[5] == service then
+      give_back(reservation)
+    else
+      kept[#kept + 1] = reservation
+    end
+  end
+  open[RESERVATIONS] = kept
+end
+
+-- Reserves the largest part of a volume that every step can cover.
+local function reserve(open, program, endpoint, service, quantity, time)
+  if program[DENY_REASON] ~= 0 then
+    return 0, program[DENY_REASON], program[DENY_STEP]
+  end
+  if holder(endpoint)[BLOCKED] ~= 0 then
+    return 0, ENDPOINT_BLOCKED, 0
+  end
+  local granted, reason, limiting, coverages = quantity, 0, 0, nil
+  repeat
+    local before = granted
+    coverages = {}
+    for index, step in ipairs(program[STEPS]) do
+      local name, payer = step_holder(step, endpoint)
+      coverages[index] = cover(step, name, payer, granted, time)
+      if coverages[index].uncovered > 0 then
+        granted = granted - coverages[index].uncovered
+        reason, limiting = coverages[index].reason, index - 1
+        break
+      end
+    end
+  until granted == before or granted == 0
+  if granted == 0 then
+    return 0, reason, limiting
+  end
+  for index, step in ipairs(program[STEPS]) do
+    local name, payer = step_holder(step, endpoint)
+    local coverage, parts = coverages[index], {}
+    for _, entry in ipairs(coverage.draws) do
+      entry[1][RESERVED] = entry[1][RESERVED] + entry[2]
+      parts[#parts + 1] = { entry[1][ID], entry[2] }
+    end
+    local amount = step[MODE] ~= UNLIMITED and coverage.amount or 0
+    if amount > 0 then
+      if step[MODE] == PREPAID then
+        payer[MONEY_RESERVED] = payer[MONEY_RESERVED] + amount
+      else
+        payer[USED_RESERVED] = payer[USED_RESERVED] + amount
+      end
+    end
+    if amount > 0 or parts[1] then
+      dirty[name] = true
+      open[RESERVATIONS][#open[RESERVATIONS] + 1] = { name, amount, step[MODE], parts, service }
+    end
+  end
+  return granted, reason, limiting
+end
+
+local function keep_session(id, open)
+  sessions[id] = open
+  dirty_sessions[id] = true
+end
+
+local function sequence_failure(open, action, sequence, hash)
+  if action == CREATE then
+    if open then
+      return open[SEQUENCE] == 0 and open[SESSION_HASH] == hash and REPEATED or REF_REUSED
+    end
+    return nil
+  end
+  if not open then
+    return SESSION_NOT_FOUND
+  end
+  if sequence == open[SEQUENCE] then
+    return open[SESSION_HASH] == hash and REPEATED or OUT_OF_SEQUENCE
+  end
+  if open[SESSION_STATE] ~= OPEN then
+    return SESSION_CLOSED
+  end
+  if sequence ~= open[SEQUENCE] + 1 then
+    return OUT_OF_SEQUENCE
+  end
+  return nil
+end
+
+-- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested},
+-- about {endpoint, reference, network, access type}
+local function session_op(op, programs, expected)
+  local id, action, sequence, hash, endpoint, time = op[2], op[3], op[4], op[5], op[6], op[7]
+  local open = session(id)
+  local failure = sequence_failure(open, action, sequence, hash)
+  if failure == REPEATED then
+    return { REPEATED, open[SESSION_ANSWER], open[SESSION_STATE], open[VALID_UNTIL] }
+  elseif failure then
+    return { FAILED, failure, open and open[SEQUENCE] or 0 }
+  end
+  for _, line in ipairs(op[9]) do
+    if not fresh(programs[line[2]], endpoint, expected) then
+      return { STALE }
+    end
+  end
+  open = open or { 0, OPEN, '', {}, 0, {}, {} }
+  if action == RELEASE then
+    give_back_service(open, nil)
+  end
+  for _, line in ipairs(op[9]) do
+    give_back_service(open, line[1])
+  end
+  local answers = {}
+  for index, line in ipairs(op[9]) do
+    local program, used, requested = programs[line[2]], line[3], line[4]
+    local charged = used > 0 and charge(program, endpoint, used, time, OFFLINE) or false
+    local granted, reason, limiting = 0, 0, 0
+    if action ~= RELEASE and requested > 0 then
+      granted, reason, limiting = reserve(open, program, endpoint, line[1], requested, time)
+    end
+    answers[index] = { line[1], granted, reason, limiting, charged }
+  end
+  open[SEQUENCE], open[SESSION_HASH], open[SESSION_ANSWER] = sequence, hash, answers
+  open[VALID_UNTIL], open[SESSION_STATE] = op[8], action == RELEASE and RELEASED or OPEN
+  open[ABOUT] = op[10]
+  keep_session(id, open)
+  return { DONE, answers, open[SESSION_STATE], open[VALID_UNTIL] }
+end
+
+-- Sessions whose validity has passed give their reservations back.
+local function sweep()
+  local due = redis.call('ZRANGEBYSCORE', key('x', ''), '-inf', now, 'LIMIT', 0, SWEEP_MAX)
+  for _, id in ipairs(due) do
+    local open = session(id)
+    if open and open[SESSION_STATE] == OPEN and open[VALID_UNTIL] <= now then
+      give_back_service(open, nil)
+      open[SESSION_STATE] = SESSION_EXPIRED
+      keep_session(id, open)
+    end
+  end
+  return due
+end
+
+-- The call ------------------------------------------------------------------------------------------------------
+
+local function load_holders(expected)
+  local names, keys = {}, {}
+  for name in pairs(expected) do
+    names[#names + 1] = name
+    keys[#keys + 1] = key('h:', name)
+  end
+  if keys[1] then
+    for index, blob in ipairs(redis.call('MGET', unpack(keys))) do
+      holders[names[index]] = blob and unpack_blob(blob) or false
+    end
+  end
+end
+
+local function load_answered(ops)
+  local keys, position = {}, {}
+  for index, op in ipairs(ops) do
+    if op[1] == CHARGE or op[1] == TOP_UP then
+      keys[#keys + 1] = key('d:', op[2])
+      position[#position + 1] = index
+    end
+  end
+  local answered = {}
+  if keys[1] then
+    for index, value in ipairs(redis.call('MGET', unpack(keys))) do
+      answered[position[index]] = value
+    end
+  end
+  return answered
+end
+
+-- A duplicate id holds 8 bytes of the body's hash, then `sequence:index` of its answer.
+local function earlier_answer(value, hash)
+  if string.sub(value, 1, 8) ~= hash then
+    return { REUSED }
+  end
+  local sequence, index = string.match(string.sub(value, 9), '^(%d+):(%d+)$')
+  return { REPEATED, tonumber(sequence), tonumber(index) }
+end
+
+local function decide_op(op, programs, expected)
+  if op[1] == CHARGE then
+    return charge_op(op, programs, expected)
+  elseif op[1] == CONFIGURE then
+    return configure_op(op)
+  elseif op[1] == TOP_UP then
+    return top_up_op(op)
+  end
+  return session_op(op, programs, expected)
+end
+
+local function write_state(ids_ttl, sequence, answered_now)
+  local images, pairs_to_set = {}, {}
+  for name in pairs(dirty) do
+    local blob = pack(holders[name])
+    images[#images + 1], images[#images + 2] = 'h:' .. name, blob
+    pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('h:', name), blob
+  end
+  for id in pairs(dirty_sessions) do
+    local blob = pack(sessions[id])
+    images[#images + 1], images[#images + 2] = 's:' .. id, blob
+    if sessions[id][SESSION_STATE] == OPEN then
+      redis.call('SET', key('s:', id), blob)
+      redis.call('ZADD', key('x', ''), sessions[id][VALID_UNTIL], id)
+    else
+      redis.call('SET', key('s:', id), blob, 'PX', CLOSED_SESSION_KEPT_MS)
+      redis.call('ZREM', key('x', ''), id)
+    end
+  end
+  if pairs_to_set[1] then
+    redis.call('MSET', unpack(pairs_to_set))
+  end
+  for _, answered in ipairs(answered_now) do
+    redis.call('SET', key('d:', answered[1]), answered[2] .. string.format('%d:%d', sequence, answered[3]), 'PX', ids_ttl)
+  end
+  return images
+end
+
+local function changes_something(op, outcome)
+  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE)
+end
+
+-- ARGV: header {epoch, least sequence, now, id ttl, journalled up to, expected versions, operations}, programs,
+-- records (kept for the journal as they are). Answer: {sequence, outcomes, images} or {refusal word, ...}.
+local function decide(keys, args)
+  pack, unpack_blob = cmsgpack.pack, cmsgpack.unpack
+  floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+  local header = unpack_blob(args[1])
+  local epoch, least, journalled, expected, ops = header[1], header[2], header[5], header[6], header[7]
+  cell, now = string.sub(keys[1], 1, -2), header[3]
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence')
+  if meta[1] ~= tostring(epoch) then
+    return { 'EPOCH', meta[1] or '' }
+  end
+  local sequence = tonumber(meta[2])
+  if sequence < least then
+    return { 'BEHIND', meta[2] }
+  end
+  local programs = {}
+  for index, blob in ipairs(unpack_blob(args[2])) do
+    programs[index] = unpack_blob(blob)
+  end
+  holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
+  load_holders(expected)
+  local answered, answered_now, seen = load_answered(ops), {}, {}
+  local due = sweep()
+  local outcomes, decided = {}, #due > 0
+  sequence = sequence + 1
+  for index, op in ipairs(ops) do
+    op_index = index
+    local outcome
+    local earlier = op[1] ~= SESSION and op[1] ~= CONFIGURE and (answered[index] or seen[op[2]])
+    if earlier then
+      outcome = earlier_answer(earlier, op[3])
+    else
+      outcome = decide_op(op, programs, expected)
+      if changes_something(op, outcome) then
+        decided = true
+        if op[1] == CHARGE or op[1] == TOP_UP then
+          answered_now[#answered_now + 1] = { op[2], op[3], index }
+          seen[op[2]] = op[3] .. string.format('%d:%d', sequence, index)
+        end
+      end
+    end
+    outcomes[index] = outcome
+  end
+  if not (decided or next(dirty)) then
+    return { sequence - 1, pack({ outcomes, moves }), '' }
+  end
+  local images = pack(write_state(header[4], sequence, answered_now))
+  for _, id in ipairs(due) do
+    redis.call('ZREM', key('x', ''), id)
+  end
+  local outcome_blob = pack({ outcomes, moves })
+  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence))
+  redis.call('XADD', key('j', ''), 'MINID', string.format('%d-0', journalled), string.format('%d-0', sequence),
+    't', string.format('%d', now), 'r', args[3], 'o', outcome_blob, 'i', images)
+  return { sequence, outcome_blob, images }
+end
+
+redis.register_function('decide', decide)

@@ -1,0 +1,73 @@
+"""Reads a segment of the journal back into what was asked and what became of it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from meterline.rating.v1 import charging_pb2
+from services.rating.domain.decisions import AnsweredRequest, Outcome, Segment, SegmentContent, Status, Used
+from services.rating.domain.reasons import Mode
+from services.rating.domain.records import body_digest, id_digest
+from services.rating.engine.wire import OpKind, read_images, read_outcomes
+from services.runtime.packing import unpack
+
+
+def read_segment(segment: Segment) -> SegmentContent:
+    """Read a segment."""
+    programs, records = unpack(segment.records)
+    outcomes, movements = read_outcomes(segment.outcomes)
+    used: list[Used] = []
+    requests: list[AnsweredRequest] = []
+    for operation, (record, outcome) in enumerate(zip(records, outcomes, strict=True)):
+        if record[0] == OpKind.CHARGE:
+            if outcome[0] <= Status.REFUSED:
+                used.append(_event(operation, programs[record[1]], record[2], outcome))
+        elif record[0] == OpKind.SESSION and outcome[0] == Status.DONE:
+            used += _session(operation, programs, record, outcome)
+        elif record[0] == OpKind.TOP_UP and outcome[0] == Status.DONE:
+            _, request_id, digest, body = record
+            requests.append(AnsweredRequest(operation, request_id, digest, body, outcome[1]))
+    return SegmentContent(programs, used, requests, movements, read_images(segment.images))
+
+
+def _event(operation: int, program_id: str, packed: bytes, outcome: Outcome) -> Used:
+    event = charging_pb2.UsageEvent.FromString(packed)
+    endpoint_id, event_id = event.endpoint_id, event.event_id
+    return Used(
+        operation,
+        0,
+        program_id,
+        outcome,
+        event_id,
+        endpoint_id,
+        event.service,
+        event.network_id,
+        event.access_type,
+        event.usage_time_ms,
+        event.quantity,
+        1 if event.mode == charging_pb2.USAGE_MODE_ONLINE else 2,
+        id_digest(endpoint_id, event_id),
+        body_digest(packed),
+    )
+
+
+def _session(operation: int, programs: Sequence[str], record: list[Any], outcome: Outcome) -> Iterator[Used]:
+    _, (session_id, sequence, endpoint_id, network_id, access_type, event_ms), lines = record
+    for line, ((service, program, quantity), answer) in enumerate(zip(lines, outcome[1], strict=True)):
+        if answer[4]:
+            event_id = f"{session_id}.{sequence}.{service}"
+            yield Used(
+                operation,
+                line,
+                programs[program],
+                answer[4],
+                event_id,
+                endpoint_id,
+                service,
+                network_id,
+                access_type,
+                event_ms,
+                quantity,
+                Mode.OFFLINE,
+                id_digest(endpoint_id, event_id),
+                bytes(8),
+            )

@@ -1,0 +1,187 @@
+"""Layouts of what goes to the Function and comes back. The other side is meterline.lua; the numbers are the same."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+from services.rating.domain.balances import Bucket, BucketSpec, Holder, Role
+from services.rating.domain.decisions import (
+    ChargeOp,
+    ConfigureOp,
+    Movement,
+    Op,
+    Outcome,
+    SessionImage,
+    SessionOp,
+    SessionState,
+    TopUpOp,
+)
+from services.rating.domain.programs import Program
+from services.rating.domain.reasons import BalanceState, Unit
+from services.runtime.packing import pack, unpack
+
+
+class OpKind(IntEnum):
+    """What an operation does; the first element of its wire form."""
+
+    CHARGE = 1
+    CONFIGURE = 2
+    TOP_UP = 3
+    SESSION = 4
+
+
+class ProgramWires:
+    """Programs in the form that the Function reads, packed once.
+
+    Args:
+        entries_max: how many are kept.
+    """
+
+    def __init__(self, entries_max: int = 100_000) -> None:
+        self._packed: dict[str, bytes] = {}
+        self._entries_max = entries_max
+
+    def __call__(self, program: Program) -> bytes:
+        """Return a program's packed form."""
+        packed = self._packed.get(program.id)
+        if packed is None:
+            if len(self._packed) >= self._entries_max:
+                self._packed.clear()
+            packed = self._packed[program.id] = pack(program.wire, text_as_bytes=True)
+        return packed
+
+
+class Batch:
+    """Operations put together for one call.
+
+    Args:
+        ops: the operations.
+        wires: packs programs.
+    """
+
+    def __init__(self, ops: Iterable[Op], wires: ProgramWires) -> None:
+        self._wires = wires
+        self._positions: dict[str, int] = {}
+        self._programs: list[bytes] = []
+        self.ops: list[list[Any]] = []
+        self.records: list[list[Any]] = []
+        for op in ops:
+            if isinstance(op, ChargeOp):
+                self._charge(op)
+            else:
+                self._other(op)
+
+    def _position(self, program: Program) -> int:
+        position = self._positions.get(program.id)
+        if position is None:
+            self._programs.append(self._wires(program))
+            position = self._positions[program.id] = len(self._programs)
+        return position
+
+    def _charge(self, op: ChargeOp) -> None:
+        position = self._position(op.program)
+        self.ops.append([1, op.id_digest, op.body_digest, op.endpoint_id, position, op.quantity, op.usage_ms, op.mode])
+        self.records.append([1, position - 1, op.record])
+
+    def _other(self, op: ConfigureOp | TopUpOp | SessionOp) -> None:
+        if isinstance(op, ConfigureOp):
+            specs = [_spec(spec) for spec in op.buckets]
+            self.ops.append([int(OpKind.CONFIGURE), op.holder_id, op.version, op.limit_version, op.limit, specs])
+            self.records.append([int(OpKind.CONFIGURE)])
+        elif isinstance(op, TopUpOp):
+            self.ops.append([int(OpKind.TOP_UP), op.id_digest, op.body_digest, op.holder_id, op.micros])
+            self.records.append([int(OpKind.TOP_UP), op.request_id, op.id_digest, op.body_digest])
+        else:
+            self._session(op)
+
+    def _session(self, op: SessionOp) -> None:
+        positions = [self._position(line.program) for line in op.lines]
+        lines = [
+            [line.service, position, line.used, line.requested]
+            for line, position in zip(op.lines, positions, strict=True)
+        ]
+        head = [op.session_id, int(op.action), op.sequence, op.body_digest, op.endpoint_id]
+        about = [op.endpoint_id, op.session_ref, op.network_id, op.access_type]
+        self.ops.append([int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about])
+        reported = [[line.service, position - 1, line.used] for line, position in zip(op.lines, positions, strict=True)]
+        said = [op.session_id, op.sequence, op.endpoint_id, op.network_id, op.access_type, op.event_ms]
+        self.records.append([int(OpKind.SESSION), said, reported])
+
+    def arguments(self, header: Sequence[int], expected: Mapping[str, int]) -> list[bytes]:
+        """The three arguments of the Function; the header is epoch, least sequence, now, id ttl, journalled up to."""
+        return [
+            pack([*header, expected, self.ops], text_as_bytes=True),
+            pack(self._programs, text_as_bytes=True),
+            pack([list(self._positions), self.records]),
+        ]
+
+
+def _spec(spec: BucketSpec) -> list[Any]:
+    return [
+        spec.id,
+        spec.ref,
+        spec.priority,
+        int(spec.role),
+        0,
+        0,
+        spec.quantity,
+        int(spec.state),
+        spec.activated_ms,
+        spec.expires_ms,
+        spec.validity_ms,
+        list(spec.cycles),
+        int(spec.unit),
+    ]
+
+
+def read_outcomes(blob: bytes) -> tuple[list[Outcome], list[Movement]]:
+    """Unpack outcomes and movements."""
+    outcomes, moves = unpack(blob)
+    return list(outcomes), [Movement(operation - 1, *rest) for operation, *rest in moves]
+
+
+def read_images(blob: bytes) -> Mapping[str, bytes]:
+    """Unpack the state that a batch left behind: values by key without the cell's tag."""
+    if not blob:
+        return {}
+    flat = unpack(blob, raw=True)
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def read_holder(holder_id: str, image: bytes) -> Holder:
+    """Unpack a holder."""
+    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked = unpack(image)
+    return Holder(
+        id=holder_id,
+        version=version,
+        buckets=[_bucket(*bucket) for bucket in buckets],
+        money=money,
+        money_reserved=money_reserved,
+        credit_used=used,
+        credit_reserved=used_reserved,
+        credit_limit=limit,
+        blocked=bool(blocked),
+    )
+
+
+def _bucket(*fields: Any) -> Bucket:
+    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit = fields
+    return Bucket(
+        id=name,
+        ref=ref,
+        priority=priority,
+        role=Role(role),
+        remaining=remaining,
+        reserved=reserved,
+        granted=granted,
+        state=BalanceState(state),
+        activated_ms=activated,
+        expires_ms=expires,
+        unit=Unit(unit),
+    )
+
+
+def read_session(image: bytes) -> SessionImage:
+    """Unpack a session."""
+    sequence, state, _, answers, valid_until, _, about = unpack(image)
+    return SessionImage(sequence, SessionState(state), list(answers), valid_until, *about)

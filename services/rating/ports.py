@@ -1,0 +1,265 @@
+"""What the use cases need of the outside."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from services.rating.domain.balances import Holder
+from services.rating.domain.decisions import Decided, Op, Segment, SegmentContent, SessionImage, Used
+from services.rating.domain.programs import Program
+from services.rating.domain.records import Position
+from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms, PlanKey
+
+
+class Engine(Protocol):
+    """The Function and the keys of one cell."""
+
+    cell: int
+
+    async def install(self) -> None:
+        """Load the Function into the server."""
+
+    async def decide(
+        self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
+    ) -> Decided:
+        """Decide operations in their order; CELL_CLOSED if the cell's state is not the journal's."""
+        ...
+
+    async def segments(self, first: int, last: int) -> list[Segment]:
+        """Decided segments from the cell's stream."""
+        ...
+
+    async def position(self) -> tuple[int, int] | None:
+        """Epoch and sequence of the cell's state; None if there is none."""
+        ...
+
+    async def holders(self, holder_ids: Iterable[str]) -> dict[str, Holder]:
+        """Holders as they stand; those that have never been used are left out."""
+        ...
+
+    async def session(self, session_id: str) -> SessionImage | None:
+        """A session as it stands."""
+        ...
+
+    async def clear(self) -> None:
+        """Delete everything of the cell."""
+
+    async def load(self, images: Mapping[str, bytes]) -> None:
+        """Write holders and sessions as the journal left them, with the ends of open sessions."""
+
+    async def load_ids(self, answers: Iterable["AnsweredId"], now_ms: int, ttl_ms: int) -> None:
+        """Write ids that were answered."""
+
+    async def open(self, epoch: int, sequence: int) -> None:
+        """Let the cell decide in an epoch, from a sequence on."""
+
+    def all_holders(self) -> AsyncIterator[Holder]:
+        """Every holder of the cell."""
+        ...
+
+    def read_holder(self, name: str, image: bytes) -> Holder:
+        """A holder out of its image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredId:
+    """An id that was answered: by which operation (from 0) of which segment, and when."""
+
+    id_digest: bytes
+    body_digest: bytes
+    sequence: int
+    operation: int
+    decided_ms: int
+
+
+class Journal(Protocol):
+    """The journal of decided segments."""
+
+    async def epoch(self, cell: int) -> int:
+        """Epoch of a cell; 0 if it was never opened."""
+        ...
+
+    async def raise_epoch(self, cell: int, from_epoch: int) -> bool:
+        """Begin the epoch after `from_epoch`; False if somebody else did."""
+        ...
+
+    async def last_sequence(self, cell: int) -> int:
+        """Sequence of the last segment; 0 if there is none."""
+        ...
+
+    async def append(self, cell: int, epoch: int, decided: Sequence[Segment]) -> None:
+        """Commit segments; CELL_CLOSED if they do not count."""
+
+    async def read(self, cell: int, after: int, limit: int) -> list[Segment]:
+        """Segments after a sequence, in order."""
+        ...
+
+    def read_all(self, cell: int, after: int) -> AsyncIterator[Segment]:
+        """All segments after a sequence, in order."""
+        ...
+
+    async def get(self, cell: int, sequences: Iterable[int]) -> dict[int, Segment]:
+        """Segments by their sequences."""
+        ...
+
+    async def keep_programs(self, new: Iterable[Program]) -> None:
+        """Keep programs so that what they decide can be explained."""
+
+    async def programs(self, ids: Iterable[str]) -> dict[str, str]:
+        """Bodies of kept programs."""
+        ...
+
+    def content(self, segment: Segment) -> SegmentContent:
+        """What a segment says."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the fold of a cell is: the last segment folded, and when it was decided."""
+
+    sequence: int
+    decided_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """A usage record on its way into the books; `path` is the account path of its enterprise."""
+
+    position: Position
+    path: str
+    used: Used
+    charged: bool
+    reason: int
+    refused_step: int
+    uncovered: int
+    steps: list[Any]
+    decided_ms: int
+
+
+@dataclass(slots=True)
+class Sheet:
+    """What a run of segments adds to the books.
+
+    Attributes:
+        usage: usage records.
+        totals: sums of charges by (path, day, endpoint, network, service, step, currency):
+            records, quantity, benefit, uncovered, amount.
+        refusals: sums by (path, day, endpoint, service, reason, step): records, quantity.
+        entries: movements: (cell, sequence, number, balance, kind, change, cause, decided).
+        balances: holder and sum of changes by balance.
+        requests: (id digest, body digest, cell, sequence, operation, answer, decided).
+        images: what holders and sessions became, by name.
+    """
+
+    usage: list[UsageRow] = field(default_factory=list)
+    totals: dict[tuple[Any, ...], list[int]] = field(default_factory=dict)
+    refusals: dict[tuple[Any, ...], list[int]] = field(default_factory=dict)
+    entries: list[tuple[Any, ...]] = field(default_factory=list)
+    balances: dict[str, tuple[str, int]] = field(default_factory=dict)
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
+    images: dict[str, bytes] = field(default_factory=dict)
+
+
+class Ledger(Protocol):
+    """The books, as the fold writes them and deciding asks them."""
+
+    async def cursor(self, cell: int) -> Cursor:
+        """How far the fold of a cell is."""
+        ...
+
+    async def post(self, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
+        """Post a sheet and move the cursor, in one transaction."""
+
+    async def images(self, cell: int) -> Mapping[str, bytes]:
+        """Holders and sessions as the last folded segment left them."""
+        ...
+
+    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
+        """Ids answered since a moment."""
+        ...
+
+    async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
+        """Body digest and answer of a top-up; None if it is not in the books."""
+        ...
+
+    async def holder_of(self, balance_id: str) -> str | None:
+        """Who holds a balance; None if it is not in the books."""
+        ...
+
+    async def outcomes(self, digests: Sequence[bytes]) -> dict[bytes, tuple[Position, bytes, list[Any]]]:
+        """Position, body digest and outcome of events that are in the books, by digest of their ids."""
+        ...
+
+
+ProgramKey = tuple[int, str, int]
+"""Service, network and access type."""
+Signature = tuple[Any, ...]
+"""What of an endpoint its programs depend on."""
+
+
+@dataclass(slots=True, eq=False)
+class ChainTerms:
+    """An enterprise with the accounts above it, and the programs compiled from their terms.
+
+    When anything that it was made from changes it is dropped whole, programs and all.
+
+    Attributes:
+        accounts: from the enterprise upwards, the OPERATOR last.
+        catalog: the terms that its plans refer to.
+        known_plans: plans that the catalog terms hold.
+        programs: by what the endpoint has, then by kind of use.
+    """
+
+    accounts: tuple[AccountTerms, ...]
+    catalog: CatalogTerms
+    known_plans: set[PlanKey]
+    programs: dict[Signature, dict[ProgramKey, Program]] = field(default_factory=dict)
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Path of the enterprise, from the OPERATOR down."""
+        return self.accounts[0].path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownEndpoint:
+    """An endpoint ready to be charged.
+
+    Attributes:
+        terms: the endpoint.
+        chain: its enterprise and the accounts above.
+        programs: programs of endpoints with the same plans, by kind of use.
+    """
+
+    terms: EndpointTerms
+    chain: ChainTerms
+    programs: dict[ProgramKey, Program]
+
+
+class Terms(Protocol):
+    """The commercial terms, cached and kept current."""
+
+    known: dict[str, KnownEndpoint]
+
+    @property
+    def networks(self) -> Mapping[str, str]:
+        """Country code by network id."""
+        ...
+
+    def require_current(self) -> None:
+        """Raise UNAVAILABLE while what is known may be stale."""
+
+    async def load(self, endpoint_ids: Iterable[str]) -> None:
+        """Make sure that the endpoints that exist are known."""
+
+    async def account(self, account_id: str) -> tuple[AccountTerms, CatalogTerms]:
+        """The terms of an account with its plans; NOT_FOUND if there is none."""
+        ...
+
+    def forget(self, endpoint_id: str) -> None:
+        """Ask for an endpoint and its chain anew at the next use."""
+
+    async def wait_for(self, cursors: Sequence[int], seconds: float) -> None:
+        """Wait until the feeds of accounts, catalog and endpoints have reached these cursors."""

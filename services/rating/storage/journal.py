@@ -1,0 +1,165 @@
+"""The journal: decided segments, each committed once, in order and without gaps, before anybody is told."""
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.common.errors import InternalError
+from services.rating.domain.decisions import Segment, SegmentContent, closed
+from services.rating.domain.programs import Program
+from services.rating.storage.tables import cells, programs, segments
+from services.runtime.database import Database
+
+READ_MAX = 200
+
+
+def checksum(segment: Segment) -> int:
+    """CRC-32 over all of a segment."""
+    value = zlib.crc32(f"{segment.sequence} {segment.decided_ms} ".encode())
+    for part in (segment.records, segment.outcomes, segment.images):
+        value = zlib.crc32(part, value)
+    return value
+
+
+def corrupt(cell: int, sequence: int) -> InternalError:
+    """The error for a segment whose checksum does not hold."""
+    return InternalError(
+        "JOURNAL_CORRUPT",
+        f"Segment {sequence} of cell {cell} in the journal does not match its checksum. Nothing after it is folded. "
+        "Restore it from a replica or backup of the journal.",
+        metadata={"cell": str(cell), "sequence": str(sequence)},
+    )
+
+
+class Journal:
+    """Reads and appends segments.
+
+    Args:
+        database: where it is.
+        read_segment: unpacks a segment.
+    """
+
+    def __init__(self, database: Database, read_segment: Callable[[Segment], SegmentContent]) -> None:
+        self.database = database
+        dialect = sqlite if database.is_sqlite else postgresql
+        self._insert: Any = dialect.insert
+        self._read_segment = read_segment
+        self._known_programs: set[str] = set()
+
+    async def epoch(self, cell: int) -> int:
+        """Epoch of a cell; 0 if it was never opened."""
+        async with self.database.reading() as connection:
+            return await connection.scalar(sa.select(cells.c.epoch).where(cells.c.cell == cell)) or 0
+
+    async def raise_epoch(self, cell: int, from_epoch: int) -> bool:
+        """Begin the epoch after `from_epoch`; False if somebody else did."""
+        async with self.database.transaction() as connection:
+            await connection.execute(self._insert(cells).values(cell=cell, epoch=0).on_conflict_do_nothing())
+            raised = await connection.execute(
+                sa.update(cells).where(cells.c.cell == cell, cells.c.epoch == from_epoch).values(epoch=from_epoch + 1)
+            )
+            return raised.rowcount == 1
+
+    async def last_sequence(self, cell: int) -> int:
+        """Sequence of the last segment; 0 if there is none."""
+        query = sa.select(sa.func.max(segments.c.sequence)).where(segments.c.cell == cell)
+        async with self.database.reading() as connection:
+            return await connection.scalar(query) or 0
+
+    async def append(self, cell: int, epoch: int, decided: Sequence[Segment]) -> None:
+        """Commit segments. One that is there already, the same, is a success.
+
+        Raises:
+            CellClosedError: the epoch is over, or another segment has the number: these decisions do not count.
+        """
+        rows = [
+            {
+                "cell": cell,
+                "sequence": segment.sequence,
+                "epoch": epoch,
+                "decided_ms": segment.decided_ms,
+                "records": segment.records,
+                "outcomes": segment.outcomes,
+                "images": segment.images,
+                "checksum": checksum(segment),
+            }
+            for segment in decided
+        ]
+        async with self.database.transaction() as connection:
+            fence = sa.select(cells.c.epoch).where(cells.c.cell == cell)
+            if not self.database.is_sqlite:
+                fence = fence.with_for_update(read=True)
+            if await connection.scalar(fence) != epoch:
+                raise closed("a new epoch began")
+            inserted = await connection.execute(self._insert(segments).on_conflict_do_nothing(), rows)
+            if inserted.rowcount != len(rows):
+                await self._require_same(connection, cell, rows)
+
+    async def _require_same(self, connection: AsyncConnection, cell: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        numbers = [row["sequence"] for row in rows]
+        query = sa.select(segments.c.sequence, segments.c.checksum).where(
+            segments.c.cell == cell, segments.c.sequence.in_(numbers)
+        )
+        there = dict((await connection.execute(query)).tuples().all())
+        if any(there.get(row["sequence"]) != row["checksum"] for row in rows):
+            raise closed("the balance store holds old data")
+
+    async def read(self, cell: int, after: int, limit: int = READ_MAX) -> list[Segment]:
+        """Read the segments after a sequence, in order.
+
+        Raises:
+            InternalError: JOURNAL_CORRUPT, if one does not match its checksum.
+        """
+        query = (
+            sa.select(segments)
+            .where(segments.c.cell == cell, segments.c.sequence > after)
+            .order_by(segments.c.sequence)
+            .limit(limit)
+        )
+        async with self.database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return [_checked(cell, row) for row in rows]
+
+    async def read_all(self, cell: int, after: int) -> AsyncIterator[Segment]:
+        """Yield all segments after a sequence, in order."""
+        while batch := await self.read(cell, after):
+            for segment in batch:
+                yield segment
+            after = batch[-1].sequence
+
+    async def get(self, cell: int, sequences: Iterable[int]) -> dict[int, Segment]:
+        """Read segments by their sequences."""
+        query = sa.select(segments).where(segments.c.cell == cell, segments.c.sequence.in_(list(sequences)))
+        async with self.database.reading() as connection:
+            return {row.sequence: _checked(cell, row) for row in await connection.execute(query)}
+
+    def content(self, segment: Segment) -> SegmentContent:
+        """What a segment says."""
+        return self._read_segment(segment)
+
+    async def keep_programs(self, new: Iterable[Program]) -> None:
+        """Keep programs so that what they decide can be explained; those known to be kept are skipped."""
+        unknown = {program.id: program for program in new if program.id not in self._known_programs}
+        if not unknown:
+            return
+        rows = [{"id": program.id, "body": program.body()} for program in unknown.values()]
+        async with self.database.transaction() as connection:
+            await connection.execute(self._insert(programs).on_conflict_do_nothing(), rows)
+        self._known_programs.update(unknown)
+
+    async def programs(self, ids: Iterable[str]) -> dict[str, str]:
+        """Read the bodies of kept programs."""
+        query = sa.select(programs.c.id, programs.c.body).where(programs.c.id.in_(list(ids)))
+        async with self.database.reading() as connection:
+            return dict((await connection.execute(query)).tuples().all())
+
+
+def _checked(cell: int, row: Any) -> Segment:
+    segment = Segment(row.sequence, row.decided_ms, row.records, row.outcomes, row.images)
+    if checksum(segment) != row.checksum:
+        raise corrupt(cell, row.sequence)
+    return segment

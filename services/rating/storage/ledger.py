@@ -1,0 +1,192 @@
+"""The ledger: usage records, charges, totals, movements and balances, as the fold has posted them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.common.errors import AbortedError
+from services.rating.domain.decisions import Segment
+from services.rating.domain.reasons import Outcome
+from services.rating.domain.records import LINES_MAX, Position
+from services.rating.ports import AnsweredId, Cursor, Sheet, UsageRow
+from services.rating.storage.tables import balances, chains, cursors, entries, images, refusals, requests, totals, usage
+from services.runtime.database import Database
+from services.runtime.packing import pack, unpack
+
+IN_MAX = 500
+"""Values in one IN list."""
+
+
+class Ledger:
+    """Posts what the fold made, once."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        dialect = sqlite if database.is_sqlite else postgresql
+        self._insert: Any = dialect.insert
+        self._chain_ids: dict[str, int] = {}
+        self._statements: dict[str, tuple[str, tuple[int, ...]]] = {}
+
+    async def cursor(self, cell: int) -> Cursor:
+        """How far the fold of a cell is."""
+        query = sa.select(cursors.c.sequence, cursors.c.decided_ms).where(cursors.c.cell == cell)
+        async with self.database.reading() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return Cursor(row.sequence, row.decided_ms) if row else Cursor(0, 0)
+
+    async def post(self, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
+        """Post a sheet and move the cursor, in one transaction.
+
+        Raises:
+            AbortedError: FOLD_OVERTAKEN, if somebody else moved the cursor meanwhile; nothing is posted.
+        """
+        async with self.database.transaction() as connection:
+            await self._move_cursor(connection, cell, cursor, last)
+            chain_ids = await self._chains(connection, {row.path for row in sheet.usage})
+            rows = [_usage_row(row, chain_ids[row.path]) for row in sheet.usage]
+            await self._execute(connection, "usage", sa.insert(usage), rows)
+            summed = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.totals.items()]
+            await self._execute(connection, "totals", self._adding(totals, 7), summed)
+            counted = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.refusals.items()]
+            await self._execute(connection, "refusals", self._adding(refusals, 6), counted)
+            await self._execute(connection, "entries", sa.insert(entries), sheet.entries)
+            moved = [(name, holder, change) for name, (holder, change) in sheet.balances.items()]
+            await self._execute(connection, "balances", self._adding(balances, 2, key=1), moved)
+            await self._execute(connection, "requests", self._insert(requests).on_conflict_do_nothing(), sheet.requests)
+            kept = [(name, cell, value) for name, value in sheet.images.items()]
+            await self._execute(connection, "images", self._replacing_images(), kept)
+
+    async def _move_cursor(self, connection: AsyncConnection, cell: int, cursor: Cursor, last: Segment) -> None:
+        await connection.execute(
+            self._insert(cursors).values(cell=cell, sequence=0, decided_ms=0).on_conflict_do_nothing()
+        )
+        moved = await connection.execute(
+            sa.update(cursors)
+            .where(cursors.c.cell == cell, cursors.c.sequence == cursor.sequence)
+            .values(sequence=last.sequence, decided_ms=last.decided_ms)
+        )
+        if moved.rowcount != 1:
+            raise AbortedError("FOLD_OVERTAKEN", "Another process folds this cell; it is further.")
+
+    async def _chains(self, connection: AsyncConnection, paths: Iterable[str]) -> Mapping[str, int]:
+        for path in sorted(paths):
+            if path not in self._chain_ids:
+                await connection.execute(self._insert(chains).values(path=path).on_conflict_do_nothing())
+                found = await connection.scalar(sa.select(chains.c.id).where(chains.c.path == path))
+                assert found is not None  # noqa: S101 - it was just inserted
+                self._chain_ids[path] = found
+        return self._chain_ids
+
+    def _adding(self, table: sa.Table, columns: int, key: int = 0) -> Any:
+        """An insert that adds to the sums of a row that is there; `columns` lead, the rest are sums."""
+        names = [column.name for column in table.columns]
+        keys = names[: key or columns]
+        insert = self._insert(table)
+        sums = {name: table.c[name] + insert.excluded[name] for name in names[columns:]}
+        return insert.on_conflict_do_update(index_elements=keys, set_=sums)
+
+    def _replacing_images(self) -> Any:
+        insert = self._insert(images)
+        return insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded["value"]})
+
+    async def _execute(
+        self, connection: AsyncConnection, name: str, statement: Any, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Run a statement for many rows (values in the order of the table's columns), compiled once."""
+        if not rows:
+            return
+        known = self._statements.get(name)
+        if known is None:
+            columns = [column.name for column in statement.table.columns]
+            compiled = statement.compile(dialect=self.database.engine.dialect, column_keys=columns)
+            order = tuple(columns.index(column) for column in compiled.positiontup)
+            known = self._statements[name] = (str(compiled), order)
+        text, order = known
+        if order != tuple(range(len(order))):
+            rows = [tuple(row[i] for i in order) for row in rows]
+        await connection.exec_driver_sql(text, list(rows))
+
+    async def outcomes(self, digests: Sequence[bytes]) -> dict[bytes, tuple[Position, bytes, list[Any]]]:
+        """Position, body digest and outcome of events that are in the books, by digest of their ids."""
+        found: dict[bytes, tuple[Position, bytes, list[Any]]] = {}
+        async with self.database.reading() as connection:
+            for start in range(0, len(digests), IN_MAX):
+                query = sa.select(usage).where(usage.c.id_digest.in_(digests[start : start + IN_MAX]))
+                for row in await connection.execute(query):
+                    charged = row.outcome == Outcome.CHARGED
+                    outcome = [0, row.uncovered, unpack(row.steps)] if charged else [1, row.reason, row.refused_step]
+                    position = Position(row.cell, row.sequence, row.position)
+                    found[row.id_digest] = (position, row.body_digest, outcome)
+        return found
+
+    async def images(self, cell: int) -> Mapping[str, bytes]:
+        """Holders and sessions as the last folded segment left them, by name."""
+        query = sa.select(images.c.name, images.c.value).where(images.c.cell == cell)
+        async with self.database.reading() as connection:
+            return dict((await connection.execute(query)).tuples().all())
+
+    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
+        """Ids answered since a moment."""
+        used = sa.select(
+            usage.c.id_digest, usage.c.body_digest, usage.c.sequence, usage.c.position, usage.c.decided_ms
+        ).where(usage.c.cell == cell, usage.c.decided_ms >= since_ms)
+        asked = sa.select(
+            requests.c.id_digest,
+            requests.c.body_digest,
+            requests.c.sequence,
+            requests.c.operation,
+            requests.c.decided_ms,
+        ).where(requests.c.cell == cell, requests.c.decided_ms >= since_ms)
+        async with self.database.reading() as connection:
+            found = [
+                AnsweredId(digest, body, sequence, position // LINES_MAX, at)
+                for digest, body, sequence, position, at in await connection.execute(used)
+            ]
+            return found + [AnsweredId(*row) for row in await connection.execute(asked)]
+
+    async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
+        """Body digest and answer of an answered request; None if it was not folded yet or never came."""
+        query = sa.select(requests.c.body_digest, requests.c.answer).where(requests.c.id_digest == digest)
+        async with self.database.reading() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return (row.body_digest, row.answer) if row else None
+
+    async def holder_of(self, balance_id: str) -> str | None:
+        """Who holds a balance; None if it is not in the books."""
+        query = sa.select(balances.c.holder_id).where(balances.c.id == balance_id)
+        async with self.database.reading() as connection:
+            holder: str | None = await connection.scalar(query)
+        return holder
+
+    async def all_balances(self) -> dict[str, tuple[str, int]]:
+        """Holder and sum of the ledger of every balance, by id."""
+        async with self.database.reading() as connection:
+            return {row.id: (row.holder_id, row.remaining) for row in await connection.execute(sa.select(balances))}
+
+
+def _usage_row(row: UsageRow, chain_id: int) -> tuple[Any, ...]:
+    used = row.used
+    return (
+        *row.position,
+        used.id_digest,
+        used.body_digest,
+        used.event_id,
+        used.endpoint_id,
+        chain_id,
+        used.service,
+        used.network_id,
+        used.access_type,
+        used.usage_ms,
+        used.quantity,
+        int(used.mode),
+        int(Outcome.CHARGED if row.charged else Outcome.REFUSED),
+        row.reason,
+        row.refused_step,
+        row.uncovered,
+        used.program_id,
+        pack(row.steps),
+        row.decided_ms,
+    )

@@ -1,0 +1,160 @@
+"""The tables of rating: the journal, which is the truth, and the ledger, which is folded from it.
+
+They are two databases (or schemas) because they are written by two processes at two rhythms: the journal commits
+what callers wait for, the ledger in large steps behind their back.
+"""
+
+import sqlalchemy as sa
+
+journal = sa.MetaData()
+ledger = sa.MetaData()
+
+ID = sa.String(64)
+BIG = sa.BigInteger
+
+cells = sa.Table(
+    "cell",
+    journal,
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+)
+
+segments = sa.Table(
+    "segment",
+    journal,
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", BIG, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("decided_ms", BIG, nullable=False),
+    sa.Column("records", sa.LargeBinary, nullable=False),
+    sa.Column("outcomes", sa.LargeBinary, nullable=False),
+    sa.Column("images", sa.LargeBinary, nullable=False),
+    sa.Column("checksum", BIG, nullable=False),
+)
+
+programs = sa.Table(
+    "program",
+    journal,
+    sa.Column("id", sa.String(24), primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+cursors = sa.Table(
+    "cursor",
+    ledger,
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", BIG, nullable=False),
+    sa.Column("decided_ms", BIG, nullable=False),
+)
+
+chains = sa.Table(
+    "chain",
+    ledger,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("path", sa.Text, nullable=False, unique=True),
+)
+
+usage = sa.Table(
+    "usage_record",
+    ledger,
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", BIG, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id_digest", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("body_digest", sa.LargeBinary(8), nullable=False),
+    sa.Column("event_id", ID, nullable=False),
+    sa.Column("endpoint_id", ID, nullable=False),
+    sa.Column("chain_id", sa.Integer, nullable=False),
+    sa.Column("service", sa.SmallInteger, nullable=False),
+    sa.Column("network_id", ID, nullable=False),
+    sa.Column("access_type", sa.SmallInteger, nullable=False),
+    sa.Column("usage_ms", BIG, nullable=False),
+    sa.Column("quantity", BIG, nullable=False),
+    sa.Column("mode", sa.SmallInteger, nullable=False),
+    sa.Column("outcome", sa.SmallInteger, nullable=False),
+    sa.Column("reason", sa.SmallInteger, nullable=False),
+    sa.Column("refused_step", sa.SmallInteger, nullable=False),
+    sa.Column("uncovered", BIG, nullable=False),
+    sa.Column("program_id", sa.String(24), nullable=False),
+    sa.Column("steps", sa.LargeBinary, nullable=False),
+    sa.Column("decided_ms", BIG, nullable=False),
+    sa.Index("usage_record_endpoint", "endpoint_id", "usage_ms"),
+    sa.Index("usage_record_chain", "chain_id", "usage_ms"),
+)
+"""One row a decided event. `steps` is packed: for each step benefit, rated, uncovered, amount, draws: the charges."""
+
+totals = sa.Table(
+    "usage_total",
+    ledger,
+    sa.Column("chain_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("endpoint_id", ID, primary_key=True),
+    sa.Column("network_id", ID, primary_key=True),
+    sa.Column("service", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("step", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("currency", sa.String(3), primary_key=True),
+    sa.Column("records", BIG, nullable=False),
+    sa.Column("quantity", BIG, nullable=False),
+    sa.Column("benefit", BIG, nullable=False),
+    sa.Column("uncovered", BIG, nullable=False),
+    sa.Column("amount", BIG, nullable=False),
+)
+"""Sums of charges by UTC day (days since 1970), endpoint, network, service and step."""
+
+refusals = sa.Table(
+    "refusal_total",
+    ledger,
+    sa.Column("chain_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("endpoint_id", ID, primary_key=True),
+    sa.Column("service", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("reason", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("step", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("records", BIG, nullable=False),
+    sa.Column("quantity", BIG, nullable=False),
+)
+
+requests = sa.Table(
+    "answered_request",
+    ledger,
+    sa.Column("id_digest", sa.LargeBinary(16), primary_key=True),
+    sa.Column("body_digest", sa.LargeBinary(8), nullable=False),
+    sa.Column("cell", sa.Integer, nullable=False),
+    sa.Column("sequence", BIG, nullable=False),
+    sa.Column("operation", sa.Integer, nullable=False),
+    sa.Column("answer", BIG, nullable=False),
+    sa.Column("decided_ms", BIG, nullable=False),
+)
+"""Top-ups that were answered, by the digest of their request id; `answer` is the money after it, in micros."""
+
+entries = sa.Table(
+    "ledger_entry",
+    ledger,
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", BIG, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("balance_id", sa.String(100), nullable=False),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("change", BIG, nullable=False),
+    sa.Column("cause_id", sa.String(100), nullable=False),
+    sa.Column("created_ms", BIG, nullable=False),
+    sa.Index("ledger_entry_balance", "balance_id", "sequence", "number"),
+)
+
+balances = sa.Table(
+    "balance",
+    ledger,
+    sa.Column("id", sa.String(100), primary_key=True),
+    sa.Column("holder_id", ID, nullable=False, index=True),
+    sa.Column("remaining", BIG, nullable=False),
+)
+"""Sum of the ledger entries of each balance."""
+
+images = sa.Table(
+    "image",
+    ledger,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("cell", sa.Integer, nullable=False, index=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+"""Holders (`h:...`) and sessions (`s:...`) as the last folded segment left them: what a rebuild loads."""

@@ -1,0 +1,300 @@
+"""The commercial terms, cached: asked of the other services in batches, kept current by their change feeds."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+
+from meterline.accounts.v1 import accounts_pb2, accounts_pb2_grpc
+from meterline.catalog.v1 import charging_catalog_pb2, charging_catalog_pb2_grpc
+from meterline.endpoints.v1 import charging_context_pb2, charging_context_pb2_grpc
+from services.common.errors import DeadlineExceededError, MeterlineError, UnavailableError, not_found
+from services.rating.convert.terms import (
+    account_terms,
+    coverage_terms,
+    endpoint_terms,
+    merge_catalog,
+    network_terms,
+)
+from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms, PlanKey
+from services.rating.ports import ChainTerms, KnownEndpoint, Signature
+from services.runtime.channels import Channel
+
+BATCH = 1000
+ENDPOINTS_MAX = 2_000_000
+STALE_SECONDS = 10.0
+"""How long a feed may be silent before nothing is authorised on what it keeps current."""
+RETRY_SECONDS = 0.5
+
+log = structlog.get_logger(part="terms")
+
+
+class Feed:
+    """Follows one change feed, resuming from its cursor."""
+
+    def __init__(self, name: str, watch: Callable[[int], AsyncIterator[Any]], apply: Callable[[Any], None]) -> None:
+        self.name = name
+        self.cursor = -1
+        self.heard = 0.0
+        self._watch = watch
+        self._apply = apply
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since when nothing was heard."""
+        return time.monotonic() - self.heard
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                async for change in self._watch(self.cursor):
+                    self._apply(change)
+                    self.cursor = change.cursor
+                    self.heard = time.monotonic()
+            except MeterlineError as error:
+                log.info("feed broken", feed=self.name, reason=error.reason)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+class TermsView:
+    """What rating knows of accounts, catalogue and endpoints.
+
+    Args:
+        accounts: channel to accounts.
+        catalog: channel to catalog.
+        endpoints: channel to endpoints.
+    """
+
+    def __init__(self, accounts: Channel, catalog: Channel, endpoints: Channel) -> None:
+        self._accounts_channel = accounts
+        self._catalog_channel = catalog
+        self._endpoints_channel = endpoints
+        self._accounts = accounts_pb2_grpc.AccountServiceStub(accounts.grpc)
+        self._catalog = charging_catalog_pb2_grpc.ChargingCatalogServiceStub(catalog.grpc)
+        self._endpoints = charging_context_pb2_grpc.ChargingContextServiceStub(endpoints.grpc)
+        self.feeds = (
+            Feed("accounts", self._watch_accounts, self._account_changed),
+            Feed("catalog", self._watch_catalog, self._catalog_changed),
+            Feed("endpoints", self._watch_endpoints, self._endpoint_changed),
+        )
+        self.known: dict[str, KnownEndpoint] = {}
+        self.endpoints: dict[str, EndpointTerms] = {}
+        self.chains: dict[str, ChainTerms] = {}
+        self._catalog_terms = CatalogTerms()
+        self._loading = asyncio.Lock()
+        self._changes = 0
+        self._touched: set[str] = set()
+        self.on_key_change: Callable[[], None] = lambda: None
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """Country code by network id."""
+        return self._catalog_terms.networks
+
+    def require_current(self) -> None:
+        """Raise UNAVAILABLE while what is known may be stale."""
+        for feed in self.feeds:
+            if feed.silent_seconds > STALE_SECONDS:
+                raise UnavailableError(
+                    "TERMS_STALE",
+                    f"Changes of {feed.name} have not been heard of for more than {STALE_SECONDS:.0f} s; try again.",
+                    retry_after_ms=1000,
+                )
+
+    async def load(self, endpoint_ids: Iterable[str]) -> None:
+        """Make sure that the endpoints that exist, and their chains, are known."""
+        missing = [name for name in dict.fromkeys(endpoint_ids) if name not in self.known]
+        if not missing:
+            return
+        async with self._loading:
+            for start in range(0, len(missing), BATCH):
+                await self._load_some([name for name in missing[start : start + BATCH] if name not in self.known])
+
+    async def _load_some(self, endpoint_ids: Sequence[str]) -> None:
+        await self._load_endpoints([name for name in endpoint_ids if name not in self.endpoints])
+        present = [self.endpoints[name] for name in endpoint_ids if name in self.endpoints]
+        plans: dict[str, set[PlanKey]] = {}
+        for endpoint in present:
+            plans.setdefault(endpoint.enterprise_id, set()).update(endpoint.plans)
+        for enterprise_id, keys in plans.items():
+            await self._load_chain(enterprise_id, keys)
+        for endpoint in present:
+            chain = self.chains.get(endpoint.enterprise_id)
+            if chain is not None and self.endpoints.get(endpoint.id) is endpoint:
+                programs = chain.programs.setdefault(_signature(endpoint), {})
+                self.known[endpoint.id] = KnownEndpoint(endpoint, chain, programs)
+
+    async def _load_endpoints(self, endpoint_ids: Sequence[str]) -> None:
+        if not endpoint_ids:
+            return
+        if len(self.endpoints) > ENDPOINTS_MAX:
+            self.endpoints.clear()
+            self.known.clear()
+        self._touched.clear()
+        request = charging_context_pb2.BatchGetEndpointContextsRequest(endpoint_ids=endpoint_ids)
+        response = await self._endpoints_channel.call(self._endpoints.BatchGetEndpointContexts, request)
+        owners = {context.account_id for context in response.contexts}
+        active = await self._active_accounts(owners)
+        found = [endpoint_terms(context, owner_active=context.account_id in active) for context in response.contexts]
+        for endpoint in found:
+            if endpoint.id not in self._touched:
+                self.endpoints[endpoint.id] = endpoint
+
+    async def _active_accounts(self, account_ids: Iterable[str]) -> set[str]:
+        request = accounts_pb2.BatchGetAccountsRequest(account_ids=sorted(account_ids))
+        if not request.account_ids:
+            return set()
+        response = await self._accounts_channel.call(self._accounts.BatchGetAccounts, request)
+        return {account.id for account in response.accounts if account.state == accounts_pb2.ACCOUNT_STATE_ACTIVE}
+
+    async def account(self, account_id: str) -> tuple[AccountTerms, CatalogTerms]:
+        """Return the terms of an account with its plans, asked anew; NOT_FOUND if there is none."""
+        path = (await self._paths([account_id])).get(account_id)
+        if path is None:
+            raise not_found("account", account_id)
+        terms = (await self._account_terms(path))[-1]
+        catalog = self._catalog_terms
+        await self._load_plans(set(terms.plans), catalog)
+        return terms, catalog
+
+    async def _paths(self, account_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        request = accounts_pb2.BatchGetAccountsRequest(account_ids=account_ids)
+        response = await self._accounts_channel.call(self._accounts.BatchGetAccounts, request)
+        return {account.id: tuple(account.path) for account in response.accounts}
+
+    async def _account_terms(self, path: Sequence[str]) -> list[AccountTerms]:
+        request = accounts_pb2.BatchGetAccountsRequest(account_ids=path)
+        accounts = await self._accounts_channel.call(self._accounts.BatchGetAccounts, request)
+        given_request = charging_context_pb2.BatchGetAccountAssignmentsRequest(account_ids=path)
+        given = await self._endpoints_channel.call(self._endpoints.BatchGetAccountAssignments, given_request)
+        assignments = {entry.account_id: entry for entry in given.accounts}
+        terms = {a.id: account_terms(a, assignments.get(a.id)) for a in accounts.accounts}
+        return [terms[name] for name in path]
+
+    async def _load_chain(self, enterprise_id: str, plans: set[PlanKey]) -> ChainTerms:
+        known = self.chains.get(enterprise_id)
+        if known is not None:
+            missing = plans - known.known_plans
+            if missing:
+                await self._load_plans(missing, known.catalog)
+                known.known_plans |= missing
+            return known
+        while True:
+            changes = self._changes
+            path = (await self._paths([enterprise_id]))[enterprise_id]
+            accounts = [*reversed(await self._account_terms(path))]
+            wanted = plans | {key for account in accounts for key in account.plans}
+            catalog = self._catalog_terms
+            await self._load_plans(wanted, catalog)
+            await self._load_reach(enterprise_id, catalog)
+            if changes == self._changes:
+                chain = ChainTerms(tuple(accounts), catalog, wanted)
+                self.chains[enterprise_id] = chain
+                return chain
+
+    async def _load_plans(self, keys: set[PlanKey], catalog: CatalogTerms) -> None:
+        missing = sorted(keys - catalog.plans.keys())
+        for start in range(0, len(missing), BATCH):
+            request = charging_catalog_pb2.BatchGetPlanVersionsRequest(
+                keys=[
+                    charging_catalog_pb2.PlanVersionKey(plan_id=plan_id, version=version)
+                    for plan_id, version in missing[start : start + BATCH]
+                ]
+            )
+            response = await self._catalog_channel.call(self._catalog.BatchGetPlanVersions, request)
+            merge_catalog(response, catalog)
+
+    async def _load_reach(self, enterprise_id: str, catalog: CatalogTerms) -> None:
+        if not catalog.networks:
+            request = charging_catalog_pb2.BatchGetNetworksRequest()
+            response = await self._catalog_channel.call(self._catalog.BatchGetNetworks, request)
+            catalog.networks.update(network_terms(response.networks))
+        if enterprise_id not in catalog.coverage:
+            coverage_request = charging_catalog_pb2.BatchGetCoverageRequest(account_ids=[enterprise_id])
+            covered = await self._catalog_channel.call(self._catalog.BatchGetCoverage, coverage_request)
+            catalog.coverage.update(coverage_terms(covered.coverages))
+            catalog.coverage.setdefault(enterprise_id, frozenset())
+
+    # --- following -----------------------------------------------------------------------------------------------
+
+    def forget(self, endpoint_id: str) -> None:
+        """Ask for an endpoint and its chain anew at the next use."""
+        endpoint = self.endpoints.pop(endpoint_id, None)
+        if endpoint is not None:
+            self.chains.pop(endpoint.enterprise_id, None)
+            self.known.clear()
+
+    async def wait_for(self, cursors: Sequence[int], seconds: float) -> None:
+        """Wait until the feeds of accounts, catalog and endpoints have reached these cursors."""
+        deadline = time.monotonic() + seconds
+        while any(feed.cursor < cursor for feed, cursor in zip(self.feeds, cursors, strict=True)):
+            if time.monotonic() > deadline:
+                raise DeadlineExceededError("CHANGES_NOT_SEEN", "The changes have not arrived yet; try again.")
+            await asyncio.sleep(0.002)
+
+    async def run(self) -> None:
+        """Follow the feeds until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for feed in self.feeds:
+                group.create_task(feed.run())
+
+    def _watch_accounts(self, cursor: int) -> AsyncIterator[Message]:
+        request = accounts_pb2.WatchAccountChangesRequest(from_cursor=cursor)
+        return self._accounts_channel.stream(self._accounts.WatchAccountChanges, request)
+
+    def _watch_catalog(self, cursor: int) -> AsyncIterator[Message]:
+        request = charging_catalog_pb2.WatchCatalogChangesRequest(from_cursor=cursor)
+        return self._catalog_channel.stream(self._catalog.WatchCatalogChanges, request)
+
+    def _watch_endpoints(self, cursor: int) -> AsyncIterator[Message]:
+        request = charging_context_pb2.WatchEndpointChangesRequest(from_cursor=cursor)
+        return self._endpoints_channel.stream(self._endpoints.WatchEndpointChanges, request)
+
+    def _account_changed(self, change: accounts_pb2.WatchAccountChangesResponse) -> None:
+        if change.api_key_id:
+            self.on_key_change()
+        if not change.HasField("account"):
+            return
+        account = change.account
+        self._drop_chains_with(account.id)
+        is_active = account.state == accounts_pb2.ACCOUNT_STATE_ACTIVE
+        if account.kind in {accounts_pb2.ACCOUNT_KIND_SUB_ACCOUNT, accounts_pb2.ACCOUNT_KIND_ENTERPRISE}:
+            for endpoint in [e for e in self.endpoints.values() if e.account_id == account.id]:
+                if endpoint.owner_active != is_active:
+                    self.endpoints[endpoint.id] = replace(endpoint, owner_active=is_active)
+                    self.known.pop(endpoint.id, None)
+
+    def _catalog_changed(self, change: charging_catalog_pb2.WatchCatalogChangesResponse) -> None:
+        if change.resource_type and change.resource_type != "plan":  # a plan's versions never change
+            self._changes += 1
+            self._catalog_terms = CatalogTerms()
+            self.chains.clear()
+            self.known.clear()
+
+    def _endpoint_changed(self, change: charging_context_pb2.WatchEndpointChangesResponse) -> None:
+        if change.endpoint_id:
+            self._touched.add(change.endpoint_id)
+            self.endpoints.pop(change.endpoint_id, None)
+            self.known.pop(change.endpoint_id, None)
+        if change.account_id:
+            self._drop_chains_with(change.account_id)
+
+    def _drop_chains_with(self, account_id: str) -> None:
+        self._changes += 1
+        for enterprise_id, chain in list(self.chains.items()):
+            if any(account.id == account_id for account in chain.accounts):
+                del self.chains[enterprise_id]
+                self.known.clear()
+
+
+def _signature(endpoint: EndpointTerms) -> Signature:
+    base = endpoint.base.plan if endpoint.base else None
+    addons = frozenset(addon.plan for addon in endpoint.addons)
+    return base, addons, endpoint.barred, endpoint.active, endpoint.owner_active

@@ -1,0 +1,1 @@
+"""One verb a function or class: charge, sessions, balances, fold, rebuild, verify."""

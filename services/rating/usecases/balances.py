@@ -1,0 +1,226 @@
+"""Balances: read live, topped up with money."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    MeterlineError,
+    PermissionDeniedError,
+    UnavailableError,
+    invalid,
+    not_found,
+)
+from services.common.identity import BALANCE_READERS, WRITERS, Principal
+from services.common.money import Money
+from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, balance_id
+from services.rating.domain.decisions import ConfigureOp, Status, TopUpOp
+from services.rating.domain.reasons import BalanceState, Unit
+from services.rating.domain.records import body_digest, id_digest
+from services.rating.usecases.holders import NO_LIMIT
+from services.rating.usecases.kit import Kit
+
+TRIES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A bucket of volume or money as it stands. Times are milliseconds since 1970, 0 is none."""
+
+    id: str
+    endpoint_id: str
+    account_id: str
+    assignment_id: str
+    benefit_id: str
+    unit: Unit
+    currency: str
+    remaining: int
+    reserved: int
+    granted: int
+    state: BalanceState
+    priority: int
+    activated_ms: int
+    expires_ms: int
+    credit_used: int
+    credit_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds balances: an endpoint, or an account.
+
+    Attributes:
+        id: `ep_...` or `acc_...`.
+        endpoint_id: the endpoint, or empty.
+        account_id: the account, or the endpoint's enterprise.
+        currency: of its money.
+        path: path of the account.
+        configure: makes its holder what its plans say.
+    """
+
+    id: str
+    endpoint_id: str
+    account_id: str
+    currency: str
+    path: tuple[str, ...]
+    configure: ConfigureOp
+
+
+class Balances:
+    """Reads and tops up balances."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def of_owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Sequence[Balance]:
+        """List the balances of an endpoint or of an account's own step, in the order of consumption, money last."""
+        caller.require_role(*BALANCE_READERS)
+        owner = await self._owner(caller, endpoint_id, account_id)
+        return await self._balances(owner)
+
+    async def get(self, caller: Principal, name: str) -> Balance:
+        """Return a balance."""
+        caller.require_role(*BALANCE_READERS)
+        for owner_id in await self.owners_of(name):
+            try:
+                endpoint_id, account_id = (owner_id, "") if owner_id.startswith("ep_") else ("", owner_id)
+                owner = await self._owner(caller, endpoint_id, account_id)
+            except MeterlineError:
+                continue
+            for balance in await self._balances(owner):
+                if balance.id == name:
+                    return balance
+        raise not_found("balance", name)
+
+    async def owners_of(self, name: str) -> Sequence[str]:
+        """Who may hold a balance, by its id."""
+        tail, _, bucket = name.removeprefix("bal_").partition(".")
+        if bucket == MONEY_BUCKET:
+            return [f"ep_{tail}", f"acc_{tail}"]
+        holder = await self._kit.ledger.holder_of(name)
+        return [holder] if holder else []
+
+    async def top_up(
+        self, caller: Principal, endpoint_id: str, account_id: str, amount: Money, request_id: str
+    ) -> Balance:
+        """Add money, once for a request id.
+
+        Raises:
+            PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
+            FailedPreconditionError: CURRENCY_MISMATCH, BALANCE_OVERFLOW.
+            AlreadyExistsError: REQUEST_ID_REUSED.
+        """
+        caller.require_role(*WRITERS)
+        if amount.micros <= 0:
+            raise invalid("amount", "must be more than 0")
+        owner = await self._owner(caller, endpoint_id, account_id)
+        if account_id and owner.id == caller.account_id:
+            raise PermissionDeniedError("NOT_THE_SELLER", "An account's wallet is topped up by the account above it.")
+        if owner.currency != amount.currency:
+            raise FailedPreconditionError(
+                "CURRENCY_MISMATCH", f"The balance is in {owner.currency or 'no currency: give it a prepaid plan'}."
+            )
+        digest = id_digest(owner.id, f"topup {caller.account_id} {request_id}")
+        body = body_digest(f"{owner.id} {amount}".encode())
+        earlier = await self._kit.ledger.answered_request(digest)
+        if earlier is not None and earlier[0] != body:
+            raise _reused(request_id)
+        if earlier is None:
+            await self._decide(owner, TopUpOp(digest, body, owner.id, amount.micros, request_id))
+        return (await self._balances(owner))[-1]
+
+    async def _decide(self, owner: Owner, op: TopUpOp) -> None:
+        for _ in range(TRIES_MAX):
+            answered = await self._kit.cell.submit([owner.configure, op], {owner.id: owner.configure.version})
+            status = answered.outcomes[-1][0]
+            if status in {Status.DONE, Status.REPEATED}:
+                return
+            if status == Status.REUSED:
+                raise _reused(op.request_id)
+            if status == Status.FAILED:
+                raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
+        raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
+
+    async def _owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
+        if bool(endpoint_id) == bool(account_id):
+            raise invalid("endpoint_id", "or account_id must be given, one of the two")
+        if endpoint_id:
+            await self._kit.terms.load([endpoint_id])
+            known = self._kit.terms.known.get(endpoint_id)
+            if known is None or not (caller.sees(known.chain.path) or caller.account_id == known.terms.account_id):
+                raise not_found("endpoint", endpoint_id)
+            endpoint, enterprise = known.terms, known.chain.accounts[0]
+            plan = known.chain.catalog.plans.get(endpoint.base.plan) if endpoint.base else None
+            currency = (plan.currency if plan else "") or enterprise.currency
+            configure = self._kit.holders.of_endpoint(endpoint, enterprise, known.chain.catalog)
+            return Owner(endpoint_id, endpoint_id, enterprise.id, currency, enterprise.path, configure)
+        account, catalog = await self._kit.terms.account(account_id)
+        caller.require_sees(account.path, "account", account_id)
+        configure = self._kit.holders.of_account(account, catalog)
+        return Owner(account_id, "", account_id, account.currency, account.path, configure)
+
+    async def _balances(self, owner: Owner) -> list[Balance]:
+        holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
+        if holder is None or holder.version < owner.configure.version or not self._kit.cell.is_open:
+            await self._kit.cell.submit([owner.configure], {})
+            holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
+        if holder is None:  # nothing was ever given: a configuration without content leaves no holder
+            holder = Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, blocked=False)
+        now_ms = self._kit.clock.now_ms()
+        order = sorted(holder.buckets, key=_consumption_order)
+        return [_of_bucket(owner, bucket, now_ms) for bucket in order] + [_of_money(owner, holder)]
+
+
+def _consumption_order(bucket: Bucket) -> tuple[int, int, int, int, int, str]:
+    pending = int(bucket.state is BalanceState.PENDING)
+    never = int(bucket.expires_ms == 0)
+    return (int(bucket.role), pending, bucket.priority, never, bucket.expires_ms, bucket.id)
+
+
+def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int) -> Balance:
+    return Balance(
+        id=balance_id(owner.id, bucket.id),
+        endpoint_id=owner.endpoint_id,
+        account_id=owner.account_id,
+        assignment_id=bucket.assignment_id,
+        benefit_id=bucket.benefit_id,
+        unit=bucket.unit,
+        currency="",
+        remaining=bucket.remaining,
+        reserved=bucket.reserved,
+        granted=bucket.granted,
+        state=bucket.state_at(now_ms),
+        priority=bucket.priority,
+        activated_ms=bucket.activated_ms,
+        expires_ms=bucket.expires_ms,
+        credit_used=0,
+        credit_limit=0,
+    )
+
+
+def _of_money(owner: Owner, holder: Holder) -> Balance:
+    return Balance(
+        id=balance_id(owner.id, ""),
+        endpoint_id=owner.endpoint_id,
+        account_id=owner.account_id,
+        assignment_id="",
+        benefit_id="",
+        unit=Unit.MONEY,
+        currency=owner.currency,
+        remaining=holder.money,
+        reserved=holder.money_reserved,
+        granted=0,
+        state=BalanceState.ACTIVE if holder.money else BalanceState.DEPLETED,
+        priority=0,
+        activated_ms=0,
+        expires_ms=0,
+        credit_used=holder.credit_used,
+        credit_limit=holder.credit_limit,
+    )
+
+
+def _reused(request_id: str) -> AlreadyExistsError:
+    return AlreadyExistsError(
+        "REQUEST_ID_REUSED", f"The request id {request_id!r} was used for another top-up. Take a new one."
+    )

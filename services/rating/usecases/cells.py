@@ -1,0 +1,271 @@
+"""A cell: decides operations in batches, journals each before it answers, and rebuilds itself from the journal."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.common.clock import DAY_MS, HOUR_MS, Clock
+from services.common.errors import MeterlineError, ResourceExhaustedError, UnavailableError
+from services.rating.domain.decisions import CellClosedError, ChargeOp, Op, Outcome, SessionOp
+from services.rating.ports import AnsweredId, Engine, Journal, Ledger
+from services.rating.usecases.journalling import Journaller
+
+OPS_MAX = 500
+"""Operations that are put together for one call."""
+QUEUE_OPS_MAX = 50_000
+"""Operations that wait; more are turned away."""
+TRIES_MAX = 8
+RETRY_SECONDS = 0.25
+IDS_WINDOW_MS = DAY_MS
+"""Events used longer ago than this are looked up in the books before they are decided."""
+IDS_TTL_MS = IDS_WINDOW_MS + 2 * HOUR_MS
+
+log = structlog.get_logger(part="cell")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Durable outcomes of operations that were decided together.
+
+    Attributes:
+        sequence: the segment that they stand in.
+        first: position of the first of them in it, from 0.
+        outcomes: one for each operation.
+    """
+
+    sequence: int
+    first: int
+    outcomes: Sequence[Outcome]
+
+
+@dataclass(slots=True)
+class _Work:
+    ops: Sequence[Op]
+    expected: Mapping[str, int]
+    answer: asyncio.Future[Answered]
+    tries: int = field(default=0)
+
+
+class Cell:
+    """One cell, as one process works with it.
+
+    Args:
+        engine: the Function and keys.
+        journal: the truth.
+        ledger: the books, from which a rebuild begins.
+        clock: tells the time.
+    """
+
+    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock) -> None:
+        self.engine = engine
+        self._journal = journal
+        self._ledger = ledger
+        self._clock = clock
+        self._queue: deque[_Work] = deque()
+        self._queued_ops = 0
+        self._wake = asyncio.Event()
+        self._journaller: Journaller | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._epoch = 0
+        self._finishing: set[asyncio.Task[None]] = set()
+        self.on_open: Callable[[], None] = lambda: None
+        """Called when the cell opened anew: what was known of its holders may not hold any more."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can decide."""
+        return self._journaller is not None and self._journaller.broken is None
+
+    async def submit(self, ops: Sequence[Op], expected: Mapping[str, int]) -> Answered:
+        """Decide operations; return when the outcomes are durable.
+
+        Args:
+            ops: decided together, in order.
+            expected: version of the configuration of each holder that they touch.
+
+        Raises:
+            ResourceExhaustedError: QUEUE_FULL; nothing happened.
+            UnavailableError: stores are away; whether it happened is not known. Repeat with the same ids.
+        """
+        if self._queued_ops + len(ops) > QUEUE_OPS_MAX:
+            raise ResourceExhaustedError(
+                "QUEUE_FULL", "Too much is waiting to be charged; try again.", retry_after_ms=200
+            )
+        work = _Work(ops, expected, asyncio.get_running_loop().create_future())
+        self._enqueue(work)
+        return await work.answer
+
+    def _enqueue(self, work: _Work, *, first: bool = False) -> None:
+        self._queued_ops += len(work.ops)
+        if first:
+            self._queue.appendleft(work)
+        else:
+            self._queue.append(work)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Decide what comes until cancelled."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    await self._decide_some()
+        finally:
+            await self._stop_committing()
+
+    def _take(self) -> list[_Work]:
+        taken: list[_Work] = []
+        ops = 0
+        while self._queue and (not taken or ops + len(self._queue[0].ops) <= OPS_MAX):
+            work = self._queue.popleft()
+            self._queued_ops -= len(work.ops)
+            if not work.answer.cancelled():
+                taken.append(work)
+                ops += len(work.ops)
+        return taken
+
+    async def _decide_some(self) -> None:
+        works = self._take()
+        if not works:
+            return
+        try:
+            journaller = await self.open()
+            await journaller.room()
+            ops: list[Op] = []
+            expected: dict[str, int] = {}
+            for work in works:
+                ops += work.ops
+                expected.update(work.expected)
+            await self._keep_programs(ops)
+            decided = await self.engine.decide(
+                ops, expected, self._epoch, journaller.last, self._clock.now_ms(), IDS_TTL_MS
+            )
+        except MeterlineError as error:
+            await self._again(works, error)
+            return
+        except Exception as error:
+            log.exception("cannot decide")
+            for work in works:
+                if not work.answer.done():
+                    work.answer.set_exception(error)
+            return
+        if decided.segment is not None:
+            journaller.add(decided.segment)
+        task = asyncio.create_task(self._finish(journaller, works, decided.sequence, decided.outcomes))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    async def _keep_programs(self, ops: Sequence[Op]) -> None:
+        programs = [op.program for op in ops if isinstance(op, ChargeOp)]
+        programs += [line.program for op in ops if isinstance(op, SessionOp) for line in op.lines]
+        await self._journal.keep_programs(programs)
+
+    async def _finish(
+        self, journaller: Journaller, works: Sequence[_Work], sequence: int, outcomes: Sequence[Outcome]
+    ) -> None:
+        try:
+            await journaller.durable(sequence)
+        except MeterlineError as error:
+            await self._again(works, error)
+            return
+        start = 0
+        for work in works:
+            end = start + len(work.ops)
+            if not work.answer.done():
+                work.answer.set_result(Answered(sequence, start, outcomes[start:end]))
+            start = end
+
+    async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
+        """Decide works once more: ids make a repeat harmless."""
+        if isinstance(error, CellClosedError):
+            await self._close(error)
+        await asyncio.sleep(RETRY_SECONDS)
+        for work in reversed(works):
+            work.tries += 1
+            if work.answer.done():
+                continue
+            if isinstance(error, UnavailableError) and work.tries < TRIES_MAX:
+                self._enqueue(work, first=True)
+            else:
+                work.answer.set_exception(error)
+
+    async def _close(self, error: MeterlineError) -> None:
+        if self._journaller is not None:
+            log.warning("cell closed", cell=self.engine.cell, why=error.message)
+        await self._stop_committing()
+
+    async def _stop_committing(self) -> None:
+        committing, self._committing, self._journaller = self._committing, None, None
+        if committing is not None:
+            committing.cancel()
+            with suppress(asyncio.CancelledError):
+                await committing
+
+    async def open(self) -> Journaller:
+        """Return the journaller of the present epoch, opening the cell if need be."""
+        if self._journaller is not None and self._journaller.broken is None:
+            return self._journaller
+        await self._stop_committing()
+        self._epoch, last, decided = await Opening(self.engine, self._journal, self._ledger, self._clock).open()
+        journaller = Journaller(self._journal, self.engine, self._epoch, last, self._wake.set)
+        self._journaller = journaller
+        self._committing = asyncio.create_task(journaller.run())
+        journaller.expect(decided)
+        self.on_open()
+        return journaller
+
+
+class Opening:
+    """Opens a cell: adopts its state if it is the journal's, else rebuilds it from books and journal."""
+
+    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._ledger = ledger
+        self._clock = clock
+
+    async def open(self) -> tuple[int, int, int]:
+        """Return the epoch, and the sequences up to which the journal and the cell's state reach."""
+        cell = self._engine.cell
+        await self._engine.install()
+        epoch = await self._journal.epoch(cell)
+        last = await self._journal.last_sequence(cell)
+        position = await self._engine.position()
+        if epoch and position and position[0] == epoch and position[1] >= last:
+            return epoch, last, position[1]
+        return await self.rebuild(epoch)
+
+    async def rebuild(self, epoch: int) -> tuple[int, int, int]:
+        """Begin a new epoch with the state that books and journal tell."""
+        cell = self._engine.cell
+        started_ms = self._clock.now_ms()
+        if not await self._journal.raise_epoch(cell, epoch):
+            raise UnavailableError(
+                "CELL_CLOSED", "Another process rebuilds the balances; try again.", retry_after_ms=1000
+            )
+        await self._engine.clear()
+        cursor = await self._ledger.cursor(cell)
+        images = dict(await self._ledger.images(cell))
+        ids = await self._ledger.recent_ids(cell, started_ms - IDS_TTL_MS)
+        last = cursor.sequence
+        async for segment in self._journal.read_all(cell, cursor.sequence):
+            content = self._journal.content(segment)
+            images.update(content.images)
+            for used in content.used:
+                at = (segment.sequence, used.operation, segment.decided_ms)
+                ids.append(AnsweredId(used.id_digest, used.body_digest, *at))
+            for request in content.requests:
+                at = (segment.sequence, request.operation, segment.decided_ms)
+                ids.append(AnsweredId(request.id_digest, request.body_digest, *at))
+            last = segment.sequence
+        await self._engine.load(images)
+        await self._engine.load_ids(ids, self._clock.now_ms(), IDS_TTL_MS)
+        await self._engine.open(epoch + 1, last)
+        took_ms = self._clock.now_ms() - started_ms
+        log.info("cell rebuilt", cell=cell, epoch=epoch + 1, holders=len(images), took_ms=took_ms)
+        return epoch + 1, last, last

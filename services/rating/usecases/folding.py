@@ -1,0 +1,152 @@
+"""Folds the journal into the books: each segment exactly once, in order, behind the callers' backs."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from services.common.clock import DAY_MS
+from services.common.errors import MeterlineError
+from services.rating.domain.balances import balance_id
+from services.rating.domain.decisions import Segment, SegmentContent, Status, Used
+from services.rating.domain.programs import Step, StepMode, steps_from_body
+from services.rating.domain.reasons import MovementKind
+from services.rating.domain.records import LINES_MAX, Position, usage_record_id
+from services.rating.ports import Journal, Ledger, Sheet, UsageRow
+
+SEGMENTS_MAX = 100
+IDLE_SECONDS = 0.05
+RETRY_SECONDS = 1.0
+PROGRAMS_MAX = 50_000
+
+log = structlog.get_logger(part="fold")
+
+ProgramSteps = dict[str, tuple[tuple[Step, ...], str]]
+"""Steps and account path by program id."""
+
+
+def path_of(steps: Sequence[Step]) -> str:
+    """Path of the enterprise whose endpoints a program charges: `operator/.../enterprise/`."""
+    return "/".join([*(step.payee for step in reversed(steps)), ""])
+
+
+class SegmentFold:
+    """Adds one segment to a sheet."""
+
+    def __init__(self, cell: int, segment: Segment, programs: ProgramSteps, sheet: Sheet) -> None:
+        self._cell = cell
+        self._sequence = segment.sequence
+        self._decided_ms = segment.decided_ms
+        self._programs = programs
+        self._sheet = sheet
+        self._number = 0
+
+    def add(self, content: SegmentContent) -> None:
+        """Add what the segment says."""
+        for movement in content.movements:
+            place = max(movement.operation, 0) * LINES_MAX
+            cause = usage_record_id(Position(self._cell, self._sequence, place))
+            self._move(movement.holder_id, movement.bucket, movement.kind, movement.change, cause)
+        for used in content.used:
+            self._use(used)
+        for request in content.requests:
+            where = (self._cell, self._sequence, request.operation)
+            row = (request.id_digest, request.body_digest, *where, request.answer, self._decided_ms)
+            self._sheet.requests.append(row)
+        self._sheet.images.update(content.images)
+
+    def _use(self, used: Used) -> None:
+        steps, path = self._programs[used.program_id]
+        outcome = used.outcome
+        charged = outcome[0] == Status.CHARGED
+        position = Position(self._cell, self._sequence, used.operation * LINES_MAX + used.line)
+        reason, refused_step = (0, 0) if charged else (outcome[1], outcome[2])
+        uncovered, parts = (outcome[1], outcome[2]) if charged else (0, [])
+        self._sheet.usage.append(
+            UsageRow(position, path, used, charged, reason, refused_step, uncovered, parts, self._decided_ms)
+        )
+        if charged:
+            self._charge(position, used, path, steps)
+        else:
+            key = (path, used.usage_ms // DAY_MS, used.endpoint_id, used.service, reason, refused_step)
+            refusal = self._sheet.refusals.setdefault(key, [0, 0])
+            refusal[0] += 1
+            refusal[1] += used.quantity
+
+    def _charge(self, position: Position, used: Used, path: str, steps: Sequence[Step]) -> None:
+        cause, day = usage_record_id(position), used.usage_ms // DAY_MS
+        parts = used.outcome[2]
+        for number, (step, (benefit, _, uncovered, amount, draws)) in enumerate(zip(steps, parts, strict=True)):
+            key = (path, day, used.endpoint_id, used.network_id, used.service, number, step.currency)
+            total = self._sheet.totals.setdefault(key, [0, 0, 0, 0, 0])
+            total[0] += 1
+            total[1] += used.quantity
+            total[2] += benefit
+            total[3] += uncovered
+            total[4] += amount
+            holder_id = step.holder or used.endpoint_id
+            for bucket, quantity, _ in draws:
+                self._move(holder_id, bucket, MovementKind.DRAW, -quantity, cause)
+            if amount and step.mode == StepMode.PREPAID:
+                self._move(holder_id, "", MovementKind.DRAW, -amount, cause)
+
+    def _move(self, holder_id: str, bucket: str, kind: int, change: int, cause: str) -> None:
+        balance = balance_id(holder_id, bucket)
+        where = (self._cell, self._sequence, self._number)
+        self._sheet.entries.append((*where, balance, int(kind), change, cause, self._decided_ms))
+        self._number += 1
+        _, before = self._sheet.balances.get(balance, (holder_id, 0))
+        self._sheet.balances[balance] = (holder_id, before + change)
+
+
+class Folder:
+    """Folds the segments of cells.
+
+    Args:
+        journal: where segments come from.
+        ledger: the books.
+        cells: numbers of the cells.
+    """
+
+    def __init__(self, journal: Journal, ledger: Ledger, cells: Sequence[int]) -> None:
+        self._journal = journal
+        self._ledger = ledger
+        self._cells = cells
+        self._programs: ProgramSteps = {}
+
+    async def run(self) -> None:
+        """Fold until cancelled. What cannot be folded now is tried again; a corrupt segment stops its cell."""
+        while True:
+            folded = 0
+            for cell in self._cells:
+                try:
+                    folded += await self.fold_some(cell)
+                except MeterlineError as error:
+                    log.warning("cannot fold", cell=cell, reason=error.reason, message=error.message)
+                    await asyncio.sleep(RETRY_SECONDS)
+            if not folded:
+                await asyncio.sleep(IDLE_SECONDS)
+
+    async def fold_some(self, cell: int) -> int:
+        """Fold the next segments of a cell in one transaction; return how many."""
+        cursor = await self._ledger.cursor(cell)
+        found = await self._journal.read(cell, cursor.sequence, SEGMENTS_MAX)
+        contiguous = [s for number, s in enumerate(found, cursor.sequence + 1) if s.sequence == number]
+        if not contiguous:
+            return 0
+        contents = [self._journal.content(segment) for segment in contiguous]
+        await self._learn_programs(contents)
+        sheet = Sheet()
+        for segment, content in zip(contiguous, contents, strict=True):
+            SegmentFold(cell, segment, self._programs, sheet).add(content)
+        await self._ledger.post(cell, cursor, contiguous[-1], sheet)
+        return len(contiguous)
+
+    async def _learn_programs(self, contents: Sequence[SegmentContent]) -> None:
+        if len(self._programs) > PROGRAMS_MAX:
+            self._programs.clear()
+        unknown = {name for content in contents for name in content.program_ids} - self._programs.keys()
+        if unknown:
+            for name, body in (await self._journal.programs(unknown)).items():
+                steps = steps_from_body(body)
+                self._programs[name] = (steps, path_of(steps))

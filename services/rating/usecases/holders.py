@@ -1,0 +1,65 @@
+"""Holders as their configuration says: which a decision touches, in which version, and how they come to be so."""
+
+from collections.abc import Iterable, Iterator
+
+from services.rating.domain.compiling import bucket_specs
+from services.rating.domain.decisions import ConfigureOp
+from services.rating.domain.programs import Program
+from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
+from services.rating.ports import KnownEndpoint
+
+HOLDERS_MAX = 2_000_000
+NO_LIMIT = -1
+
+
+class Holders:
+    """Remembers which holders were given their present configuration by this process.
+
+    A holder that was not is configured in front of the operations that need it. A view that is late does no harm:
+    the Function takes only a newer version, and calls operations with an older one STALE.
+    """
+
+    def __init__(self) -> None:
+        self._configured: dict[str, tuple[int, int]] = {}
+
+    def forget_all(self) -> None:
+        """Configure every holder anew at its next use."""
+        self._configured.clear()
+
+    def forget(self, holder_ids: Iterable[str]) -> None:
+        """Configure these anew at their next use."""
+        for holder_id in holder_ids:
+            self._configured.pop(holder_id, None)
+
+    def prepare(self, known: KnownEndpoint, program: Program, expected: dict[str, int]) -> Iterator[ConfigureOp]:
+        """Note the versions that a program expects; yield what must be configured before."""
+        endpoint = known.terms
+        expected[endpoint.id] = endpoint.version
+        if self._configured.get(endpoint.id) != (endpoint.version, 0):
+            enterprise = known.chain.accounts[0]
+            yield self.of_endpoint(endpoint, enterprise, known.chain.catalog)
+        for holder_id in program.holders:
+            if holder_id in expected:
+                continue
+            account = next(account for account in known.chain.accounts if account.id == holder_id)
+            expected[holder_id] = account.version
+            if self._configured.get(holder_id) != (account.version, account.limit_version):
+                yield self.of_account(account, known.chain.catalog)
+
+    def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
+        """The configuration of an endpoint's holder; cycles are those of its enterprise."""
+        self._note(endpoint.id, (endpoint.version, 0))
+        specs = bucket_specs(endpoint, catalog, enterprise.billing_cycle_day, enterprise.time_zone)
+        return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs)
+
+    def of_account(self, account: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
+        """The configuration of an account's holder."""
+        self._note(account.id, (account.version, account.limit_version))
+        specs = bucket_specs(account, catalog, account.billing_cycle_day, account.time_zone)
+        limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
+        return ConfigureOp(account.id, account.version, account.limit_version, limit, specs)
+
+    def _note(self, holder_id: str, version: tuple[int, int]) -> None:
+        if len(self._configured) >= HOLDERS_MAX:
+            self._configured.clear()
+        self._configured[holder_id] = version

@@ -1,0 +1,251 @@
+"""Charging sessions: reserve, report and reserve again, release (RFC 8506, TS 32.291)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.clock import MINUTE_MS
+from services.common.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    FailedPreconditionError,
+    MeterlineError,
+    UnavailableError,
+    invalid,
+    not_found,
+)
+from services.common.identity import CHARGERS, Principal
+from services.common.ids import derived_id
+from services.rating.domain.decisions import (
+    Failure,
+    Op,
+    Outcome,
+    SessionAction,
+    SessionLine,
+    SessionOp,
+    SessionState,
+    Status,
+)
+from services.rating.domain.events import AGE_MAX_MS, FUTURE_MAX_MS
+from services.rating.domain.reasons import Reason
+from services.rating.ports import KnownEndpoint
+from services.rating.usecases.charging import program_for, visible_steps
+from services.rating.usecases.kit import Kit
+
+VALIDITY_MS = 30 * MINUTE_MS
+"""How long a grant holds without an update."""
+STALE_TRIES_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What a call reports and asks for, for one service."""
+
+    service: int
+    used: int
+    requested: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCall:
+    """A call of a session's client.
+
+    Attributes:
+        session_id: id of the session.
+        session_ref: the client's own id of it.
+        event_ms: when it happens, milliseconds since 1970; 0 means now.
+        body_digest: digest of the call's content: a repeat has the same.
+    """
+
+    session_id: str
+    session_ref: str
+    action: SessionAction
+    sequence: int
+    endpoint_id: str
+    network_id: str
+    access_type: int
+    units: Sequence[Units]
+    event_ms: int
+    body_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What may be used now of one service, and what the reported use cost."""
+
+    service: int
+    granted: int
+    reason: Reason
+    limiting_step: int
+    final: bool
+    uncovered: int
+    amounts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session with its last answer."""
+
+    id: str
+    session_ref: str
+    endpoint_id: str
+    state: SessionState
+    sequence: int
+    grants: Sequence[Grant]
+    valid_until_ms: int
+    replayed: bool
+
+
+def session_id(endpoint_id: str, session_ref: str) -> str:
+    """Id of the session that a client's reference stands for."""
+    return derived_id("ses", endpoint_id, session_ref)
+
+
+class Sessions:
+    """Opens, updates, releases and reads sessions."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def call(self, caller: Principal, call: SessionCall) -> Session:
+        """Create (the call names everything), update or release (what it leaves empty stays as it is).
+
+        Raises:
+            NotFoundError: no such session, endpoint or network for the caller.
+            AbortedError: SESSION_OUT_OF_SEQUENCE.
+            AlreadyExistsError: SESSION_REF_REUSED.
+            FailedPreconditionError: SESSION_CLOSED.
+        """
+        caller.require_role(*CHARGERS)
+        self._kit.terms.require_current()
+        if len({units.service for units in call.units}) != len(call.units):
+            raise invalid("units", "names a service twice; put all of a service into one element")
+        now_ms = self._kit.clock.now_ms()
+        event_ms = call.event_ms or now_ms
+        if not now_ms - AGE_MAX_MS <= event_ms <= now_ms + FUTURE_MAX_MS:
+            raise invalid("event_time_ms", "must be within the last 400 days and not ahead", "USAGE_TIME_OUT_OF_RANGE")
+        call = await self._completed(call)
+        if call.network_id not in self._kit.terms.networks:
+            await self._known(caller, call.endpoint_id)
+            if call.network_id not in self._kit.terms.networks:
+                raise not_found("network", call.network_id)
+        for _ in range(STALE_TRIES_MAX):
+            known = await self._known(caller, call.endpoint_id)
+            outcome = await self._decide(call, known, event_ms, now_ms + VALIDITY_MS)
+            if outcome[0] != Status.STALE:
+                return _session(call, outcome, visible_steps(caller, known.chain))
+            self._kit.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
+            self._kit.terms.forget(call.endpoint_id)
+        raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
+
+    async def get(self, caller: Principal, name: str) -> Session:
+        """Return a session as its last answer left it."""
+        caller.require_role(*CHARGERS)
+        image = await self._kit.cell.engine.session(name)
+        if image is None:
+            raise not_found("charging_session", name)
+        known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
+        outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms]
+        empty = SessionCall(
+            name, image.session_ref, SessionAction.UPDATE, image.sequence, image.endpoint_id, "", 0, (), 0, b""
+        )
+        return _session(empty, outcome, visible_steps(caller, known.chain))
+
+    async def _completed(self, call: SessionCall) -> SessionCall:
+        if call.action is SessionAction.CREATE:
+            return call
+        image = await self._kit.cell.engine.session(call.session_id)
+        if image is None:
+            raise not_found("charging_session", call.session_id)
+        return SessionCall(
+            call.session_id,
+            image.session_ref,
+            call.action,
+            call.sequence,
+            image.endpoint_id,
+            call.network_id or image.network_id,
+            call.access_type or image.access_type,
+            call.units,
+            call.event_ms,
+            call.body_digest,
+        )
+
+    async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
+        await self._kit.terms.load([endpoint_id])
+        known = self._kit.terms.known.get(endpoint_id)
+        if known is None or not (caller.sees(known.chain.path) or caller.account_id == known.terms.account_id):
+            raise hidden or not_found("endpoint", endpoint_id)
+        return known
+
+    async def _decide(self, call: SessionCall, known: KnownEndpoint, event_ms: int, valid_until_ms: int) -> Outcome:
+        expected: dict[str, int] = {}
+        ops: list[Op] = []
+        lines = []
+        for units in call.units:
+            program = program_for(known, units.service, call.network_id, call.access_type, event_ms)
+            ops.extend(self._kit.holders.prepare(known, program, expected))
+            lines.append(SessionLine(units.service, program, units.used, units.requested))
+        ops.append(
+            SessionOp(
+                call.session_id,
+                call.session_ref,
+                call.action,
+                call.sequence,
+                call.body_digest,
+                call.endpoint_id,
+                call.network_id,
+                call.access_type,
+                event_ms,
+                valid_until_ms,
+                lines,
+            )
+        )
+        answered = await self._kit.cell.submit(ops, expected)
+        outcome = answered.outcomes[-1]
+        if outcome[0] == Status.FAILED:
+            raise _failure(call, Failure(outcome[1]), outcome[2])
+        return outcome
+
+
+def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:
+    if failure is Failure.SESSION_NOT_FOUND:
+        return not_found("charging_session", call.session_id)
+    if failure is Failure.SESSION_CLOSED:
+        return FailedPreconditionError("SESSION_CLOSED", "The session is released or expired; create a new one.")
+    if failure is Failure.REF_REUSED:
+        return AlreadyExistsError(
+            "SESSION_REF_REUSED", "A session with this session_ref and other content exists; take a new session_ref."
+        )
+    return AbortedError(
+        "SESSION_OUT_OF_SEQUENCE",
+        f"The last sequence number answered is {sequence}; send {sequence + 1} next, "
+        f"or {sequence} again, unchanged, to get its answer.",
+        metadata={"last_sequence_number": str(sequence)},
+    )
+
+
+def _session(call: SessionCall, outcome: Outcome, visible: int) -> Session:
+    status, answers, state, valid_until_ms = outcome
+    return Session(
+        call.session_id,
+        call.session_ref,
+        call.endpoint_id,
+        SessionState(state),
+        call.sequence,
+        [_grant(answer, visible) for answer in answers],
+        valid_until_ms,
+        replayed=status == Status.REPEATED,
+    )
+
+
+def _grant(answer: list[object], visible: int) -> Grant:
+    service, granted, reason, limiting, charged = answer
+    steps = charged[2][:visible] if isinstance(charged, list) else []
+    return Grant(
+        service,  # type: ignore[arg-type]
+        granted,  # type: ignore[arg-type]
+        Reason(reason),  # type: ignore[arg-type]
+        limiting,  # type: ignore[arg-type]
+        final=bool(reason),
+        uncovered=max((step[2] for step in steps), default=0),
+        amounts=[step[3] for step in steps],
+    )
