@@ -1,0 +1,101 @@
+"""Runs the endpoints service: `python -m services.endpoints`."""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+from meterline.endpoints.v1 import (
+    assignments_pb2_grpc,
+    audit_pb2_grpc,
+    charging_context_pb2_grpc,
+    endpoints_pb2_grpc,
+    sims_pb2_grpc,
+)
+from services.common.clock import Clock, SystemClock
+from services.endpoints.api.assignments import AssignmentServicer
+from services.endpoints.api.charging_context import ChargingContextServicer
+from services.endpoints.api.desk import Desk
+from services.endpoints.api.endpoints import EndpointServicer
+from services.endpoints.api.sims import SimServicer
+from services.endpoints.peers import CatalogClient, RatingClient
+from services.endpoints.settings import SERVICE, Settings
+from services.endpoints.storage.store import reading, writing
+from services.endpoints.storage.tables import runtime
+from services.runtime.audit import AuditServicer
+from services.runtime.changes import ChangeFeed
+from services.runtime.channels import Channel
+from services.runtime.database import Database
+from services.runtime.directory import AccountDirectory
+from services.runtime.identity import Authenticator, ServiceTokens
+from services.runtime.keys import remote_key_resolver
+from services.runtime.server import Door, Server, run
+from services.runtime.telemetry import configure_logging, logger, serve_metrics
+from services.runtime.writes import Writes
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+NAMES = tuple(
+    f"meterline.endpoints.v1.{name}"
+    for name in ("SimService", "EndpointService", "AssignmentService", "ChargingContextService", "AuditService")
+)
+
+
+async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Server:
+    """Start the service; what it needs ends with the stack, in the reverse order."""
+    database = Database(settings.database_url)
+    stack.push_async_callback(database.close)
+    await database.migrate(MIGRATIONS)
+    tokens = ServiceTokens(settings.service_secret.get_secret_value())
+    addresses = (settings.accounts_address, settings.catalog_address, settings.rating_address)
+    accounts, catalog, rating = [
+        await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses
+    ]
+    authenticator = Authenticator(tokens, remote_key_resolver(accounts))
+    directory = AccountDirectory(accounts)
+    await _follow(stack, directory)
+    feed = ChangeFeed(database, runtime)
+    desk = Desk(
+        writes=Writes(database, runtime, clock, on_commit=feed.wake),
+        writing=writing,
+        reading=partial(reading, database),
+        accounts=directory,
+        catalog=CatalogClient(catalog),
+        settle=RatingClient(rating, feed).settle,
+    )
+    servicers = (
+        (SimServicer(desk), sims_pb2_grpc.add_SimServiceServicer_to_server),
+        (EndpointServicer(desk), endpoints_pb2_grpc.add_EndpointServiceServicer_to_server),
+        (AssignmentServicer(desk), assignments_pb2_grpc.add_AssignmentServiceServicer_to_server),
+        (
+            ChargingContextServicer(desk, feed),
+            charging_context_pb2_grpc.add_ChargingContextServiceServicer_to_server,
+        ),
+        (AuditServicer(database, runtime), audit_pb2_grpc.add_AuditServiceServicer_to_server),
+    )
+    return await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
+
+
+async def _follow(stack: AsyncExitStack, directory: AccountDirectory) -> None:
+    task = asyncio.create_task(directory.follow())
+
+    async def end() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Serve until told to stop."""
+    settings = Settings()  # type: ignore[call-arg] # the environment gives the secret
+    configure_logging(settings.log_level, settings.log_format)
+    serve_metrics(settings.metrics_listen)
+    async with AsyncExitStack() as stack:
+        server = await start(stack, settings, SystemClock())
+        logger(SERVICE).info("serving", port=server.port)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    run(main)

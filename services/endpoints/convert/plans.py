@@ -1,0 +1,26 @@
+"""Plans of catalog, as far as their assignment goes."""
+
+from collections.abc import Sequence
+
+from meterline.catalog.v1 import plans_pb2
+from services.endpoints.domain.plans import Plan, PlanType
+
+
+def from_proto(plan: plans_pb2.Plan) -> Plan:
+    """Read a plan version."""
+    return Plan(
+        id=plan.id,
+        version=plan.version,
+        account_id=plan.account_id,
+        type=PlanType(plan.type),
+        state=plans_pb2.PlanState.Name(plan.state).removeprefix("PLAN_STATE_"),
+        priority=plan.priority,
+        on_usage=plan.activation == plans_pb2.ACTIVATION_ON_USAGE,
+        validity_ms=plan.validity.ToMilliseconds() if plan.HasField("validity") else None,
+        designated_account_ids=frozenset(plan.designated_account_ids),
+    )
+
+
+def newest(plans: Sequence[plans_pb2.Plan]) -> dict[str, Plan]:
+    """Read plans by id; of several versions the newest."""
+    return {plan.id: from_proto(plan) for plan in sorted(plans, key=lambda plan: plan.version)}

@@ -1,0 +1,75 @@
+"""What an assignment needs to know of a plan, and who may use which plan [001] [003]."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from services.common.errors import FailedPreconditionError
+
+
+class PlanType(IntEnum):
+    """Base plan or add-on; numbers as in the contract of catalog."""
+
+    BASE = 1
+    ADDON = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A version of a plan, as far as its assignment goes.
+
+    Attributes:
+        id: its id.
+        version: number of the version, from 1.
+        account_id: the account that owns it.
+        type: base plan or add-on.
+        state: name of its state, for example `PUBLISHED`.
+        priority: order of consumption of an add-on, lowest first.
+        on_usage: whether it becomes active at its first use instead of at once.
+        validity_ms: how long an add-on is valid from its activation; None means without end.
+        designated_account_ids: accounts besides the owner that may use it.
+    """
+
+    id: str
+    version: int
+    account_id: str
+    type: PlanType
+    state: str = "PUBLISHED"
+    priority: int = 0
+    on_usage: bool = False
+    validity_ms: int | None = None
+    designated_account_ids: frozenset[str] = frozenset()
+
+    def serves_endpoints_of(self, account_ids: set[str]) -> bool:
+        """Whether endpoints of a partition and its enterprise (`account_ids`) may have it: owned or designated."""
+        return self.account_id in account_ids or not self.designated_account_ids.isdisjoint(account_ids)
+
+    def prices(self, account_id: str, payee_id: str) -> bool:
+        """Whether it can be the payee's price to an account: the payee's own, for any child or this one [003]."""
+        open_to_all = not self.designated_account_ids
+        return self.account_id == payee_id and (open_to_all or account_id in self.designated_account_ids)
+
+    def require_assignable(self, kind: PlanType | None = None) -> None:
+        """Raise FAILED_PRECONDITION unless it is published and of the wanted type."""
+        if self.state != "PUBLISHED":
+            raise FailedPreconditionError(
+                "PLAN_NOT_PUBLISHED",
+                f"Plan {self.id} is {self.state}; only published plans can be assigned. Publish it or take another.",
+                metadata={"state": self.state},
+                resource=("plan", self.id),
+            )
+        if kind is not None and self.type is not kind:
+            raise FailedPreconditionError(
+                "PLAN_NOT_BASE" if kind is PlanType.BASE else "PLAN_NOT_ADDON",
+                f"Plan {self.id} is of type {self.type.name}; a plan of type {kind.name} is needed here.",
+                resource=("plan", self.id),
+            )
+
+
+def not_available(plan: Plan, account_id: str) -> FailedPreconditionError:
+    """The error for a plan that the caller sees but that this account may not use."""
+    return FailedPreconditionError(
+        "PLAN_NOT_AVAILABLE",
+        f"Plan {plan.id} belongs to account {plan.account_id} and is not designated to {account_id}. "
+        "Let its owner designate it, or take a plan of the account itself.",
+        resource=("plan", plan.id),
+    )

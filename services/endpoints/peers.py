@@ -1,0 +1,90 @@
+"""The other services: catalog, which knows the plans, and rating, which charges by what is assigned here."""
+
+import time
+from collections.abc import Collection, Mapping
+from typing import cast
+
+import grpc
+
+from meterline.catalog.v1 import charging_catalog_pb2, charging_catalog_pb2_grpc, profiles_pb2, profiles_pb2_grpc
+from meterline.rating.v1 import charging_pb2, charging_pb2_grpc
+from services.common.identity import Principal
+from services.endpoints.convert import plans
+from services.endpoints.domain.plans import Plan
+from services.endpoints.ports import Defaults
+from services.runtime.changes import ChangeFeed
+from services.runtime.channels import Channel
+from services.runtime.telemetry import logger
+
+BATCH = 1000
+SEEN_SECONDS = 1.0
+"""Longest that a write waits until rating has seen it."""
+PAUSE_SECONDS = 1.0
+"""How long writes do not ask rating after it did not answer."""
+
+log = logger("peers")
+
+
+class CatalogClient:
+    """Asks catalog; satisfies the port `Catalog`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._charging = charging_catalog_pb2_grpc.ChargingCatalogServiceStub(channel.grpc)
+        self._profiles = profiles_pb2_grpc.ProfileServiceStub(channel.grpc)
+
+    async def plans(self, plan_ids: Collection[str]) -> Mapping[str, Plan]:
+        """Return the newest published version of each plan that exists, or its first one where none is published."""
+        found = await self._versions(plan_ids, 0)
+        unpublished = [plan_id for plan_id in plan_ids if plan_id not in found]
+        return found | await self._versions(unpublished, 1)
+
+    async def defaults(self, enterprise_id: str) -> Defaults:
+        """Return what new endpoints of an enterprise get."""
+        request = charging_catalog_pb2.GetDefaultsRequest(account_id=enterprise_id)
+        response = await self._channel.call(self._charging.GetDefaults, request)
+        return Defaults(response.plan_id, response.apn_group_id)
+
+    async def require_apn_group(self, caller: Principal, apn_group_id: str) -> None:
+        """Raise NOT_FOUND unless the caller sees the APN group."""
+        request = profiles_pb2.GetApnGroupRequest(apn_group_id=apn_group_id)
+        await self._channel.call(self._profiles.GetApnGroup, request, on_behalf_of=caller)
+
+    async def _versions(self, plan_ids: Collection[str], version: int) -> dict[str, Plan]:
+        found: dict[str, Plan] = {}
+        ids = list(plan_ids)
+        for start in range(0, len(ids), BATCH):
+            request = charging_catalog_pb2.BatchGetPlanVersionsRequest(
+                keys=[
+                    charging_catalog_pb2.PlanVersionKey(plan_id=plan_id, version=version)
+                    for plan_id in ids[start : start + BATCH]
+                ]
+            )
+            response = await self._channel.call(self._charging.BatchGetPlanVersions, request)
+            found |= plans.newest(response.plans)
+        return found
+
+
+class RatingClient:
+    """Lets a write wait until rating has seen it, so that a caller who assigns a plan can charge by it at once.
+
+    Rating may be away: then writes go on without it, and ask again after a second.
+    """
+
+    def __init__(self, channel: Channel, feed: ChangeFeed) -> None:
+        self._channel = channel
+        self._feed = feed
+        self._charging = charging_pb2_grpc.ChargingServiceStub(channel.grpc)
+        self._not_before = 0.0
+
+    async def settle(self) -> None:
+        """Wait up to a second until rating has seen all that is committed here; never fails."""
+        if time.monotonic() < self._not_before:
+            return
+        request = charging_pb2.WaitForChangesRequest(endpoints_cursor=await self._feed.newest())
+        wait = cast("grpc.aio.UnaryUnaryMultiCallable[object, object]", self._charging.WaitForChanges)
+        try:
+            await wait(request, timeout=SEEN_SECONDS, metadata=self._channel.metadata())
+        except grpc.aio.AioRpcError as error:
+            self._not_before = time.monotonic() + PAUSE_SECONDS
+            log.info("rating has not seen a write", code=error.code().name)
