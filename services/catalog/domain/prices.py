@@ -1,4 +1,4 @@
-"""Exactness of prices: what a tariff may say so that every charge is a whole number, computed without rounding twice."""
+"""Exactness of prices: what a tariff may say so that every charge is a whole number, rounded once."""
 
 from math import gcd
 

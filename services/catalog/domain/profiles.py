@@ -1,6 +1,6 @@
 """Service profiles, roaming profiles and APN groups [000] [001]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from services.catalog.domain.coverage import listed
@@ -21,6 +21,10 @@ class ServiceProfile(Item):
     description: str = ""
     services: Scope = ()
 
+    def with_services(self, services: Scope) -> "ServiceProfile":
+        """The same profile with other services."""
+        return replace(self, services=services)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoamingProfile(Item):
@@ -33,6 +37,10 @@ class RoamingProfile(Item):
 
     description: str = ""
     network_ids: tuple[str, ...] = ()
+
+    def with_networks(self, network_ids: tuple[str, ...]) -> "RoamingProfile":
+        """The same profile with other networks."""
+        return replace(self, network_ids=network_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The SQL store of the catalogue. Rows are not domain objects."""

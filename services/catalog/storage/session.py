@@ -1,0 +1,60 @@
+"""The open transaction that the repositories of one store share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.runtime.writes import Write, path_text
+
+KEYS_MAX = 10_000
+"""Values in one IN list; SQLite takes 32,766 parameters, asyncpg 32,767."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A transaction; `write` is None where it only reads."""
+
+    connection: AsyncConnection
+    write: Write | None = None
+
+    async def rows(self, query: sa.Select[Any]) -> list[Any]:
+        """Run a query."""
+        return list((await self.connection.execute(query)).all())
+
+    async def row(self, query: sa.Select[Any]) -> Any | None:
+        """Run a query for at most one row."""
+        return (await self.connection.execute(query)).one_or_none()
+
+    async def run(self, statement: sa.UpdateBase, values: list[dict[str, Any]] | None = None) -> None:
+        """Run a statement, for each of `values` if given."""
+        if values is None:
+            await self.connection.execute(statement)
+        elif values:
+            await self.connection.execute(statement, values)
+
+    async def upsert(self, table: sa.Table, values: list[dict[str, Any]]) -> None:
+        """Insert rows; where the primary key exists, replace the rest."""
+        insert = sqlite.insert if self.connection.dialect.name == "sqlite" else postgresql.insert
+        statement: Any = insert(table)
+        keys = [column.name for column in table.primary_key]
+        rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+        await self.run(statement.on_conflict_do_update(index_elements=keys, set_=rest), values)
+
+    def writing(self) -> Write:
+        """The write in progress."""
+        if self.write is None:
+            raise RuntimeError("this store was opened for reading")
+        return self.write
+
+
+def is_below(column: sa.ColumnElement[str], path: tuple[str, ...]) -> sa.ColumnElement[bool]:
+    """Whether a row belongs to the account with this path or to one below it."""
+    return column.startswith(path_text(path), autoescape=True)
+
+
+def path_of(text: str) -> tuple[str, ...]:
+    """Read an account path from its column."""
+    return tuple(text.rstrip("/").split("/"))
