@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from services.common.errors import AbortedError, FailedPreconditionError, InvalidArgumentError, invalid
 from services.common.identity import AccountKind
-from services.common.ids import new_id
+from services.common.ids import derived_id, new_id
 
 T = TypeVar("T", bound="Item")
 
@@ -66,6 +66,19 @@ def born(draft: T, prefix: str, owner: Owner, now_ms: int) -> T:
         id=new_id(prefix, at_ms=now_ms),
         owner_path=owner.path,
         system_managed=False,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+        etag=1,
+    )
+
+
+def born_default(draft: T, prefix: str, path: tuple[str, ...], now_ms: int) -> T:
+    """Make a DEFAULT object of an account; its id follows from account and name, so making it again is harmless."""
+    return replace(
+        draft,
+        id=derived_id(prefix, path[-1], draft.name),
+        owner_path=path,
+        system_managed=True,
         created_ms=now_ms,
         updated_ms=now_ms,
         etag=1,

@@ -43,13 +43,6 @@ class RoamingProfile(Item):
         return replace(self, network_ids=network_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class RoamingProfileShrink:
-    """What a removal of coverage took from a custom roaming profile, for the audit trail."""
-
-    removed: tuple[str, ...]
-
-
 class IpAllocation(IntEnum):
     """How an APN gives addresses; numbers as in the contract."""
 

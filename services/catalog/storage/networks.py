@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from services.catalog.domain.networks import Network
 from services.catalog.domain.services import AccessType
 from services.catalog.ports import NetworkSearch
-from services.catalog.storage.session import KEYS_MAX, Session
+from services.catalog.storage.session import KEYS_MAX, Session, comes_after
 from services.catalog.storage.tables import networks as table
 from services.common.pages import Page, PageRequest, page_of
 
@@ -52,8 +52,7 @@ class SqlNetworks:
             query = query.where(table.c.search_text.contains(search.query.casefold(), autoescape=True))
         if not search.include_not_operational:
             query = query.where(table.c.operational)
-        if page.after:
-            query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, page.after)))
+        query = query.where(comes_after(page, *key))
         found = page_of(await self._session.rows(query), page, "country_code", "mcc", "mnc")
         return Page([_network(row) for row in found.rows], found.next_page_token)
 

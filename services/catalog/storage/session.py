@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.common.errors import invalid
+from services.common.pages import PageRequest
 from services.runtime.writes import Write, path_text
 
 KEYS_MAX = 10_000
@@ -53,6 +55,17 @@ class Session:
 def is_below(column: sa.ColumnElement[str], path: tuple[str, ...]) -> sa.ColumnElement[bool]:
     """Whether a row belongs to the account with this path or to one below it."""
     return column.startswith(path_text(path), autoescape=True)
+
+
+def comes_after(page: PageRequest, *key: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    """Whether a row lies behind the page before; true for all if there is none."""
+    if not page.after:
+        return sa.true()
+    if [type(part) for part in page.after] != [column.type.python_type for column in key]:
+        raise invalid(
+            "page_token", "is not a token of this list; take next_page_token of the page before", "PAGE_TOKEN_INVALID"
+        )
+    return sa.tuple_(*key) > sa.tuple_(*map(sa.literal, page.after))
 
 
 def path_of(text: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from services.catalog.domain.items import Item
 from services.catalog.ports import ListFilter
-from services.catalog.storage.session import KEYS_MAX, Session, is_below, path_of
+from services.catalog.storage.session import KEYS_MAX, Session, comes_after, is_below, path_of
 from services.common.pages import Page, PageRequest, page_of
 from services.runtime.writes import path_text
 
@@ -93,8 +93,7 @@ class SqlShelf(Generic[T]):
         """Return a page of objects, oldest first."""
         key = (self._table.c.created_ms, self._table.c.id)
         query = self._visible(which).order_by(*key).limit(page.size + 1)
-        if page.after:
-            query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, page.after)))
+        query = query.where(comes_after(page, *key))
         found = page_of(await self._session.rows(query), page, "created_ms", "id")
         return Page(await self._items(found.rows), found.next_page_token)
 

@@ -1,0 +1,1 @@
+"""The verbs of the catalogue: one function each, over the ports."""
