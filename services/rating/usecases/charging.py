@@ -35,7 +35,7 @@ def visible_steps(caller: Principal, chain: ChainTerms) -> int:
     """How many steps the caller may see, from the endpoint upwards: up to its own."""
     if caller.service:
         return len(chain.accounts)
-    return len(chain.path) - len(caller.account_path) + 1
+    return len(chain.path) - len(caller.account_path) + 2
 
 
 class Charging:

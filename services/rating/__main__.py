@@ -1,0 +1,114 @@
+"""Runs rating: `python -m services.rating` serves, `python -m services.rating fold` posts the journal to the books."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from meterline.rating.v1 import balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
+from services.common.clock import Clock, SystemClock
+from services.rating.api.balances import BalanceServicer
+from services.rating.api.books import UsageServicer
+from services.rating.api.charging import ChargingServicer
+from services.rating.engine.driver import Engine, connect
+from services.rating.engine.records import read_segment
+from services.rating.settings import RatingSettings
+from services.rating.storage.books import Books as BooksStore
+from services.rating.storage.journal import Journal
+from services.rating.storage.ledger import Ledger
+from services.rating.storage.terms import TermsView
+from services.rating.usecases.balances import Balances
+from services.rating.usecases.books import Books
+from services.rating.usecases.cells import Cell
+from services.rating.usecases.folding import Folder
+from services.rating.usecases.holders import Holders
+from services.rating.usecases.kit import Kit
+from services.runtime.channels import Channel
+from services.runtime.database import Database
+from services.runtime.identity import Authenticator, ServiceTokens
+from services.runtime.keys import remote_key_resolver
+from services.runtime.server import Door, Server, run
+from services.runtime.telemetry import configure_logging, logger, serve_metrics
+
+SERVICE = "rating"
+MIGRATIONS = Path(__file__).parent / "migrations"
+NAMES = tuple(f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService"))
+CELLS = (0,)
+UNCHECKED = ("ChargeUsage", "ChargeEvent", "StreamUsage")
+"""Methods that answer for each event by itself."""
+
+
+async def stores(stack: AsyncExitStack, settings: RatingSettings) -> tuple[Journal, Ledger]:
+    """Open journal and ledger, in their newest form."""
+    journal, ledger = Database(settings.journal_url), Database(settings.database_url)
+    for database, name in ((journal, "journal"), (ledger, "ledger")):
+        stack.push_async_callback(database.close)
+        await database.migrate(MIGRATIONS / name)
+    return Journal(journal, read_segment), Ledger(ledger)
+
+
+def background(stack: AsyncExitStack, work: Awaitable[Any]) -> None:
+    """Run something until the stack ends."""
+    task = asyncio.ensure_future(work)
+
+    async def end() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -> Server:
+    """Start serving; what it needs ends with the stack, in the reverse order."""
+    journal, ledger = await stores(stack, settings)
+    tokens = ServiceTokens(settings.service_secret.get_secret_value())
+    addresses = (settings.accounts_address, settings.catalog_address, settings.endpoints_address)
+    channels = [await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses]
+    authenticator = Authenticator(tokens, remote_key_resolver(channels[0]))
+    terms = TermsView(*channels)
+    terms.on_key_change = authenticator.forget
+    background(stack, terms.run())
+    client = connect(settings.valkey_url)
+    stack.push_async_callback(client.aclose)
+    holders = Holders()
+    cell = Cell(Engine(client, CELLS[0]), journal, ledger, clock)
+    cell.on_open = holders.forget_all
+    background(stack, cell.run())
+    kit = Kit(cell, terms, journal, ledger, holders, clock)
+    books = Books(BooksStore(ledger.database, journal, CELLS, lambda: terms.networks), journal, terms)
+    servicers = (
+        (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
+        (BalanceServicer(Balances(kit), books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
+        (UsageServicer(books, terms), charges_pb2_grpc.add_UsageServiceServicer_to_server),
+    )
+    door = Door(SERVICE, authenticator, UNCHECKED)
+    return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))
+
+
+async def serve(stop: asyncio.Event) -> None:
+    """Serve until told to stop."""
+    settings = RatingSettings()  # type: ignore[call-arg] # the environment gives them
+    configure_logging(settings.log_level, settings.log_format)
+    serve_metrics(settings.metrics_listen)
+    async with AsyncExitStack() as stack:
+        server = await start(stack, settings, SystemClock())
+        logger(SERVICE).info("serving", port=server.port)
+        await stop.wait()
+
+
+async def fold(stop: asyncio.Event) -> None:
+    """Fold until told to stop."""
+    settings = RatingSettings()  # type: ignore[call-arg] # the environment gives them
+    configure_logging(settings.log_level, settings.log_format)
+    async with AsyncExitStack() as stack:
+        journal, ledger = await stores(stack, settings)
+        background(stack, Folder(journal, ledger, CELLS).run())
+        logger(SERVICE).info("folding")
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    run(fold if sys.argv[1:] == ["fold"] else serve)

@@ -1,0 +1,20 @@
+"""Settings of rating."""
+
+from pydantic import Field
+
+from services.runtime.settings import StoreSettings, service_alias
+
+
+class RatingSettings(StoreSettings):
+    """What a rating process is told."""
+
+    listen: str = Field("127.0.0.1:7004", validation_alias=service_alias("rating", "listen"))
+    """host:port on which gRPC is served."""
+    database_url: str = Field(validation_alias=service_alias("rating", "database_url"))
+    """The ledger: SQLAlchemy URL."""
+    journal_url: str = Field(validation_alias=service_alias("rating", "journal_url"))
+    """The journal: SQLAlchemy URL; another database or schema than the ledger's."""
+    metrics_listen: str = Field("", validation_alias=service_alias("rating", "metrics_listen"))
+    """host:port of the Prometheus endpoint; empty is off."""
+    valkey_url: str = "unix:///tmp/valkey.sock"
+    """Where balances live: `unix:///path` or `valkey://host:port/0`."""

@@ -1,0 +1,335 @@
+"""Reads the books: usage records, charges with their explanations, sums. All of it is what the fold has posted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from services.common.errors import invalid, not_found
+from services.common.identity import READERS, AccountKind, Principal
+from services.common.money import format_micros
+from services.common.pages import PageRequest, page_token
+from services.rating.domain.balances import balance_id
+from services.rating.domain.programs import Step, StepMode, steps_from_body
+from services.rating.domain.reasons import Outcome, Reason, Service
+from services.rating.domain.records import Position, charge_id, usage_record_id
+from services.rating.ports import Journal, Terms
+
+ALL_STEPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A usage record of the books. `path` is its enterprise's, `steps` the charge of each step, still flat."""
+
+    position: Position
+    path: tuple[str, ...]
+    event_id: str
+    endpoint_id: str
+    service: int
+    network_id: str
+    access_type: int
+    usage_ms: int
+    quantity: int
+    mode: int
+    outcome: Outcome
+    reason: Reason
+    refused_step: int
+    program_id: str
+    steps: list[Any]
+    decided_ms: int
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return usage_record_id(self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """The charge of a usage record at a step; amounts in micros."""
+
+    record: Record
+    step: int
+    benefit: int
+    rated: int
+    uncovered: int
+    amount: int
+    draws: Sequence[tuple[str, int, int]]
+    currency: str
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return charge_id(self.record.position, self.step)
+
+    @property
+    def payer_id(self) -> str:
+        """Who pays: the endpoint, or an account."""
+        return self.record.endpoint_id if self.step == 0 else self.record.path[-self.step]
+
+    @property
+    def payee_id(self) -> str:
+        """Who is paid."""
+        return self.record.path[-self.step - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a charge is what it is."""
+
+    charge: Charge
+    step: Step
+    rounded: int
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records are asked for; empty fields select all. Times are milliseconds since 1970."""
+
+    endpoint_id: str = ""
+    account_id: str = ""
+    event_id: str = ""
+    outcome: int = 0
+    start_ms: int = 0
+    end_ms: int = 0
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A sum of charges by the dimensions asked for; the others are empty."""
+
+    path: tuple[str, ...]
+    step: int
+    currency: str
+    endpoint_id: str
+    network_id: str
+    country: str
+    day: str
+    service: int
+    records: int
+    data: int
+    messages: int
+    benefit: int
+    uncovered: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalSum:
+    """Refused records by reason and step."""
+
+    reason: Reason
+    step: int
+    records: int
+    data: int
+    messages: int
+
+
+@dataclass(slots=True)
+class Found:
+    """A page of what was found.
+
+    Attributes:
+        complete_until_ms: everything acknowledged before this time is in it.
+    """
+
+    rows: Sequence[Any]
+    next_page_token: str = ""
+    complete_until_ms: int = 0
+    refusals: Sequence[RefusalSum] = field(default_factory=list)
+
+
+class BooksStore(Protocol):
+    """The books as they are read."""
+
+    async def records(self, under: str, selection: Selection, page: PageRequest) -> list[Record]:
+        """Up to `page.size + 1` records of enterprises whose path begins with `under`, newest first."""
+        ...
+
+    async def sums(
+        self, own: tuple[str, ...], under: str, selection: Selection, group_by: frozenset[str], page: PageRequest
+    ) -> list[Sum]:
+        """Sums of the steps that an account with path `own` sees."""
+        ...
+
+    async def refusals(self, under: str, selection: Selection) -> list[RefusalSum]:
+        """Refusals by reason and step."""
+        ...
+
+    async def complete_until_ms(self) -> int:
+        """Everything acknowledged before this time is in the books."""
+        ...
+
+    async def entries(self, balance: str, page: PageRequest) -> list[Any]:
+        """Up to `page.size + 1` movements of a balance, newest first."""
+        ...
+
+
+class Books:
+    """Reads the books for a caller."""
+
+    def __init__(self, store: BooksStore, journal: Journal, terms: Terms) -> None:
+        self._store = store
+        self._journal = journal
+        self._terms = terms
+
+    async def _require_own_endpoint(self, caller: Principal, endpoint_id: str) -> None:
+        """A sub-account sees the usage of its own endpoints only, one at a time."""
+        if caller.account_kind is not AccountKind.SUB_ACCOUNT or caller.service:
+            return
+        if not endpoint_id:
+            raise invalid("endpoint_id", "is required in the context of a sub-account", "FIELD_REQUIRED")
+        await self._terms.load([endpoint_id])
+        known = self._terms.known.get(endpoint_id)
+        if known is None or known.terms.account_id != caller.account_id:
+            raise not_found("endpoint", endpoint_id)
+
+    async def records(self, caller: Principal, selection: Selection, page: PageRequest) -> Found:
+        """List usage records, newest first."""
+        caller.require_role(*READERS)
+        await self._require_own_endpoint(caller, selection.endpoint_id)
+        complete = await self._store.complete_until_ms()
+        rows = await self._store.records(_under(caller), selection, page)
+        return Found(rows[: page.size], _next(rows, page), complete)
+
+    async def charges(
+        self, caller: Principal, selection: Selection, payer_id: str, payee_id: str, page: PageRequest
+    ) -> Found:
+        """List charges of the steps that the caller sees, newest first; a page holds whole usage records."""
+        caller.require_role(*READERS)
+        selection = _charged(selection, payer_id)
+        await self._require_own_endpoint(caller, selection.endpoint_id)
+        complete = await self._store.complete_until_ms()
+        rows = await self._store.records(_under(caller), selection, page)
+        kept = rows[: page.size]
+        currencies = await self._steps(kept)
+        charges = [charge for record in kept for charge in _visible(caller, record, currencies[record.program_id])]
+        if payer_id:
+            charges = [charge for charge in charges if charge.payer_id == payer_id]
+        if payee_id:
+            charges = [charge for charge in charges if charge.payee_id == payee_id]
+        return Found(charges, _next(rows, page), complete)
+
+    async def charge(self, caller: Principal, position: Position, step: int, name: str) -> Charge:
+        """Return a charge, or raise NOT_FOUND."""
+        return (await self._charge_with_step(caller, position, step, name))[0]
+
+    async def explain(self, caller: Principal, position: Position, step: int, name: str) -> Explanation:
+        """Say why a charge is what it is."""
+        charge, program_step = await self._charge_with_step(caller, position, step, name)
+        return explanation(charge, program_step)
+
+    async def _charge_with_step(
+        self, caller: Principal, position: Position, step: int, name: str
+    ) -> tuple[Charge, Step]:
+        caller.require_role(*READERS)
+        rows = await self._store.records(_under(caller), Selection(position=position), PageRequest(1))
+        if rows:
+            await self._require_own_endpoint(caller, rows[0].endpoint_id)
+            steps = (await self._steps(rows))[rows[0].program_id]
+            for charge in _visible(caller, rows[0], steps):
+                if charge.step == step:
+                    return charge, steps[step]
+        raise not_found("charge", name)
+
+    async def _steps(self, records: Sequence[Record]) -> dict[str, tuple[Step, ...]]:
+        bodies = await self._journal.programs({record.program_id for record in records})
+        return {name: steps_from_body(body) for name, body in bodies.items()}
+
+    async def summarize(
+        self,
+        caller: Principal,
+        own: tuple[str, ...],
+        selection: Selection,
+        group_by: frozenset[str],
+        page: PageRequest,
+    ) -> Found:
+        """Sum charges by dimensions, for the tree of an account with path `own`."""
+        caller.require_role(*READERS)
+        await self._require_own_endpoint(caller, selection.endpoint_id)
+        if caller.account_kind is not AccountKind.SUB_ACCOUNT:
+            caller.require_sees(own, "account", own[-1] if own else "")
+        complete = await self._store.complete_until_ms()
+        under = "/".join([*own, ""])
+        seen = caller.account_path if not caller.service else own[:1]
+        rows = await self._store.sums(seen, under, selection, group_by, page)
+        refusals = [] if page.after else await self._store.refusals(under, selection)
+        offset = int(page.after[0]) if page.after else 0
+        token = page_token(offset + page.size) if len(rows) > page.size else ""
+        return Found(rows[: page.size], token, complete, refusals)
+
+    async def entries(self, balance: str, page: PageRequest) -> Found:
+        """List the movements of a balance that the caller was found to see, newest first."""
+        rows = await self._store.entries(balance, page)
+        last = rows[page.size - 1] if len(rows) > page.size else None
+        token = page_token(last.cell, last.sequence, last.number) if last else ""
+        return Found(rows[: page.size], token)
+
+
+def _under(caller: Principal) -> str:
+    """Prefix of the paths of enterprises whose usage the caller sees."""
+    if caller.account_kind is AccountKind.SUB_ACCOUNT:
+        return "/".join([*caller.account_path[:-1], ""])
+    return "/".join([*caller.account_path, ""]) if caller.account_path else ""
+
+
+def _next(rows: Sequence[Record], page: PageRequest) -> str:
+    if len(rows) <= page.size:
+        return ""
+    last = rows[page.size - 1]
+    return page_token(last.usage_ms, *last.position)
+
+
+def _charged(selection: Selection, payer_id: str) -> Selection:
+    endpoint = selection.endpoint_id or (payer_id if payer_id.startswith("ep_") else "")
+    if payer_id.startswith("ep_") and endpoint != payer_id:
+        raise invalid("payer_id", "is another endpoint than endpoint_id")
+    return Selection(
+        endpoint_id=endpoint,
+        account_id=selection.account_id or (payer_id if payer_id.startswith("acc_") else ""),
+        outcome=Outcome.CHARGED,
+        start_ms=selection.start_ms,
+        end_ms=selection.end_ms,
+        position=selection.position,
+    )
+
+
+def _visible(caller: Principal, record: Record, steps: Sequence[Step]) -> list[Charge]:
+    """Charges of the steps that the caller sees: up to its own."""
+    last = ALL_STEPS if caller.service else max(len(record.path) - len(caller.account_path) + 1, 0)
+    return [
+        Charge(record, number, benefit, rated, uncovered, amount, [tuple(draw) for draw in draws], step.currency)
+        for number, ((benefit, rated, uncovered, amount, draws), step) in enumerate(
+            zip(record.steps, steps, strict=True)
+        )
+        if number <= last
+    ]
+
+
+def explanation(charge: Charge, step: Step) -> Explanation:
+    """Say in sentences why a charge is what it is."""
+    unit = "bytes" if Service(charge.record.service) in {Service.DATA, Service.NB_IOT} else "messages"
+    plan_id, version = step.plan
+    mode = "prepaid" if step.mode is StepMode.PREPAID else "postpaid"
+    used = f"{charge.record.quantity} {unit} on {charge.record.network_id}"
+    who = f"{charge.payee_id} charges {charge.payer_id}"
+    sentences = [f"{who} for {used}, by plan {plan_id} version {version} ({mode})."]
+    for bucket, quantity, activated in charge.draws:
+        first = ", activated by this first use," if activated else ""
+        sentences.append(f"{quantity} {unit} came from balance {balance_id('', bucket)}{first} at no further price.")
+    rounded = 0
+    if charge.rated and step.rate:
+        rate, (tariff_id, tariff_version) = step.rate, step.tariff
+        rounded = rate.blocks(charge.rated) * rate.increment
+        where = f"zone {step.zone_id}" if step.zone_id else "the default zone"
+        sentences.append(
+            f"{charge.rated} {unit} were priced by tariff {tariff_id} version {tariff_version}, rate {step.rate_id} of "
+            f"{where}: rounded up to {rounded} ({rate.blocks(charge.rated)} x {rate.increment}), at "
+            f"{rate.numerator}/{rate.denominator} micros each {rate.increment}, that is "
+            f"{format_micros(charge.amount)} {charge.currency}, rounded once, half up, to the micro."
+        )
+    if charge.uncovered:
+        sentences.append(f"{charge.uncovered} {unit} were covered by nothing ({step.no_rate.name} or no balance).")
+    return Explanation(charge, step, rounded, sentences)
