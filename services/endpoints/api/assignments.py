@@ -5,6 +5,7 @@ from meterline.endpoints.v1 import assignments_pb2, assignments_pb2_grpc
 from services.common.pages import page_request
 from services.endpoints.api.desk import Desk
 from services.endpoints.convert import assignments as convert
+from services.endpoints.convert.masks import updated_id
 from services.endpoints.usecases import assignments
 from services.runtime.server import current_call
 
@@ -66,7 +67,10 @@ class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
         self, request: assignments_pb2.UpdateAssignmentRequest, _: object
     ) -> assignments_pb2.PlanAssignment:
         """Change priority or end of an add-on."""
-        changes, assignment_id = convert.from_update_request(request), request.assignment.id
+        changes, assignment_id = (
+            convert.from_update_request(request),
+            updated_id(request.assignment.id, "assignment.id", "asg"),
+        )
         return await self._desk.charging_write(
             request,
             assignments_pb2.PlanAssignment,

@@ -9,6 +9,7 @@ from meterline.endpoints.v1 import endpoints_pb2, endpoints_pb2_grpc
 from services.common.pages import page_request
 from services.endpoints.api.desk import Desk
 from services.endpoints.convert import endpoints as convert
+from services.endpoints.convert.masks import updated_id
 from services.endpoints.domain.endpoints import Endpoint, Verb
 from services.endpoints.usecases import creation, endpoints
 from services.runtime.server import current_call
@@ -71,7 +72,10 @@ class EndpointServicer(endpoints_pb2_grpc.EndpointServiceServicer):
 
     async def UpdateEndpoint(self, request: endpoints_pb2.UpdateEndpointRequest, _: object) -> endpoints_pb2.Endpoint:
         """Change name, tags, APN group and service barring."""
-        changes, endpoint_id = convert.from_update_request(request), request.endpoint.id
+        changes, endpoint_id = (
+            convert.from_update_request(request),
+            updated_id(request.endpoint.id, "endpoint.id", "ep"),
+        )
         return await self._desk.charging_write(
             request,
             endpoints_pb2.Endpoint,

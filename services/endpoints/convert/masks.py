@@ -1,4 +1,4 @@
-"""Which fields an update changes."""
+"""What an update changes, and which of its fields."""
 
 from collections.abc import Callable, Collection
 
@@ -6,8 +6,18 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from services.common.errors import invalid
+from services.common.ids import is_id
 
 NOT_CHANGED = frozenset({"id", "etag"})
+
+
+def updated_id(object_id: str, field: str, prefix: str) -> str:
+    """Return the id of the object to update, which the door does not check, as the server gives it elsewhere."""
+    if not object_id:
+        raise invalid(field, "is required", "FIELD_REQUIRED")
+    if not is_id(prefix, object_id):
+        raise invalid(field, f"is not an id of the form {prefix}_...")
+    return object_id
 
 
 def changed_fields(

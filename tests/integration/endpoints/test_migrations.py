@@ -1,3 +1,4 @@
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -12,7 +13,7 @@ async def test_migrations_make_the_schema_that_the_code_declares(database_url):
     await database.migrate(MIGRATIONS)
     await database.migrate(MIGRATIONS)
 
-    def differences(connection: sa.Connection) -> list:
+    def differences(connection: sa.Connection) -> object:
         return compare_metadata(MigrationContext.configure(connection), metadata)
 
     async with database.engine.connect() as connection:
@@ -20,7 +21,7 @@ async def test_migrations_make_the_schema_that_the_code_declares(database_url):
     await database.close()
 
 
-async def test_the_schema_holds_one_active_base_plan_for_an_endpoint_and_for_an_account(database_url):
+async def test_the_schema_holds_one_active_base_plan_for_an_account(database_url):
     database = Database(database_url)
     await database.migrate(MIGRATIONS)
     insert = (
@@ -29,11 +30,7 @@ async def test_the_schema_holds_one_active_base_plan_for_an_endpoint_and_for_an_
     )
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql(insert.format("one"))
-    try:
+    with pytest.raises(sa.exc.IntegrityError):
         async with database.engine.begin() as connection:
             await connection.exec_driver_sql(insert.format("two"))
-        raised = False
-    except sa.exc.IntegrityError:
-        raised = True
     await database.close()
-    assert raised

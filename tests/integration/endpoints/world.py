@@ -1,7 +1,8 @@
 """A real endpoints service among small servicers of the contracts of accounts, catalog and rating."""
+# ruff: noqa: N802 - methods are named as in the contracts
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
@@ -37,7 +38,7 @@ from services.endpoints.__main__ import start
 from services.endpoints.settings import Settings
 from services.runtime.channels import Channel
 from services.runtime.identity import Authenticator, ServiceTokens, service_principal, unauthenticated
-from services.runtime.server import Door, Server, current_call
+from services.runtime.server import Adder, Door, Server, current_call
 
 M = TypeVar("M", bound=Message)
 
@@ -82,15 +83,19 @@ def plan_id(name: str) -> str:
 class Accounts(accounts_pb2_grpc.AccountServiceServicer, identity_pb2_grpc.IdentityServiceServicer):
     """The tree, unchanging, and one API key: `mk_` and an account's name."""
 
-    async def BatchGetAccounts(self, request: accounts_pb2.BatchGetAccountsRequest, _: object) -> Message:
+    async def BatchGetAccounts(
+        self, request: accounts_pb2.BatchGetAccountsRequest, _: object
+    ) -> accounts_pb2.BatchGetAccountsResponse:
         names = {account(name): name for name in TREE}
         found = [names[key] for key in request.account_ids if key in names]
         return accounts_pb2.BatchGetAccountsResponse(
             accounts=[
                 accounts_pb2.Account(
                     id=account(name),
-                    kind=TREE[name][0],
-                    state="ACCOUNT_STATE_TERMINATED" if name == "ended" else "ACCOUNT_STATE_ACTIVE",
+                    kind=accounts_pb2.AccountKind.ValueType(TREE[name][0]),
+                    state=accounts_pb2.ACCOUNT_STATE_TERMINATED
+                    if name == "ended"
+                    else accounts_pb2.ACCOUNT_STATE_ACTIVE,
                     path=path(name),
                     currency="EUR",
                 )
@@ -98,19 +103,21 @@ class Accounts(accounts_pb2_grpc.AccountServiceServicer, identity_pb2_grpc.Ident
             ]
         )
 
-    async def WatchAccountChanges(self, request: object, _: object) -> AsyncIterator[Message]:
+    async def WatchAccountChanges(
+        self, _: object, __: object
+    ) -> AsyncIterator[accounts_pb2.WatchAccountChangesResponse]:
         while True:
             yield accounts_pb2.WatchAccountChangesResponse(cursor=1)
             await asyncio.sleep(1)
 
-    async def Authenticate(self, request: identity_pb2.AuthenticateRequest, _: object) -> Message:
+    async def Authenticate(self, request: identity_pb2.AuthenticateRequest, _: object) -> identity_pb2.Principal:
         name = request.credential.removeprefix("mk_")
         if name not in TREE:
             raise unauthenticated()
         return identity_pb2.Principal(
             actor=derived_id("key", name),
             account_id=account(name),
-            account_kind=int(TREE[name][0]),
+            account_kind=accounts_pb2.AccountKind.ValueType(TREE[name][0]),
             account_path=path(name),
             role=identity_pb2.ROLE_ADMIN,
         )
@@ -137,7 +144,7 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer, profiles
 
     async def BatchGetPlanVersions(
         self, request: charging_catalog_pb2.BatchGetPlanVersionsRequest, _: object
-    ) -> Message:
+    ) -> charging_catalog_pb2.BatchGetPlanVersionsResponse:
         current_call().caller.require_service()
         found = []
         for key in request.keys:
@@ -147,14 +154,16 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer, profiles
                 found.append(plan)
         return charging_catalog_pb2.BatchGetPlanVersionsResponse(plans=found)
 
-    async def GetDefaults(self, request: charging_catalog_pb2.GetDefaultsRequest, _: object) -> Message:
+    async def GetDefaults(
+        self, request: charging_catalog_pb2.GetDefaultsRequest, _: object
+    ) -> charging_catalog_pb2.GetDefaultsResponse:
         names = {account(name): name for name in TREE}
         plan = plan_id(f"default of {names[request.account_id]}")
         return charging_catalog_pb2.GetDefaultsResponse(
             plan_id=plan if plan in self.plans else "", apn_group_id=derived_id("apn", request.account_id)
         )
 
-    async def GetApnGroup(self, request: profiles_pb2.GetApnGroupRequest, _: object) -> Message:
+    async def GetApnGroup(self, request: profiles_pb2.GetApnGroupRequest, _: object) -> profiles_pb2.ApnGroup:
         if request.apn_group_id != derived_id("apn", current_call().caller.account_id):
             raise not_found("apn_group", request.apn_group_id)
         return profiles_pb2.ApnGroup(id=request.apn_group_id)
@@ -165,9 +174,14 @@ class Rating(charging_pb2_grpc.ChargingServiceServicer):
 
     def __init__(self) -> None:
         self.cursors: list[int] = []
+        self.hang: Callable[[], Awaitable[None]] | None = None
 
-    async def WaitForChanges(self, request: charging_pb2.WaitForChangesRequest, _: object) -> Message:
+    async def WaitForChanges(
+        self, request: charging_pb2.WaitForChangesRequest, _: object
+    ) -> charging_pb2.WaitForChangesResponse:
         self.cursors.append(request.endpoints_cursor)
+        if self.hang is not None:
+            await self.hang()
         return charging_pb2.WaitForChangesResponse()
 
 
@@ -240,20 +254,20 @@ class World:
 
     def __init__(self) -> None:
         self.clock = FixedClock(NOW_MS)
-        self.catalog = Catalog()
-        self.rating = Rating()
+        self.catalog = Catalog()  # type: ignore[abstract]
+        self.rating = Rating()  # type: ignore[abstract]
         self.address = ""
         self._channel: grpc.aio.Channel
         self._sims = 0
 
     async def start(self, stack: AsyncExitStack, database_url: str) -> None:
-        accounts = Accounts()
+        accounts = Accounts()  # type: ignore[abstract]
 
         async def resolve_key(_: str) -> Principal:
             raise unauthenticated()
 
         door = Door("surroundings", Authenticator(TOKENS, resolve_key))
-        servicers = [
+        servicers: list[tuple[object, Adder]] = [
             (accounts, accounts_pb2_grpc.add_AccountServiceServicer_to_server),
             (accounts, identity_pb2_grpc.add_IdentityServiceServicer_to_server),
             (self.catalog, charging_catalog_pb2_grpc.add_ChargingCatalogServiceServicer_to_server),
@@ -262,13 +276,15 @@ class World:
         ]
         around = await stack.enter_async_context(Server("127.0.0.1:0", door, servicers, ()))
         there = f"127.0.0.1:{around.port}"
-        settings = Settings(
-            service_secret=SECRET,
-            accounts_address=there,
-            catalog_address=there,
-            rating_address=there,
-            METERLINE_ENDPOINTS_LISTEN="127.0.0.1:0",
-            METERLINE_ENDPOINTS_DATABASE_URL=database_url,
+        settings = Settings.model_validate(
+            {
+                "service_secret": SECRET,
+                "accounts_address": there,
+                "catalog_address": there,
+                "rating_address": there,
+                "METERLINE_ENDPOINTS_LISTEN": "127.0.0.1:0",
+                "METERLINE_ENDPOINTS_DATABASE_URL": database_url,
+            }
         )
         server = await start(stack, settings, self.clock)
         self.address = f"127.0.0.1:{server.port}"
