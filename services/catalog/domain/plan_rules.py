@@ -195,3 +195,13 @@ def require_known_accounts(unknown: list[str]) -> None:
             f"plan.designated_account_ids: not below the plan's account: {', '.join(unknown[:10])}.",
             metadata={"account_ids": ", ".join(unknown[:10])},
         )
+
+
+def service_profile_frozen(plan: Plan) -> FailedPreconditionError:
+    """The error for an update that would change a plan's service profile [001] (model, e-07)."""
+    return FailedPreconditionError(
+        "PLAN_SERVICE_PROFILE_FROZEN",
+        f"The service profile {plan.service_profile_id} was selected when the plan was set up and stays. Create a new "
+        "plan with the other profile.",
+        metadata={"service_profile_id": plan.service_profile_id},
+    )

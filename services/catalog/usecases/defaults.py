@@ -17,7 +17,6 @@ from services.catalog.domain.plans import (
 from services.catalog.domain.profiles import Apn, ApnGroup, RoamingProfile, ServiceProfile
 from services.catalog.ports import Shelf, Store
 from services.common.errors import invalid
-from services.common.ids import derived_id
 
 T = TypeVar("T", bound=Item)
 
@@ -79,15 +78,20 @@ async def provision_defaults(
             await shelf.put(None, item)
         return item.id
 
-    profiles = {
-        "service_profile_id": await keep(store.service_profiles, "svp", ServiceProfile(name=DEFAULT)),
-        "roaming_profile_id": await keep(store.roaming_profiles, "rop", RoamingProfile(name=DEFAULT)),
-    }
-    baseline = Plan(type=PlanType.BASE, state=PlanState.PUBLISHED, currency=currency, **profiles)
+    services = await keep(store.service_profiles, "svp", ServiceProfile(name=DEFAULT))
+    roaming = await keep(store.roaming_profiles, "rop", RoamingProfile(name=DEFAULT))
+    baseline = Plan(
+        type=PlanType.BASE,
+        state=PlanState.PUBLISHED,
+        currency=currency,
+        service_profile_id=services,
+        roaming_profile_id=roaming,
+    )
     postpaid = replace(baseline, name=DEFAULT_POSTPAID_PLAN, charging_mode=ChargingMode.POSTPAID)
     prepaid = replace(baseline, name=DEFAULT_PREPAID_PLAN, charging_mode=ChargingMode.PREPAID)
     return Defaults(
-        **profiles,
+        service_profile_id=services,
+        roaming_profile_id=roaming,
         apn_group_id=await keep(store.apn_groups, "apn", ApnGroup(name=DEFAULT, apns=(Apn(DEFAULT_APN),))),
         postpaid_plan_id=await keep(store.plans, "pln", postpaid),
         prepaid_plan_id=await keep(store.plans, "pln", prepaid),

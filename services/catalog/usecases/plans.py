@@ -1,6 +1,6 @@
 """Plans: drafts, published versions, clones; base and add-on by the same verbs [001]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,12 +10,13 @@ from services.catalog.domain.plan_rules import (
     next_version,
     require_coherent,
     require_fits_profile,
+    require_known_accounts,
     require_own,
     require_publishable,
     require_state,
 )
 from services.catalog.domain.plans import RESERVED_NAMES, Plan, PlanState
-from services.catalog.ports import ListFilter, Shelf, Store
+from services.catalog.ports import Accounts, ListFilter, Shelf, Store
 from services.catalog.usecases.items import require_name
 from services.common.errors import FailedPreconditionError, PermissionDeniedError, not_found
 from services.common.identity import AccountKind, Principal
@@ -32,8 +33,24 @@ def designations_of(caller: Principal) -> tuple[str, ...]:
     return caller.account_path[-own:]
 
 
-async def create_plan(store: Store, owner: Owner, draft: Plan, now_ms: int) -> Plan:
-    """Create a plan as a draft."""
+async def accounts_below(accounts: Accounts, owner: Owner, account_ids: Iterable[str]) -> frozenset[str]:
+    """Return those of the accounts that are below the owner, to whom its plans can be designated."""
+    wanted = frozenset(account_ids) - {owner.id}
+    found = await accounts.get_many(wanted) if wanted else {}
+    return frozenset(account_id for account_id, account in found.items() if owner.id in account.path)
+
+
+async def create_plan(store: Store, owner: Owner, draft: Plan, below: frozenset[str], now_ms: int) -> Plan:
+    """Create a plan as a draft.
+
+    Args:
+        store: the catalogue.
+        owner: the account that will own it.
+        draft: what the caller says of it.
+        below: accounts below the owner, out of those that the plan is designated to.
+        now_ms: the time of the write.
+    """
+    require_known_accounts(sorted(frozenset(draft.designated_account_ids) - below))
     require_free_name(draft.name, RESERVED_NAMES, "plan.name")
     plan = completed(born(replace(draft, version=1, state=PlanState.DRAFT), "pln", owner, now_ms))
     await _require_sound(store, owner, plan)
@@ -58,7 +75,7 @@ def _is_visible(caller: Principal, plan: Plan) -> bool:
     return caller.sees(plan.owner_path) or not set(designations_of(caller)).isdisjoint(plan.designated_account_ids)
 
 
-async def _get_own(store: Store, caller: Principal, plan_id: str) -> Plan:
+async def get_own_plan(store: Store, caller: Principal, plan_id: str) -> Plan:
     """Return a plan that the caller may change; a plan that is only designated to it is another's."""
     plan = await get_plan(store, caller, plan_id)
     if not caller.sees(plan.owner_path):
@@ -81,12 +98,15 @@ async def update_plan(
     plan_id: str,
     etag: str,
     change: Callable[[Plan], Plan],
+    below: frozenset[str],
     now_ms: int,
 ) -> Plan:
-    """Change a draft in place; a published plan gets a new published version."""
-    current = await _get_own(store, caller, plan_id)
+    """Change a draft in place; a published plan gets a new published version. Arguments as of `create_plan`."""
+    current = await get_own_plan(store, caller, plan_id)
     require_etag(current, etag)
     after = completed(next_version(current, revised(current, change(current), now_ms)))
+    known = below.union(current.designated_account_ids)
+    require_known_accounts(sorted(frozenset(after.designated_account_ids) - known))
     if after.name != current.name:
         require_free_name(after.name, RESERVED_NAMES, "plan.name")
     await _require_sound(store, owner, after)
@@ -98,7 +118,7 @@ async def update_plan(
 
 async def publish_plan(store: Store, caller: Principal, plan_id: str, now_ms: int) -> Plan:
     """Publish a draft so that it can be assigned."""
-    draft = await _get_own(store, caller, plan_id)
+    draft = await get_own_plan(store, caller, plan_id)
     require_state(draft, PlanState.DRAFT, "published")
     await _require_publishable(store, draft)
     after = revised(draft, replace(draft, state=PlanState.PUBLISHED), now_ms)
@@ -108,7 +128,7 @@ async def publish_plan(store: Store, caller: Principal, plan_id: str, now_ms: in
 
 async def retire_plan(store: Store, caller: Principal, plan_id: str, now_ms: int) -> Plan:
     """End new assignments; those that exist go on. Retiring a retired plan changes nothing."""
-    plan = await _get_own(store, caller, plan_id)
+    plan = await get_own_plan(store, caller, plan_id)
     if plan.state is PlanState.RETIRED:
         return plan
     if plan.system_managed:
@@ -121,7 +141,7 @@ async def retire_plan(store: Store, caller: Principal, plan_id: str, now_ms: int
 
 async def clone_plan(store: Store, caller: Principal, plan_id: str, name: str, target: Owner, now_ms: int) -> Plan:
     """Copy the newest version as a draft. For another account, its DEFAULT profiles stand for the original's."""
-    original = await _get_own(store, caller, plan_id)
+    original = await get_own_plan(store, caller, plan_id)
     require_free_name(name, RESERVED_NAMES, "name")
     copy = replace(original, name=name, version=1, state=PlanState.DRAFT)
     if target.id != original.account_id:
@@ -147,7 +167,7 @@ async def _counterpart(shelf: Shelf[T], object_id: str, target: Owner) -> str:
 
 async def delete_plan(store: Store, caller: Principal, plan_id: str) -> None:
     """Delete a draft that was never published."""
-    plan = await _get_own(store, caller, plan_id)
+    plan = await get_own_plan(store, caller, plan_id)
     require_state(plan, PlanState.DRAFT, "deleted")
     await store.plans.delete(plan)
 
