@@ -12,7 +12,7 @@ from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
 from services.rating.api.books import UsageServicer
 from services.rating.api.charging import ChargingServicer
-from services.rating.engine.driver import Engine, connect
+from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
@@ -31,6 +31,7 @@ from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
 from services.runtime.server import Door, Server, run
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
+from services.runtime.valkey import connect
 
 SERVICE = "rating"
 MIGRATIONS = Path(__file__).parent / "migrations"

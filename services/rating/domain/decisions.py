@@ -243,8 +243,10 @@ class CellClosedError(UnavailableError):
     """The cell's state in Valkey is not the one that the journal knows: it must be rebuilt before it decides."""
 
 
-def closed(why: str) -> CellClosedError:
+class StateLostError(CellClosedError):
+    """The cell's state holds what the journal does not: it cannot be adopted."""
+
+
+def closed(why: str, kind: type[CellClosedError] = CellClosedError) -> CellClosedError:
     """The error for a cell whose state was lost or is old."""
-    return CellClosedError(
-        "CELL_CLOSED", f"Balances are being rebuilt from the journal ({why}); try again.", retry_after_ms=500
-    )
+    return kind("CELL_CLOSED", f"Balances are being rebuilt from the journal ({why}); try again.", retry_after_ms=500)

@@ -1,4 +1,4 @@
-"""What a volume costs: exact integer arithmetic, rounded once, half up, to whole micros.
+"""What a volume costs: exact integer arithmetic, rounded up once, to whole micros.
 
 The Function in Valkey does the same in doubles that hold whole numbers exactly; tests compare the two over the
 permitted range.
@@ -37,8 +37,10 @@ class Rate:
 
     def price(self, quantity: int) -> int:
         """Micros for a volume of `quantity` units."""
-        doubled = 2 * self.blocks(quantity) * self.numerator
-        return (doubled + self.denominator) // (2 * self.denominator)
+        return self._price_of(self.blocks(quantity))
+
+    def _price_of(self, blocks: int) -> int:
+        return -(-blocks * self.numerator // self.denominator)
 
     def affordable(self, quantity: int, money: int) -> int:
         """Largest part of `quantity` that costs no more than `money` micros."""
@@ -47,7 +49,7 @@ class Rate:
         low, high = 0, self.blocks(quantity)
         while low < high:
             middle = (low + high + 1) // 2
-            if (2 * middle * self.numerator + self.denominator) // (2 * self.denominator) <= money:
+            if self._price_of(middle) <= money:
                 low = middle
             else:
                 high = middle - 1

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio as valkey
+from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from services.common.errors import UnavailableError
@@ -33,12 +33,12 @@ class Engine:
         cell: number of the cell.
     """
 
-    def __init__(self, client: valkey.Redis, cell: int) -> None:
+    def __init__(self, client: Redis, cell: int) -> None:
         self._client: Any = client
         self.cell = cell
         self.tag = f"{{c{cell}}}"
         self.meta_key = f"{self.tag}m"
-        self._stream_key = f"{self.tag}j:"
+        self._stream_key = f"{self.tag}j"
         self._wires = ProgramWires()
 
     async def install(self) -> None:
@@ -155,7 +155,7 @@ class Engine:
         ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
         still_open = {name: s.valid_until_ms for name, s in ends.items() if s.state is SessionState.OPEN}
         if still_open:
-            await self._client.zadd(f"{self.tag}x:", still_open)
+            await self._client.zadd(f"{self.tag}x", still_open)
 
     async def load_ids(self, answers: Iterable[AnsweredId], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered."""
@@ -176,9 +176,3 @@ class Engine:
     async def open(self, epoch: int, sequence: int) -> None:
         """Let the cell decide in an epoch, from a sequence on."""
         await self._client.hset(self.meta_key, mapping={"epoch": epoch, "sequence": sequence})
-
-
-def connect(url: str) -> valkey.Redis:
-    """Connect to Valkey: `unix:///path`, `valkey://host:port/0` or `redis://...`."""
-    url = url.replace("valkey://", "redis://", 1).replace("valkeys://", "rediss://", 1)
-    return valkey.Redis.from_url(url, decode_responses=False, max_connections=32, socket_connect_timeout=2)

@@ -64,16 +64,12 @@ end
 
 -- Money ---------------------------------------------------------------------------------------------------------
 
--- Rounded once, half up, to whole micros. A published tariff keeps 2 * numerator * denominator below 2^53.
+-- Rounded up once, to whole micros. A published tariff keeps numerator * denominator below 2^53.
 local function price_of_blocks(rate, blocks)
   local numerator, denominator = rate[NUMERATOR], rate[DENOMINATOR]
   local whole = floor(blocks / denominator)
   local product = (blocks - whole * denominator) * numerator
-  local part = floor(product / denominator)
-  if 2 * (product - part * denominator) >= denominator then
-    part = part + 1
-  end
-  return whole * numerator + part
+  return whole * numerator + ceil(product / denominator)
 end
 
 local function blocks_of(rate, quantity)
@@ -198,7 +194,7 @@ local function cover(step, name, payer, quantity, time)
     coverage.uncovered, coverage.reason = left, AMOUNT_OUT_OF_RANGE
     return coverage
   end
-  if step[MODE] ~= UNLIMITED and amount > 0 then
+  if step[MODE] ~= UNLIMITED and rate[NUMERATOR] > 0 then
     local headroom, reason
     if step[MODE] == PREPAID then
       headroom, reason = payer[MONEY] - payer[MONEY_RESERVED], BALANCE_DEPLETED
@@ -483,18 +479,19 @@ local function keep_session(id, open)
   dirty_sessions[id] = true
 end
 
-local function sequence_failure(open, action, sequence, hash)
+-- Returns why a call does not fit, and whether it is the last one again.
+local function misfit(open, action, sequence, hash)
   if action == CREATE then
-    if open then
-      return open[SEQUENCE] == 0 and open[SESSION_HASH] == hash and REPEATED or REF_REUSED
+    if not open then
+      return nil
     end
-    return nil
+    return REF_REUSED, open[SEQUENCE] == 0 and open[SESSION_HASH] == hash
   end
   if not open then
     return SESSION_NOT_FOUND
   end
   if sequence == open[SEQUENCE] then
-    return open[SESSION_HASH] == hash and REPEATED or OUT_OF_SEQUENCE
+    return OUT_OF_SEQUENCE, open[SESSION_HASH] == hash
   end
   if open[SESSION_STATE] ~= OPEN then
     return SESSION_CLOSED
@@ -510,8 +507,8 @@ end
 local function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint, time = op[2], op[3], op[4], op[5], op[6], op[7]
   local open = session(id)
-  local failure = sequence_failure(open, action, sequence, hash)
-  if failure == REPEATED then
+  local failure, again = misfit(open, action, sequence, hash)
+  if again then
     return { REPEATED, open[SESSION_ANSWER], open[SESSION_STATE], open[VALID_UNTIL] }
   elseif failure then
     return { FAILED, failure, open and open[SEQUENCE] or 0 }

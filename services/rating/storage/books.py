@@ -40,7 +40,7 @@ class Books:
         """Everything acknowledged before this time, milliseconds since 1970, is in the books."""
         complete = time.time_ns() // 1_000_000
         async with self._database.reading() as connection:
-            folded = dict((await connection.execute(sa.select(cursors.c.cell, cursors.c.sequence))).tuples().all())
+            folded = dict((await connection.execute(sa.select(cursors.c.cell, cursors.c.sequence))).all())
         for cell in self._cells:
             first_open = await self._journal.read(cell, folded.get(cell, 0), 1)
             if first_open:

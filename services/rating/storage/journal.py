@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import InternalError
-from services.rating.domain.decisions import Segment, SegmentContent, closed
+from services.rating.domain.decisions import Segment, SegmentContent, StateLostError, closed
 from services.rating.domain.programs import Program
 from services.rating.storage.tables import cells, programs, segments
 from services.runtime.database import Database
@@ -104,9 +104,9 @@ class Journal:
         query = sa.select(segments.c.sequence, segments.c.checksum).where(
             segments.c.cell == cell, segments.c.sequence.in_(numbers)
         )
-        there = dict((await connection.execute(query)).tuples().all())
+        there = dict((await connection.execute(query)).all())
         if any(there.get(row["sequence"]) != row["checksum"] for row in rows):
-            raise closed("the balance store holds old data")
+            raise closed("the balance store holds old data", StateLostError)
 
     async def read(self, cell: int, after: int, limit: int = READ_MAX) -> list[Segment]:
         """Read the segments after a sequence, in order.
@@ -155,7 +155,7 @@ class Journal:
         """Read the bodies of kept programs."""
         query = sa.select(programs.c.id, programs.c.body).where(programs.c.id.in_(list(ids)))
         async with self.database.reading() as connection:
-            return dict((await connection.execute(query)).tuples().all())
+            return dict((await connection.execute(query)).all())
 
 
 def _checked(cell: int, row: Any) -> Segment:

@@ -126,7 +126,7 @@ class Ledger:
         """Holders and sessions as the last folded segment left them, by name."""
         query = sa.select(images.c.name, images.c.value).where(images.c.cell == cell)
         async with self.database.reading() as connection:
-            return dict((await connection.execute(query)).tuples().all())
+            return dict((await connection.execute(query)).all())
 
     async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
         """Ids answered since a moment."""

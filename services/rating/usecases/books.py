@@ -328,7 +328,7 @@ def explanation(charge: Charge, step: Step) -> Explanation:
             f"{charge.rated} {unit} were priced by tariff {tariff_id} version {tariff_version}, rate {step.rate_id} of "
             f"{where}: rounded up to {rounded} ({rate.blocks(charge.rated)} x {rate.increment}), at "
             f"{rate.numerator}/{rate.denominator} micros each {rate.increment}, that is "
-            f"{format_micros(charge.amount)} {charge.currency}, rounded once, half up, to the micro."
+            f"{format_micros(charge.amount)} {charge.currency}, rounded up once, to the micro."
         )
     if charge.uncovered:
         sentences.append(f"{charge.uncovered} {unit} were covered by nothing ({step.no_rate.name} or no balance).")

@@ -10,7 +10,7 @@ import structlog
 
 from services.common.clock import DAY_MS, HOUR_MS, Clock
 from services.common.errors import MeterlineError, ResourceExhaustedError, UnavailableError
-from services.rating.domain.decisions import CellClosedError, ChargeOp, Op, Outcome, SessionOp
+from services.rating.domain.decisions import CellClosedError, ChargeOp, Op, Outcome, SessionOp, StateLostError
 from services.rating.ports import AnsweredId, Engine, Journal, Ledger
 from services.rating.usecases.journalling import Journaller
 
@@ -71,6 +71,7 @@ class Cell:
         self._journaller: Journaller | None = None
         self._committing: asyncio.Task[None] | None = None
         self._epoch = 0
+        self._adopt = True
         self._finishing: set[asyncio.Task[None]] = set()
         self.on_open: Callable[[], None] = lambda: None
         """Called when the cell opened anew: what was known of its holders may not hold any more."""
@@ -183,6 +184,7 @@ class Cell:
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
         """Decide works once more: ids make a repeat harmless."""
         if isinstance(error, CellClosedError):
+            self._adopt = self._adopt and not isinstance(error, StateLostError)
             await self._close(error)
         await asyncio.sleep(RETRY_SECONDS)
         for work in reversed(works):
@@ -206,12 +208,18 @@ class Cell:
             with suppress(asyncio.CancelledError):
                 await committing
 
+    def _opening(self) -> "Opening":
+        return Opening(self.engine, self._journal, self._ledger, self._clock)
+
     async def open(self) -> Journaller:
         """Return the journaller of the present epoch, opening the cell if need be."""
         if self._journaller is not None and self._journaller.broken is None:
             return self._journaller
+        if self._journaller is not None and isinstance(self._journaller.broken, StateLostError):
+            self._adopt = False
         await self._stop_committing()
-        self._epoch, last, decided = await Opening(self.engine, self._journal, self._ledger, self._clock).open()
+        self._epoch, last, decided = await self._opening().open(adopt=self._adopt)
+        self._adopt = True
         journaller = Journaller(self._journal, self.engine, self._epoch, last, self._wake.set)
         self._journaller = journaller
         self._committing = asyncio.create_task(journaller.run())
@@ -229,14 +237,14 @@ class Opening:
         self._ledger = ledger
         self._clock = clock
 
-    async def open(self) -> tuple[int, int, int]:
+    async def open(self, *, adopt: bool) -> tuple[int, int, int]:
         """Return the epoch, and the sequences up to which the journal and the cell's state reach."""
         cell = self._engine.cell
         await self._engine.install()
         epoch = await self._journal.epoch(cell)
         last = await self._journal.last_sequence(cell)
         position = await self._engine.position()
-        if epoch and position and position[0] == epoch and position[1] >= last:
+        if adopt and epoch and position and position[0] == epoch and position[1] >= last:
             return epoch, last, position[1]
         return await self.rebuild(epoch)
 

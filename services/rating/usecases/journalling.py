@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from services.common.errors import MeterlineError
-from services.rating.domain.decisions import Segment, closed
+from services.rating.domain.decisions import Segment, StateLostError, closed
 from services.rating.ports import Engine, Journal
 
 COMMIT_SEGMENTS_MAX = 64
@@ -131,7 +131,7 @@ class Journaller:
         if first not in self._waiting:
             journalled = await self._journal.last_sequence(self._engine.cell)
             if journalled < first:
-                raise closed("a decided segment was lost with the balance store")
+                raise closed("a decided segment was lost with the balance store", StateLostError)
             self.last = journalled
             for sequence in [number for number in self._waiting if number <= journalled]:
                 del self._waiting[sequence]

@@ -1,0 +1,307 @@
+"""Charging at every level, on real Valkey and a real journal."""
+
+import asyncio
+
+import pytest
+
+from services.common.identity import AccountKind, Principal, Role
+from services.common.money import Money
+from services.rating.domain.decisions import SessionAction
+from services.rating.domain.reasons import BalanceState, Outcome, Reason
+from services.rating.usecases.sessions import SessionCall, Units, session_id
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, event, world
+from tests.unit.rating.terms import (
+    ENDPOINT,
+    ENTERPRISE,
+    EU,
+    GB,
+    MB,
+    RESELLER,
+    ZA,
+    addon,
+    catalog,
+    chain,
+    endpoint,
+    given,
+    plan,
+    tariff,
+)
+
+DAY_MS = 86_400_000
+PREPAID = plan("pln_prepaid", prepaid=True)
+RETAIL = plan("pln_retail", tariff_id="tar_retail")
+WHOLESALE = plan("pln_wholesale", tariff_id="tar_wholesale")
+ADDON_A = addon("pln_a", 500 * MB, zones=("zon_eu",))
+ADDON_B = addon("pln_b", 500 * MB, zones=("zon_eu",), on_usage=True, validity_ms=7 * DAY_MS)
+ACCOUNT_ADDON = addon("pln_acc", GB, zones=("zon_eu",))
+TARIFFS = [tariff("tar_retail", 2_000_000, "zon_eu"), tariff("tar_wholesale", 1_000_000, "zon_eu")]
+CATALOG = catalog([PREPAID, RETAIL, WHOLESALE, ADDON_A, ADDON_B, ACCOUNT_ADDON], TARIFFS)
+BASE = given("base", PREPAID.key)
+A, B = given("a", ADDON_A.key, 1), given("b", ADDON_B.key, 2)
+ENTERPRISE_CALLER = Principal("key_e", ENTERPRISE, AccountKind.ENTERPRISE, ("acc_o", RESELLER, ENTERPRISE), Role.ADMIN)
+STRANGER = Principal("key_x", "acc_x", AccountKind.ENTERPRISE, ("acc_o", RESELLER, "acc_x"), Role.ADMIN)
+
+
+def example() -> StillTerms:
+    """The worked example of the model, section 6."""
+    accounts = chain(
+        given("e", RETAIL.key), given("r", WHOLESALE.key), given("acc", ACCOUNT_ADDON.key), limit=100_000_000
+    )
+    return StillTerms([endpoint(BASE, A, B)], accounts, CATALOG)
+
+
+def session_call(ref: str, action: SessionAction, sequence: int, used: int, requested: int) -> SessionCall:
+    units = [Units(1, used, requested)]
+    digest = f"{action}{used}{requested}".encode()[:8].ljust(8)
+    return SessionCall(session_id(ENDPOINT, ref), ref, action, sequence, ENDPOINT, EU, 3, units, 0, digest)
+
+
+@pytest.mark.requirement("R076", "R078", "R082", "R270", "R276", "R278", "R034")
+async def test_the_worked_example_of_the_model(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        first = await core.use(700 * MB, "one")
+        assert (first.outcome, first.amounts) == (Outcome.CHARGED, [0, 0, 700_000])
+        assert await core.remaining() == [("asg_a", 0), ("asg_b", 300 * MB)]
+        assert await core.remaining(ENTERPRISE) == [("asg_acc", 300 * MB)]
+        b = (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT].buckets[1]
+        assert (b.state, b.activated_ms, b.expires_ms) == (BalanceState.ACTIVE, NOW_MS, NOW_MS + 7 * DAY_MS)
+        assert (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used == 700_000
+
+        granted = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 400 * MB))
+        assert (granted.grants[0].granted, granted.grants[0].final) == (300 * MB, True)
+        assert granted.grants[0].reason is Reason.NO_VALID_ADDON
+        ended = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 300 * MB, 0))
+        assert ended.grants[0].amounts == [0, 0, 300_000]
+        assert await core.remaining(ENTERPRISE) == [("asg_acc", 0)]
+        assert (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used == 1_000_000
+
+        refused = await core.use(100 * MB, "two")
+        assert (refused.outcome, refused.reason, refused.refused_step) == (Outcome.REFUSED, Reason.NO_VALID_ADDON, 0)
+        elsewhere = await core.use(1, "three", network_id=ZA)
+        assert (elsewhere.outcome, elsewhere.reason) == (Outcome.REFUSED, Reason.NO_VALID_ADDON)
+        for outcome in await core.charged_in_journal():
+            assert len({sum(step[:3]) for step in outcome[2]}) == 1  # equal volumes at every step
+
+
+@pytest.mark.requirement("R035")
+async def test_a_refusal_charges_nothing_at_any_step(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        refused = await core.use(1001 * MB, "too-much")
+        assert refused.outcome is Outcome.REFUSED
+        assert await core.remaining() == [("asg_a", 500 * MB), ("asg_b", 500 * MB)]
+        assert await core.remaining(ENTERPRISE) == [("asg_acc", GB)]
+        holders = await core.cell.engine.holders([RESELLER])
+        assert holders[RESELLER].credit_used == 0
+
+
+async def test_the_same_event_gets_the_same_answer_and_changes_nothing(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        first, refused = await core.use(100 * MB, "x"), await core.use(1001 * MB, "y")
+        again, refused_again = await core.use(100 * MB, "x"), await core.use(1001 * MB, "y")
+        assert (again.replayed, again.amounts, again.usage_record_id) == (True, first.amounts, first.usage_record_id)
+        assert (refused_again.replayed, refused_again.reason) == (True, refused.reason)
+        assert (await core.remaining())[0] == ("asg_a", 400 * MB)
+        other = await core.use(200 * MB, "x")
+        assert (other.outcome, other.reason) == (Outcome.INVALID, Reason.EVENT_ID_REUSED)
+
+
+async def test_the_same_event_twice_in_a_batch_is_charged_once(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        one, two = await core.charging.charge(OPERATOR_CALLER, [event(MB, "x"), event(MB, "x")])
+        assert (one.replayed, two.replayed) == (False, True)
+        assert one.usage_record_id == two.usage_record_id
+        assert len(await core.charged_in_journal()) == 1
+
+
+async def test_one_bad_event_spoils_only_itself(valkey_url, sqlite_url):
+    bad = [
+        (event(0, "zero"), Reason.QUANTITY_OUT_OF_RANGE),
+        (event(-5, "minus"), Reason.QUANTITY_OUT_OF_RANGE),
+        (event(2**43 + 1, "huge"), Reason.QUANTITY_OUT_OF_RANGE),
+        (event(1, "future", usage_time_ms=NOW_MS + 6 * 60_000), Reason.USAGE_TIME_IN_FUTURE),
+        (event(1, "past", usage_time_ms=NOW_MS - 401 * DAY_MS), Reason.USAGE_TIME_TOO_OLD),
+        (event(1, "nowhere", network_id="net_00000"), Reason.NETWORK_NOT_FOUND),
+        (event(1, "nobody", endpoint_id="ep_2"), Reason.ENDPOINT_NOT_FOUND),
+        (event(1, "with space"), Reason.FIELD_INVALID),
+        (event(1, ""), Reason.FIELD_INVALID),
+        (event(1, "no-service", service=0), Reason.FIELD_INVALID),
+        (event(1, "voice", service=9), Reason.FIELD_INVALID),
+        (event(1, "no-access", access_type=0), Reason.FIELD_INVALID),
+    ]
+    async with world(example(), valkey_url, sqlite_url) as core:
+        answers = await core.charging.charge(OPERATOR_CALLER, [*(e for e, _ in bad), event(MB, "good")])
+        assert [(a.outcome, a.reason) for a in answers[:-1]] == [(Outcome.INVALID, reason) for _, reason in bad]
+        assert answers[-1].outcome is Outcome.CHARGED
+
+
+@pytest.mark.requirement("R286", "R285")
+async def test_a_caller_sees_only_its_own_steps_and_not_others_endpoints(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        own = await core.use(MB, "x", caller=ENTERPRISE_CALLER)
+        assert own.amounts == [0, 0]  # its sale and its cost, not the reseller's cost
+        assert (await core.use(MB, "y", caller=STRANGER)).reason is Reason.ENDPOINT_NOT_FOUND
+
+
+@pytest.mark.requirement("R293", "R325", "R330")
+async def test_prepaid_money_is_drawn_to_the_last_micro_and_never_below(valkey_url, sqlite_url):
+    paygo = plan("pln_paygo", prepaid=True, tariff_id="tar_retail")
+    terms = StillTerms(
+        [endpoint(given("base", paygo.key))],
+        chain(given("e", RETAIL.key), given("r", WHOLESALE.key)),
+        catalog([paygo, RETAIL, WHOLESALE], TARIFFS),
+    )
+    async with world(terms, valkey_url, sqlite_url) as core:
+        assert (await core.use(MB, "poor")).reason is Reason.BALANCE_DEPLETED
+        balance = await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", 10_000), "t1")
+        again = await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", 10_000), "t1")
+        assert balance.remaining == again.remaining == 10_000
+        assert (await core.use(5 * MB, "all")).amounts[0] == 10_000
+        late = await core.use(5 * MB, "late", mode=2)
+        assert (late.outcome, late.uncovered, late.amounts[0]) == (Outcome.CHARGED, 5 * MB, 0)
+        assert (await core.use(1, "blocked")).reason is Reason.ENDPOINT_BLOCKED
+        await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", 3_000), "t2")
+        part = await core.use(2 * MB, "part", mode=2)
+        assert (part.amounts[0], part.uncovered) == (3_000, 500_000)
+        holder = (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT]
+        assert holder.money == 0
+
+
+@pytest.mark.requirement("R185", "R186")
+async def test_a_credit_limit_is_reached_exactly_and_can_be_raised(valkey_url, sqlite_url):
+    accounts = chain(given("e", RETAIL.key), given("r", WHOLESALE.key), limit=1_000)
+    postpaid = plan("pln_post", tariff_id="tar_retail")
+    terms = StillTerms(
+        [endpoint(given("base", postpaid.key))], accounts, catalog([postpaid, RETAIL, WHOLESALE], TARIFFS)
+    )
+    async with world(terms, valkey_url, sqlite_url) as core:
+        assert (await core.use(MB, "fits")).amounts == [2_000, 2_000, 1_000]
+        refused = await core.use(MB, "over")
+        assert (refused.reason, refused.refused_step) == (Reason.CREDIT_LIMIT, 2)
+        raised = chain(given("e", RETAIL.key), given("r", WHOLESALE.key), limit=2_000)
+        from dataclasses import replace
+
+        terms.change(chain=[raised[0], replace(raised[1], limit_version=2), raised[2]])
+        assert (await core.use(MB, "over2")).outcome is Outcome.CHARGED
+
+
+@pytest.mark.parametrize("step", ["bucket", "money", "credit"])
+async def test_many_clients_for_exactly_some_units_exactly_that_many_pass(step, valkey_url, sqlite_url):
+    free = plan("pln_free", tariff_id="tar_retail")
+    paygo = plan("pln_paygo", prepaid=True, tariff_id="tar_retail")
+    base, limit = (given("base", (paygo if step == "money" else free).key), 20_000 if step == "credit" else None)
+    who = (
+        endpoint(given("base", PREPAID.key), given("a", addon("pln_ten", 20 * MB).key))
+        if step == "bucket"
+        else endpoint(base)
+    )
+    terms = StillTerms(
+        [who],
+        chain(given("e", RETAIL.key), given("r", WHOLESALE.key), limit=limit),
+        catalog([free, paygo, PREPAID, RETAIL, WHOLESALE, addon("pln_ten", 20 * MB)], TARIFFS),
+    )
+    async with world(terms, valkey_url, sqlite_url) as core:
+        if step == "money":
+            await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", 40_000), "t")
+        answers = await asyncio.gather(*(core.use(MB, f"e{n}") for n in range(60)))
+        assert sum(answer.outcome is Outcome.CHARGED for answer in answers) == 20
+
+
+@pytest.mark.requirement("R074", "R075", "R086", "R090", "R092")
+async def test_assignments_are_drawn_by_priority_then_end_then_id_and_removed_alone(valkey_url, sqlite_url):
+    small = addon("pln_small", MB)
+    names = [given("z", small.key, 2), given("y", small.key, 1), given("x", small.key, 1, expires_ms=NOW_MS + 5)]
+    terms = StillTerms(
+        [endpoint(BASE, *names)],
+        chain(given("e", RETAIL.key), given("r", WHOLESALE.key)),
+        catalog([PREPAID, RETAIL, WHOLESALE, small], TARIFFS),
+    )
+    async with world(terms, valkey_url, sqlite_url) as core:
+        await core.use(MB + 1, "one")
+        left = dict(await core.remaining())
+        assert left == {"asg_x": 0, "asg_y": MB - 1, "asg_z": MB}
+        terms.change(endpoint(BASE, names[0]))
+        await core.use(1, "two")
+        assert await core.remaining() == [("asg_z", MB - 1)]
+        await core.fold()
+        assert (await core.ledger.all_balances())["bal_y.b1"] == (ENDPOINT, 0)
+
+
+@pytest.mark.requirement("R304", "R305")
+async def test_what_is_left_expires_by_an_entry_in_the_ledger(valkey_url, sqlite_url):
+    short = addon("pln_short", MB, validity_ms=1000)
+    terms = StillTerms(
+        [endpoint(BASE, given("s", short.key))],
+        chain(given("e", RETAIL.key), given("r", WHOLESALE.key)),
+        catalog([PREPAID, RETAIL, WHOLESALE, short], TARIFFS),
+    )
+    async with world(terms, valkey_url, sqlite_url) as core:
+        assert (await core.use(10, "in-time", usage_time_ms=999)).reason is Reason.USAGE_TIME_TOO_OLD
+        refused = await core.use(10, "too-late")
+        assert refused.reason is Reason.NO_VALID_ADDON
+        await core.fold()
+        assert (await core.ledger.all_balances())["bal_s.b1"] == (ENDPOINT, 0)
+        moves = [m for content in await core.contents() for m in content.movements]
+        assert [(m.kind, m.change) for m in moves if m.holder_id == ENDPOINT] == [(1, MB), (4, -MB)]
+
+
+@pytest.mark.requirement("R317", "R318")
+async def test_a_recurring_benefit_is_full_again_in_the_next_cycle(valkey_url, sqlite_url):
+    from services.rating.domain.terms import Benefit
+
+    monthly = plan("pln_month", prepaid=True, benefits=(Benefit("b1", frozenset({1}), MB, (), recurring=True),))
+    from dataclasses import replace
+
+    base = replace(given("base", monthly.key), assigned_ms=NOW_MS - 40 * DAY_MS)
+    terms = StillTerms(
+        [endpoint(base)],
+        chain(given("e", RETAIL.key), given("r", WHOLESALE.key)),
+        catalog([monthly, RETAIL, WHOLESALE], TARIFFS),
+    )
+    async with world(terms, valkey_url, sqlite_url) as core:
+        assert (await core.use(MB, "september", usage_time_ms=NOW_MS - 12 * DAY_MS)).outcome is Outcome.CHARGED
+        assert (await core.use(1, "spent", usage_time_ms=NOW_MS - 11 * DAY_MS)).outcome is Outcome.REFUSED
+        assert (await core.use(MB, "october")).outcome is Outcome.CHARGED
+
+
+async def test_a_session_reserves_reports_and_gives_back(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        opened = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 300 * MB))
+        assert opened.grants[0].granted == 300 * MB
+        assert (await core.use(750 * MB, "rest")).reason is Reason.NO_VALID_ADDON  # 300 MB are held
+        holder = (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT]
+        assert [(b.remaining, b.reserved) for b in holder.buckets] == [(500 * MB, 300 * MB), (500 * MB, 0)]
+        update = session_call("s", SessionAction.UPDATE, 1, 100 * MB, 200 * MB)
+        first, repeated = [await core.sessions.call(OPERATOR_CALLER, update) for _ in range(2)]
+        assert (first.grants[0].granted, repeated.grants[0].granted) == (200 * MB, 200 * MB)
+        assert (first.replayed, repeated.replayed) == (False, True)
+        with pytest.raises(Exception, match="OUT_OF_SEQUENCE"):
+            await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.UPDATE, 3, 1, 1))
+        over = session_call("s", SessionAction.RELEASE, 2, 250 * MB, 0)  # more than was granted
+        assert (await core.sessions.call(OPERATOR_CALLER, over)).grants[0].uncovered == 0
+        holder = (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT]
+        assert [(b.remaining, b.reserved) for b in holder.buckets] == [(150 * MB, 0), (500 * MB, 0)]
+        with pytest.raises(Exception, match="SESSION_CLOSED"):
+            await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.UPDATE, 3, 1, 1))
+        await core.fold()
+        assert len(await core.ledger.recent_ids(0, 0)) == 3  # two reports and one refused event
+
+
+async def test_a_session_that_falls_silent_gives_its_reservation_back(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 1000 * MB))
+        assert (await core.use(1, "a")).outcome is Outcome.REFUSED
+        core.clock.advance(31 * 60_000)
+        assert (await core.use(1, "b")).outcome is Outcome.CHARGED
+        name = session_id(ENDPOINT, "s")
+        assert (await core.sessions.get(OPERATOR_CALLER, name)).state.name == "EXPIRED"
+
+
+async def test_old_events_are_known_from_the_books(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        long_ago = NOW_MS - 30 * DAY_MS
+        first = await core.use(MB, "old", usage_time_ms=long_ago)
+        await core.fold()
+        await core.client.delete(*[key async for key in core.client.scan_iter("*d:*")])  # the memory of ids is over
+        again = await core.use(MB, "old", usage_time_ms=long_ago)
+        assert (again.replayed, again.usage_record_id, again.amounts) == (True, first.usage_record_id, first.amounts)
+        assert (await core.use(2 * MB, "old", usage_time_ms=long_ago)).reason is Reason.EVENT_ID_REUSED

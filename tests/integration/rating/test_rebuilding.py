@@ -1,0 +1,129 @@
+"""A cell that lost its state, has an old one, or lost a decider, is rebuilt from the journal: nothing more, nothing less."""
+
+import asyncio
+
+import pytest
+
+from services.rating.domain.decisions import SessionAction
+from services.rating.domain.reasons import Outcome
+from tests.integration.rating.test_charging import example, session_call
+from tests.integration.rating.world import OPERATOR_CALLER, World, world
+from tests.unit.rating.terms import ENDPOINT, ENTERPRISE, MB, RESELLER
+
+
+async def state(core: World) -> dict[str, object]:
+    await core.cell.open()
+    return dict(await core.cell.engine.holders([ENDPOINT, ENTERPRISE, RESELLER]))
+
+
+@pytest.mark.parametrize("folded", ["nothing folded", "half folded", "all folded"])
+async def test_an_emptied_valkey_comes_back_as_it_was(folded, valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        for n in range(10):
+            await core.use(MB, f"a{n}")
+        if folded != "nothing folded":
+            await core.fold()
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 50 * MB))
+        for n in range(10):
+            await core.use(MB, f"b{n}")
+        if folded == "all folded":
+            await core.fold()
+        before = await state(core)
+        await core.client.flushall()
+        repeated = await core.use(MB, "b3")
+        assert repeated.replayed
+        assert await state(core) == before
+        released = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, MB, 0))
+        assert released.state.name == "RELEASED"
+        await core.fold()
+        assert len(await core.charged_in_journal()) == 21  # twenty events and the session's report
+        assert (await core.ledger.all_balances())["bal_a.b1"][1] == (await core.remaining())[0][1] == 479 * MB
+
+
+async def test_a_valkey_with_old_data_is_found_out_before_anybody_is_told(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        old = {key: await core.client.dump(key) or b"" async for key in core.client.scan_iter("*")}
+        await core.use(MB, "two")
+        await core.client.flushall()
+        for key, value in old.items():
+            await core.client.restore(key, 0, value)
+        assert (await core.use(MB, "two")).replayed
+        assert (await core.use(MB, "three")).outcome is Outcome.CHARGED
+        assert (await core.remaining())[0][1] == 497 * MB
+
+
+async def test_old_data_without_memory_of_the_journal_is_found_out_by_the_journal(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        old = {key: await core.client.dump(key) or b"" async for key in core.client.scan_iter("*")}
+        await core.use(MB, "two")
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.client.flushall()
+        for key, value in old.items():
+            await core.client.restore(key, 0, value)
+        assert (await core.use(MB, "two")).replayed
+        assert (await core.remaining())[0][1] == 498 * MB
+
+
+async def test_a_segment_whose_decider_died_is_journalled_by_the_next(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        known = core.terms.known[ENDPOINT]
+        from services.rating.domain.decisions import ChargeOp
+        from services.rating.usecases.charging import program_for
+        from tests.integration.rating.world import NOW_MS, event
+
+        lost = event(MB, "lost")
+        program = program_for(known, 1, lost.network_id, 3, NOW_MS)
+        op = ChargeOp(b"i" * 16, b"b" * 8, ENDPOINT, program, MB, NOW_MS, 1, lost.record)
+        epoch, sequence = await core.cell.engine.position() or (0, 0)
+        decided = await core.cell.engine.decide(
+            [op], {ENDPOINT: 1, ENTERPRISE: 1, RESELLER: 1}, epoch, sequence, NOW_MS, 10**6
+        )
+        assert decided.segment is not None  # decided, and its decider dies here
+        await core.use(MB, "next")
+        assert len(await core.charged_in_journal()) == 3
+        await core.fold()
+        assert (await core.ledger.all_balances())["bal_a.b1"][1] == 497 * MB
+
+
+async def test_two_processes_on_one_cell_lose_and_double_nothing(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as one, world(example(), valkey_url, sqlite_url) as two:
+        await one.use(MB, "first")
+        answers = await asyncio.gather(
+            *(core.use(MB, f"e{n}") for n in range(50) for core in (one, two))  # each event sent to both
+        )
+        assert all(answer.outcome is Outcome.CHARGED for answer in answers)
+        assert sum(not answer.replayed for answer in answers) == 50
+        await one.fold()
+        await two.fold()
+        assert (await one.ledger.all_balances())["bal_a.b1"][1] == (500 - 51) * MB == (await one.remaining())[0][1]
+
+
+async def test_a_flipped_byte_in_the_journal_is_never_folded(valkey_url, sqlite_url):
+    import sqlalchemy as sa
+
+    from services.common.errors import InternalError
+    from services.rating.storage.tables import segments
+
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        await core.use(MB, "two")
+        async with core.journal.database.transaction() as connection:
+            row = (await connection.execute(sa.select(segments.c.outcomes).where(segments.c.sequence == 2))).one()
+            flipped = bytes([row.outcomes[0] ^ 1]) + row.outcomes[1:]
+            await connection.execute(sa.update(segments).where(segments.c.sequence == 2).values(outcomes=flipped))
+        with pytest.raises(InternalError, match="JOURNAL_CORRUPT"):
+            await core.fold()
+
+
+async def test_the_journal_on_postgresql_keeps_the_same_promises(valkey_url, postgres_url, sqlite_url):
+    async with world(example(), valkey_url, postgres_url, sqlite_url) as core:
+        await asyncio.gather(*(core.use(MB, f"e{n}") for n in range(40)))
+        before = await state(core)
+        await core.client.flushall()
+        assert (await core.use(MB, "e7")).replayed
+        assert await state(core) == before
+        await core.fold()
+        assert len(await core.charged_in_journal()) == 40
