@@ -1,0 +1,1 @@
+"""The servicers: from_proto, a use case, to_proto."""

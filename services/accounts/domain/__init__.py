@@ -1,0 +1,1 @@
+"""Pure rules of the account tree, companies and API keys."""

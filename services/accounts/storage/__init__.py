@@ -1,0 +1,1 @@
+"""Accounts in SQL: tables, and the repositories that satisfy the ports."""
