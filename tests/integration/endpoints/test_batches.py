@@ -1,9 +1,11 @@
 import asyncio
 import time
+from collections.abc import Awaitable
 
 import pytest
 
 from meterline.endpoints.v1 import charging_context_pb2, endpoints_pb2, sims_pb2
+from meterline.type.v1 import service_pb2
 from services.common.errors import InvalidArgumentError, MeterlineError, NotFoundError
 from tests.integration.endpoints.world import account
 
@@ -57,7 +59,8 @@ async def test_a_thousand_endpoints_come_with_sims_plans_and_add_ons_in_one_tran
 
 @pytest.mark.parametrize("place", [0, 1])
 async def test_one_bad_element_refuses_the_batch_and_is_named(world, place):
-    good, taken, foreign = [*await world.sims(2), *await world.sims(1, holder="sibling")]
+    good, taken = await world.sims(2)
+    (foreign,) = await world.sims(1, holder="sibling")
     enterprise = world.as_("enterprise")
     await enterprise.create(taken)
     draft = world.catalog.add("draft", "enterprise", state=1)
@@ -90,7 +93,7 @@ async def test_batches_are_bounded_and_a_sim_comes_once(small_world):
         batch(*[bare] * 1001),
         batch(Create()),
         batch(*[Create(endpoint=endpoints_pb2.Endpoint(sim_id=sim))] * 2),
-        batch(bare, Create(endpoint=endpoints_pb2.Endpoint(barred_services=[0]))),
+        batch(bare, Create(endpoint=endpoints_pb2.Endpoint(barred_services=[service_pb2.SERVICE_UNSPECIFIED]))),
     ):
         with pytest.raises(InvalidArgumentError):
             await enterprise.call(create, request)
@@ -103,12 +106,12 @@ async def test_batches_are_bounded_and_a_sim_comes_once(small_world):
     assert [one.account_id for one in made] == [account("enterprise"), account("sub")]
 
 
-async def at_the_same_time(*calls: object) -> tuple[int, list[str]]:
+async def at_the_same_time(*calls: Awaitable[object]) -> tuple[int, list[str]]:
     """How many succeeded, and the reasons of the others."""
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)  # type: ignore[call-overload]
-    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    assert all(isinstance(error, MeterlineError) for error in failed), failed
-    return len(outcomes) - len(failed), [error.reason for error in failed]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert not [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, MeterlineError)]
+    reasons = [one.reason for one in outcomes if isinstance(one, MeterlineError)]
+    return len(outcomes) - len(reasons), reasons
 
 
 async def test_of_many_that_want_one_sim_at_the_same_time_one_gets_it(world):

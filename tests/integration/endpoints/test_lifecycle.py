@@ -128,7 +128,7 @@ async def test_a_deleted_endpoint_stays_for_the_records_and_does_nothing_more(wo
             await enterprise.move(verb, endpoint.id)
     listing = endpoints_pb2.ListEndpointsRequest()
     assert not (await enterprise.call(enterprise.endpoints.ListEndpoints, listing)).endpoints
-    listing.state = DELETED
+    listing.state = endpoints_pb2.ENDPOINT_STATE_DELETED
     assert len((await enterprise.call(enterprise.endpoints.ListEndpoints, listing)).endpoints) == 1
 
 
