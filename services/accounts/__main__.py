@@ -59,7 +59,10 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         (IdentityServicer(desk, resolve_key), identity_pb2_grpc.add_IdentityServiceServicer_to_server),
         (AuditServicer(database, runtime), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
-    return await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
+    door = Door(SERVICE, authenticator)
+    server = await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))
+    stack.callback(feed.close)
+    return server
 
 
 def _bootstrap_credential(settings: Settings) -> Credential | None:

@@ -32,11 +32,17 @@ class ChangeFeed:
         self._database = database
         self._changes = tables.changes
         self._wake = asyncio.Event()
+        self._closed = False
 
     def wake(self) -> None:
         """Tell the watchers of this process that something was committed."""
         self._wake.set()
         self._wake = asyncio.Event()
+
+    def close(self) -> None:
+        """End all watches, so that a server with watchers drains at once."""
+        self._closed = True
+        self.wake()
 
     async def newest(self) -> int:
         """Cursor of the newest change; 0 if there is none."""
@@ -44,11 +50,11 @@ class ChangeFeed:
             return await connection.scalar(sa.select(sa.func.max(self._changes.c.cursor))) or 0
 
     async def watch(self, from_cursor: int) -> AsyncIterator[Change]:
-        """Yield the changes after a cursor (-1: after now) as they are committed, and heartbeats; never ends."""
+        """Yield the changes after a cursor (-1: after now) as they are committed, and heartbeats, until `close`."""
         cursor = await self.newest() if from_cursor < 0 else from_cursor
         yield Change(cursor)
         silent_since = asyncio.get_running_loop().time()
-        while True:
+        while not self._closed:
             wake = self._wake
             rows = await self._after(cursor)
             for row in rows:

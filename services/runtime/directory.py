@@ -1,7 +1,7 @@
 """The account tree as other services see it: asked of accounts once, kept current by its change feed."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from google.type.money_pb2 import Money as MoneyMessage
@@ -79,14 +79,21 @@ def to_view(account: accounts_pb2.Account) -> AccountView:
 
 
 class AccountDirectory:
-    """A cached view of accounts. `follow` keeps it current; without it running, nothing is kept."""
+    """A cached view of accounts. `follow` keeps it current; without it running, nothing is kept.
 
-    def __init__(self, channel: Channel) -> None:
+    Args:
+        channel: leads to accounts.
+        on_key_change: called when an API key has changed or an account has ended: `Authenticator.forget`.
+    """
+
+    def __init__(self, channel: Channel, on_key_change: Callable[[], None] = lambda: None) -> None:
         self._channel = channel
+        self._on_key_change = on_key_change
         self._stub = accounts_pb2_grpc.AccountServiceStub(channel.grpc)
         self._accounts: dict[str, AccountView] = {}
-        self._following = False
-        self._cursor = -1
+        self._following = 0
+        """Counts the feeds that were followed; 0 while none is."""
+        self._feeds = 0
 
     async def get(self, account_id: str) -> AccountView:
         """Return an account, or raise NOT_FOUND."""
@@ -100,7 +107,7 @@ class AccountDirectory:
 
     async def get_many(self, account_ids: Iterable[str]) -> dict[str, AccountView]:
         """Return those of the accounts that exist."""
-        wanted = list(dict.fromkeys(account_ids))
+        wanted, following = list(dict.fromkeys(account_ids)), self._following
         found = {key: self._accounts[key] for key in wanted if key in self._accounts}
         missing = [key for key in wanted if key not in found]
         for start in range(0, len(missing), BATCH):
@@ -109,7 +116,7 @@ class AccountDirectory:
             for account in response.accounts:
                 view = to_view(account)
                 found[view.id] = view
-                if self._following:
+                if following and following == self._following:  # asked and answered while the feed was followed
                     self._accounts.setdefault(view.id, view)  # what the feed brought meanwhile is newer
         return found
 
@@ -120,15 +127,17 @@ class AccountDirectory:
                 await self._follow_once()
             except MeterlineError as error:
                 log.info("feed broken", reason=error.reason)
-            self._following = False
+            self._following = 0
             self._accounts.clear()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow_once(self) -> None:
         request = accounts_pb2.WatchAccountChangesRequest(from_cursor=-1)
+        self._feeds += 1
         async for change in self._channel.stream(self._stub.WatchAccountChanges, request):
-            self._cursor = change.cursor
-            self._following = True
+            self._following = self._feeds
+            if change.api_key_id or change.account.state == accounts_pb2.ACCOUNT_STATE_TERMINATED:
+                self._on_key_change()
             if change.HasField("account"):
                 if len(self._accounts) >= CACHE_ENTRIES_MAX:
                     self._accounts.clear()

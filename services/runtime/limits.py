@@ -41,6 +41,8 @@ def _text_check(limits: limits_pb2.Limits) -> Check:
     pattern = re.compile(limits.pattern) if limits.pattern else None
 
     def check(text: str) -> str:
+        if "\0" in text:  # which PostgreSQL cannot keep
+            return "contains a NUL character"
         if limits.id_prefix and not is_id(limits.id_prefix, text):
             return f"is not an id of the form {limits.id_prefix}_..."
         if limits.min_length and len(text) < limits.min_length:
@@ -68,7 +70,7 @@ def _number_check(limits: limits_pb2.Limits) -> Check:
 def _value_check(field: FieldDescriptor) -> Check | None:
     limits = limits_of(field)
     if field.type == FieldDescriptor.TYPE_STRING:
-        return _text_check(limits) if limits.ByteSize() else None
+        return _text_check(limits)
     if field.enum_type is not None:
         enum = field.enum_type
         known = frozenset(value.number for value in enum.values)

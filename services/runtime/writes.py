@@ -83,6 +83,16 @@ def path_text(path: tuple[str, ...] | list[str]) -> str:
     return "/".join([*path, ""])
 
 
+_ANCESTRY = frozenset({"path", "owner_path"})
+"""Attributes that an entry leaves out: who may read it need not know what is above its own account (R286)."""
+
+
+def _shown(value: object | None) -> Any:
+    """An object as an audit entry shows it."""
+    plain = _plain(value)
+    return {key: item for key, item in plain.items() if key not in _ANCESTRY} if isinstance(plain, dict) else plain
+
+
 def _plain(value: Any) -> Any:
     """Values as JSON shows them in an audit entry."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -147,8 +157,8 @@ class Write:
                 "resource_id": resource_id,
                 "owner_account_id": owner_path[-1] if owner_path else "",
                 "owner_path": path_text(owner_path),
-                "before": _plain(before) if before is not None else None,
-                "after": _plain(after) if after is not None else None,
+                "before": _shown(before),
+                "after": _shown(after),
             }
         )
         self.announce(resource_type, resource_id)
