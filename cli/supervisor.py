@@ -146,6 +146,10 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 run.process.kill()
 
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a program by its name: to hold one up, or to see what its death does."""
+        self._runs[name].process.send_signal(number)
+
     async def _start_first_time(self, program: Program) -> None:
         started = time.monotonic()
         run = await self._spawn(program)

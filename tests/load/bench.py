@@ -1,0 +1,247 @@
+"""`make bench`: what one machine does in a second, the client included.
+
+It starts the whole system in a folder of its own and charges three steps: an add-on's bucket at the endpoint, a price
+against a credit limit at the enterprise, another at the reseller. Every answer it counts is durable. It ends with one
+line of JSON. `charges` are usage records, each charged at all three steps.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+from cli.datafolder import DataFolder
+from cli.up import SERVICES, Ports, System, running
+from meterline.rating.v1 import charges_pb2, charges_pb2_grpc, charging_pb2, charging_pb2_grpc
+from meterline.type.v1 import service_pb2
+from services.common.identity import AccountKind, Principal, Role
+from services.runtime.identity import ServiceTokens
+from tests.load.tree import NETWORK, Builder, Tree
+
+CALLERS = 64
+IN_FLIGHT = 8
+WARM_UP_SECONDS = 1.0
+PORTS = Ports(18080, 17001, 17002, 17003, 17004, 0)
+EMPTY_PORT = 17005
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Run:
+    """What was counted."""
+
+    seconds: float = 0.0
+    answered: int = 0
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def per_second(self) -> int:
+        """Charges a second."""
+        return round(self.answered / self.seconds)
+
+    def percentile_ms(self, percent: int) -> float:
+        """A percentile of the latencies, in milliseconds."""
+        return round(statistics.quantiles(self.latencies, n=100)[percent - 1] * 1000, 2)
+
+
+class Load:
+    """Charges a tree.
+
+    Args:
+        tree: whose endpoints use the network.
+        seconds: how long each part lasts.
+    """
+
+    def __init__(self, tree: Tree, seconds: float) -> None:
+        self._tree = tree
+        self._seconds = seconds
+        self._number = 0
+        self.acknowledged = 0
+
+    def event(self) -> charging_pb2.UsageEvent:
+        """Make the next event."""
+        self._number += 1
+        return charging_pb2.UsageEvent(
+            event_id=f"b{self._number}",
+            endpoint_id=self._tree.endpoint_ids[self._number * 7919 % len(self._tree.endpoint_ids)],
+            service=service_pb2.SERVICE_DATA,
+            network_id=NETWORK,
+            access_type=service_pb2.ACCESS_TYPE_4G,
+            usage_time_ms=time.time_ns() // 1_000_000,
+            quantity=1000 + self._number % 100_000,
+            mode=charging_pb2.USAGE_MODE_ONLINE,
+        )
+
+    async def timed(self, work: Callable[[Run, float], Awaitable[None]]) -> Run:
+        """Do a work for a moment, then for as long as it counts."""
+        for seconds in (WARM_UP_SECONDS, self._seconds):
+            run = Run()
+            started = time.perf_counter()
+            await work(run, started + seconds)
+            run.seconds = time.perf_counter() - started
+        return run
+
+    async def unary(self, channel: grpc.aio.Channel, metadata: Metadata) -> Run:
+        """64 callers, one event a call."""
+        call = charging_pb2_grpc.ChargingServiceStub(channel).ChargeEvent
+
+        async def work(run: Run, until: float) -> None:
+            async def caller() -> None:
+                while time.perf_counter() < until:
+                    started = time.perf_counter()
+                    answer = await call(charging_pb2.ChargeEventRequest(event=self.event()), metadata=metadata)
+                    run.latencies.append(time.perf_counter() - started)
+                    run.answered += 1
+                    self._count(answer)
+
+            await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+        return await self.timed(work)
+
+    async def stream(self, channel: grpc.aio.Channel, metadata: Metadata, size: int) -> Run:
+        """One stream, eight batches in flight."""
+        stub = charging_pb2_grpc.ChargingServiceStub(channel)
+
+        async def work(run: Run, until: float) -> None:
+            room = asyncio.Semaphore(IN_FLIGHT)
+            sent: dict[int, float] = {}
+
+            async def batches() -> Any:
+                number = 0
+                while time.perf_counter() < until:
+                    await room.acquire()
+                    number += 1
+                    request = charging_pb2.ChargeUsageRequest(
+                        batch_id=number, events=[self.event() for _ in range(size)]
+                    )
+                    sent[number] = time.perf_counter()
+                    yield request
+
+            async for response in stub.StreamUsage(batches(), metadata=metadata):
+                run.latencies.append(time.perf_counter() - sent.pop(response.batch_id))
+                run.answered += len(response.results)
+                room.release()
+                for result in response.results:
+                    self._count(result)
+
+        return await self.timed(work)
+
+    def _count(self, result: charging_pb2.ChargeResult) -> None:
+        if result.outcome != charging_pb2.OUTCOME_CHARGED:
+            raise AssertionError(f"not charged: {result}")
+        self.acknowledged += 1
+
+
+async def in_ledger(channel: grpc.aio.Channel, metadata: Metadata) -> tuple[int, float]:
+    """Records in the books, and until when they are complete."""
+    request = charges_pb2.SummarizeUsageRequest(group_by=[charges_pb2.SUMMARY_DIMENSION_LEVEL])
+    stub = charges_pb2_grpc.UsageServiceStub(channel)
+    response = await stub.SummarizeUsage(request, metadata=metadata)
+    at_step_0 = sum(row.record_count for row in response.summaries if row.step == 0)
+    return at_step_0, response.complete_until.ToMilliseconds() / 1000
+
+
+async def drained(channel: grpc.aio.Channel, metadata: Metadata, since: float) -> int:
+    """Wait until the books are complete; return how many records they hold."""
+    while True:
+        records, complete = await in_ledger(channel, metadata)
+        if complete >= since:
+            return records
+        await asyncio.sleep(0.1)
+
+
+def say(text: str) -> None:
+    """Tell a person."""
+    print(text, file=sys.stderr)
+
+
+async def empty_rate(load: Load, folder: DataFolder) -> Run:
+    """Calls a second of a handler that does nothing, on the same server stack."""
+    address = f"127.0.0.1:{EMPTY_PORT}"
+    command = [sys.executable, "-m", "tests.load.empty", address, folder.service_secret()]
+    process = await asyncio.create_subprocess_exec(*command)
+    principal = Principal("bench", "acc_bench", AccountKind.OPERATOR, ("acc_bench",), Role.ADMIN)
+    metadata = (("authorization", f"Bearer {ServiceTokens(folder.service_secret()).sign(principal)}"),)
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            await channel.channel_ready()
+            return await load.unary(channel, metadata)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+async def measure(system: System, folder: DataFolder, endpoints: int, seconds: float) -> dict[str, Any]:
+    """Measure a running system."""
+    description = system.describe()
+    builder = Builder({name: description[name] for name in SERVICES}, folder.operator_key())
+    say(f"building a tree with {endpoints} endpoints")
+    tree = await builder.tree(endpoints)
+    await builder.close()
+    load = Load(tree, seconds)
+    empty = await empty_rate(load, folder)
+    say(f"empty handler: {empty.per_second}/s")
+    load.acknowledged = 0
+    metadata = (("authorization", f"Bearer {folder.operator_key()}"),)
+    async with grpc.aio.insecure_channel(description["rating"]) as channel:
+        system.supervisor.send("fold", signal.SIGSTOP)
+        await load.stream(channel, metadata, 100)  # configures every holder once
+        unary = await load.unary(channel, metadata)
+        say(f"unary, {CALLERS} callers: {unary.per_second}/s, p50 {unary.percentile_ms(50)} ms")
+        by_100 = await load.stream(channel, metadata, 100)
+        say(f"batches of 100: {by_100.per_second}/s, p50 {by_100.percentile_ms(50)} ms")
+        by_500 = await load.stream(channel, metadata, 500)
+        say(f"batches of 500: {by_500.per_second}/s, p50 {by_500.percentile_ms(50)} ms")
+        backlog, started = load.acknowledged, time.time()
+        system.supervisor.send("fold", signal.SIGCONT)
+        folded = await drained(channel, metadata, started)
+        fold_seconds = time.time() - started
+        say(f"fold: {round(backlog / fold_seconds)}/s")
+        together = await load.stream(channel, metadata, 100)
+        say(f"batches of 100 while the fold runs: {together.per_second}/s")
+        folded = await drained(channel, metadata, time.time())
+    return {
+        "empty_unary_per_s": empty.per_second,
+        "unary_per_s": unary.per_second,
+        "batch100_per_s": by_100.per_second,
+        "batch500_per_s": by_500.per_second,
+        "fold_per_s": round(backlog / fold_seconds),
+        "batch100_with_fold_per_s": together.per_second,
+        "unary_p50_ms": unary.percentile_ms(50),
+        "unary_p99_ms": unary.percentile_ms(99),
+        "batch100_p50_ms": by_100.percentile_ms(50),
+        "batch100_p99_ms": by_100.percentile_ms(99),
+        "batch500_p99_ms": by_500.percentile_ms(99),
+        "acknowledged": load.acknowledged,
+        "in_ledger": folded,
+        "journal": "sqlite",
+    }
+
+
+async def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark and print its line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--endpoints", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long each part lasts")
+    options = parser.parse_args(arguments)
+    async with AsyncExitStack() as stack:
+        folder = DataFolder(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bench")
+        system = await stack.enter_async_context(running(folder, PORTS, say))
+        result = await measure(system, folder, options.endpoints, options.seconds)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
