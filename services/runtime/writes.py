@@ -87,16 +87,11 @@ _ANCESTRY = frozenset({"path", "owner_path"})
 """Attributes that an entry leaves out: who may read it need not know what is above its own account (R286)."""
 
 
-def _shown(value: object | None) -> Any:
-    """An object as an audit entry shows it."""
-    plain = _plain(value)
-    return {key: item for key, item in plain.items() if key not in _ANCESTRY} if isinstance(plain, dict) else plain
-
-
 def _plain(value: Any) -> Any:
     """Values as JSON shows them in an audit entry."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        names = (f.name for f in dataclasses.fields(value))
+        return {name: _plain(getattr(value, name)) for name in names if name not in _ANCESTRY}
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):
@@ -157,8 +152,8 @@ class Write:
                 "resource_id": resource_id,
                 "owner_account_id": owner_path[-1] if owner_path else "",
                 "owner_path": path_text(owner_path),
-                "before": _shown(before),
-                "after": _shown(after),
+                "before": _plain(before),
+                "after": _plain(after),
             }
         )
         self.announce(resource_type, resource_id)
