@@ -51,7 +51,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses
     ]
     authenticator = Authenticator(tokens, remote_key_resolver(accounts))
-    directory = AccountDirectory(accounts)
+    directory = AccountDirectory(accounts, on_key_change=authenticator.forget)
     await _follow(stack, directory)
     feed = ChangeFeed(database, runtime)
     desk = Desk(
@@ -72,7 +72,9 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         ),
         (AuditServicer(database, runtime), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
-    return await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
+    server = await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
+    stack.callback(feed.close)
+    return server
 
 
 async def _follow(stack: AsyncExitStack, directory: AccountDirectory) -> None:

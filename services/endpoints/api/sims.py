@@ -21,14 +21,15 @@ class SimServicer(sims_pb2_grpc.SimServiceServicer):
     async def ImportSims(self, request: sims_pb2.ImportSimsRequest, _: object) -> sims_pb2.ImportSimsResponse:
         """Take SIMs into the inventory."""
         new = [convert.from_proto(message) for message in request.sims]
+        caller = current_call().caller
 
         def answer(imported: Sequence[Sim]) -> sims_pb2.ImportSimsResponse:
-            return sims_pb2.ImportSimsResponse(sims=[convert.to_proto(sim) for sim in imported])
+            return sims_pb2.ImportSimsResponse(sims=[convert.to_proto(sim, caller) for sim in imported])
 
         return await self._desk.write(
             request,
             sims_pb2.ImportSimsResponse,
-            lambda store, caller, now_ms: sims.import_sims(
+            lambda store, _, now_ms: sims.import_sims(
                 store, self._desk.accounts, caller, new, request.account_id, now_ms
             ),
             answer,
@@ -36,14 +37,15 @@ class SimServicer(sims_pb2_grpc.SimServiceServicer):
 
     async def AssignSims(self, request: sims_pb2.AssignSimsRequest, _: object) -> sims_pb2.AssignSimsResponse:
         """Hand SIMs to another account."""
+        caller = current_call().caller
 
         def answer(assigned: Sequence[Sim]) -> sims_pb2.AssignSimsResponse:
-            return sims_pb2.AssignSimsResponse(sims=[convert.to_proto(sim) for sim in assigned])
+            return sims_pb2.AssignSimsResponse(sims=[convert.to_proto(sim, caller) for sim in assigned])
 
         return await self._desk.write(
             request,
             sims_pb2.AssignSimsResponse,
-            lambda store, caller, now_ms: sims.assign_sims(
+            lambda store, _, now_ms: sims.assign_sims(
                 store, self._desk.accounts, caller, request.sim_ids, request.account_id, now_ms
             ),
             answer,
@@ -51,14 +53,16 @@ class SimServicer(sims_pb2_grpc.SimServiceServicer):
 
     async def GetSim(self, request: sims_pb2.GetSimRequest, _: object) -> sims_pb2.Sim:
         """Return a SIM."""
+        caller = current_call().caller
         async with self._desk.reading() as store:
-            return convert.to_proto(await sims.get_sim(store, current_call().caller, request.sim_id))
+            return convert.to_proto(await sims.get_sim(store, caller, request.sim_id), caller)
 
     async def ListSims(self, request: sims_pb2.ListSimsRequest, _: object) -> sims_pb2.ListSimsResponse:
         """Return a page of SIMs."""
         wanted, page = convert.from_list_request(request), page_request(request.page_size, request.page_token)
+        caller = current_call().caller
         async with self._desk.reading() as store:
-            found = await sims.list_sims(store, current_call().caller, wanted, page)
+            found = await sims.list_sims(store, caller, wanted, page)
         return sims_pb2.ListSimsResponse(
-            sims=[convert.to_proto(sim) for sim in found.rows], next_page_token=found.next_page_token
+            sims=[convert.to_proto(sim, caller) for sim in found.rows], next_page_token=found.next_page_token
         )

@@ -1,14 +1,15 @@
 """SIMs: contract and domain."""
 
 from meterline.endpoints.v1 import sims_pb2
+from services.common.identity import Principal
 from services.endpoints.convert.times import to_timestamp
 from services.endpoints.domain.sims import Sim, SimStatus
 from services.endpoints.ports import SimFilter
 from services.endpoints.usecases.sims import NewSim
 
 
-def to_proto(sim: Sim) -> sims_pb2.Sim:
-    """Write a SIM."""
+def to_proto(sim: Sim, caller: Principal) -> sims_pb2.Sim:
+    """Write a SIM; who imported it is shown to the importer and to those above it."""
     return sims_pb2.Sim(
         id=sim.id,
         iccid=sim.iccid,
@@ -16,7 +17,7 @@ def to_proto(sim: Sim) -> sims_pb2.Sim:
         msisdn=sim.msisdn,
         esim=sim.esim,
         account_id=sim.account_id,
-        importer_account_id=sim.importer_account_id,
+        importer_account_id=sim.importer_account_id if caller.sees(sim.importer_path) else "",
         endpoint_id=sim.endpoint_id,
         status=sims_pb2.SimStatus.ValueType(sim.status),
         create_time=to_timestamp(sim.create_ms),

@@ -67,6 +67,13 @@ class Sim:
             return SimStatus.AVAILABLE
         return STATUS_BY_ENDPOINT_STATE.get(self.endpoint_state, SimStatus.AVAILABLE)
 
+    @property
+    def importer_path(self) -> tuple[str, ...]:
+        """Path of the importer, as far as it is known here: all of it while its holder is below it."""
+        if self.importer_account_id in self.owner_path:
+            return self.owner_path[: self.owner_path.index(self.importer_account_id) + 1]
+        return (self.owner_path[0], self.importer_account_id)
+
 
 def require_free(sim: Sim) -> None:
     """Raise FAILED_PRECONDITION unless the SIM is linked to no endpoint."""

@@ -210,5 +210,6 @@ async def test_the_audit_trail_says_who_moved_what_and_why(world):
     assert newest.account_id == account("enterprise")
     assert (newest.before["state"], newest.after["state"]) == ("ACTIVE", "SUSPENDED")
     assert newest.after["reason"] == "unpaid"
+    assert account("reseller") not in str(newest)
     stranger = world.as_("far")
     assert not (await stranger.call(stranger.audit.ListAuditEntries, listing)).audit_entries

@@ -41,6 +41,8 @@ async def test_sims_go_down_the_tree_to_the_enterprise_that_uses_them(world):
     assert (await world.as_("sub").create(ids[1])).account_id == account("sub")
     back = (await reseller.call(reseller.sims.AssignSims, assigning("reseller", ids[2]))).sims[0]
     assert back.account_id == account("reseller")
+    assert {sim.importer_account_id for sim in (back, await enterprise.sim(ids[0]))} == {""}  # who is above is not told
+    assert (await operator.sim(ids[0])).importer_account_id == account("operator")
 
 
 async def test_an_assignment_of_sims_is_all_or_nothing(world):
