@@ -1,12 +1,12 @@
 """``meterline balances``: what is left of each bucket of volume and money, live."""
 
 import asyncio
-from typing import Any
 
 import click
 from google.protobuf.json_format import MessageToDict
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from cli.client import Connection, Target, failure_of, rating_options
 from cli.output import Output, json_option
@@ -48,41 +48,30 @@ def _picture(found: list[Balance]) -> RenderableType:
     if not found:
         return "No balance: nothing was assigned or topped up, or the step is postpaid without a limit."
     table = Table(box=None, padding=(0, 2))
-    for name, justify in _COLUMNS.items():
-        table.add_column(name, justify=justify)
+    table.add_column("remaining", justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("")
     for balance in found:
         table.add_row(*_row(balance))
     return table
 
 
-_COLUMNS: dict[str, Any] = {
-    "balance": "left",
-    "state": "left",
-    "remaining": "right",
-    "reserved": "right",
-    "granted": "right",
-    "unit": "left",
-    "ends": "left",
-    "assignment": "left",
-    "credit used": "right",
-    "credit limit": "right",
-}
-
-
-def _row(balance: Balance) -> tuple[str, ...]:
+def _row(balance: Balance) -> tuple[RenderableType, ...]:
     money = balance.unit == Unit.UNIT_MONEY
     write = format_micros if money else "{:,}".format
-    credit = money and (balance.credit_used or balance.credit_limit)
-    limit = "none" if balance.credit_limit < 0 else format_micros(balance.credit_limit)
+    notes = [f"{write(balance.granted)} granted"] if balance.granted else []
+    if balance.reserved:
+        notes.append(f"{write(balance.reserved)} reserved")
+    if balance.credit_used or balance.credit_limit > 0:
+        limit = "without limit" if balance.credit_limit < 0 else f"of {format_micros(balance.credit_limit)}"
+        notes.append(f"owes {format_micros(balance.credit_used)} {limit}")
+    if balance.HasField("expire_time"):
+        notes.append(f"ends {balance.expire_time.ToJsonString()}")
+    ids = " ".join(filter(None, (balance.id, balance.assignment_id)))
     return (
-        balance.id,
-        BalanceState.Name(balance.state).removeprefix("BALANCE_STATE_"),
         write(balance.remaining),
-        write(balance.reserved),
-        write(balance.granted),
         balance.currency if money else _UNITS.get(balance.unit, "?"),
-        balance.expire_time.ToJsonString() if balance.HasField("expire_time") else "",
-        balance.assignment_id,
-        format_micros(balance.credit_used) if credit else "",
-        limit if credit else "",
+        BalanceState.Name(balance.state).removeprefix("BALANCE_STATE_"),
+        Text("\n".join(filter(None, (", ".join(notes), ids)))),
     )

@@ -27,7 +27,7 @@ from cli.demo.audit import Audit, line_of
 from cli.demo.checks import Check, failed
 from cli.demo.networks import load_world
 from cli.demo.setup import Setup, Size, Tree
-from cli.demo.statement import Statement, as_data, as_table
+from cli.demo.statement import Statement, as_data, money_table, volume_table
 from cli.demo.usage import UsageGenerator, month_before
 from cli.output import Failure, Output, json_option
 from cli.up import Ports, data_dir_option, running
@@ -166,9 +166,9 @@ def _show(
 
 
 def _picture(month: date, statements: Mapping[str, Statement], checks: Sequence[Check]) -> RenderableType:
-    title = f"Statement of {month:%B %Y}: what each account sold, what that cost it, what is left"
-    table = as_table(title, statements, lambda name: len(line_of(name)) - 1)
-    laws = Table(title="Checks", title_justify="left", box=None, show_header=False, padding=(0, 1))
+    title = Text(f"Statement of {month:%B %Y}, from the top of the tree down", "bold")
+    tables = [make(statements, lambda name: len(line_of(name)) - 1) for make in (volume_table, money_table)]
+    laws = Table(title="checks", title_justify="left", box=None, show_header=False, padding=(0, 1))
     for check in checks:
         laws.add_row(
             Text("ok" if check.holds else "FAILED", "green" if check.holds else "bold red"), check.law, check.figures
@@ -177,7 +177,7 @@ def _picture(month: date, statements: Mapping[str, Statement], checks: Sequence[
     verdict = (
         Text(f"{wrong} of {len(checks)} checks failed.", "bold red") if wrong else Text("All checks hold.", "green")
     )
-    return Group("", table, "", laws, "", verdict)
+    return Group("", title, "", tables[0], "", tables[1], "", laws, "", verdict)
 
 
 class _Stopwatch:

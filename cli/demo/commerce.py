@@ -122,9 +122,9 @@ class Commerce:
         mode: "ChargingMode.ValueType",
         service_profile_id: str,
         roaming_profile_id: str = "",
-        base_bytes: int = 0,
+        benefit: "tuple[Sequence[Service.ValueType], int] | None" = None,
     ) -> str:
-        """A published base plan at the prices of a real list."""
+        """A published base plan at the prices of a real list, with a benefit in each cycle."""
         name = f"{ChargingMode.Name(mode).rpartition('_')[2].capitalize()} at {prices.name}"
         plan = Plan(
             name=self._named(name),
@@ -135,9 +135,9 @@ class Commerce:
             roaming_profile_id=roaming_profile_id,
             tariff_id=await self.tariff(prices),
         )
-        if base_bytes:
-            recurring = Recurrence.RECURRENCE_RECURRING
-            plan.benefits.add(services=tariffs.DATA, quantity=base_bytes, recurrence=recurring)
+        if benefit:
+            services, quantity = benefit
+            plan.benefits.add(services=services, quantity=quantity, recurrence=Recurrence.RECURRENCE_RECURRING)
         return await self._published(plan, name)
 
     async def addon(self, addon: Addon, service_profile_id: str) -> str:

@@ -76,7 +76,7 @@ class Fleet:
         home: regions in which the devices live.
         prices: at which the enterprise charges them; None for DEFAULT PREPAID PLAN, which has no tariff.
         mode: whether a device needs a balance first.
-        base_bytes: benefit of the base plan in each cycle.
+        benefit: services and bytes that the base plan includes in each cycle.
         services: the service profile; empty for DEFAULT.
         roams_in: regions of the roaming profile; empty for DEFAULT.
         addons: each with n: every n-th device has it.
@@ -87,7 +87,7 @@ class Fleet:
     home: tuple[str, ...]
     prices: PriceList | None
     mode: "ChargingMode.ValueType" = POSTPAID
-    base_bytes: int = 0
+    benefit: "tuple[tuple[Service.ValueType, ...], int] | None" = None
     services: "tuple[Service.ValueType, ...]" = ()
     roams_in: tuple[str, ...] = ()
     addons: tuple[tuple[Addon, int], ...] = ()
@@ -157,7 +157,7 @@ MEMBERS = (
             23,
             ("Europe", "North America"),
             tariffs.TWILIO,
-            base_bytes=MB,
+            benefit=((Service.SERVICE_DATA,), MB),  # ting-buckets: "1 MB/month free"
             services=(Service.SERVICE_DATA, *SMS),
         ),
     ),

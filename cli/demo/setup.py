@@ -184,7 +184,7 @@ class Setup:
             plan_id = await commerce.default_prepaid_plan()
         else:
             roaming = commerce.roaming_profile(fleet.roams_in) if fleet.roams_in else commerce.default_roaming_profile()
-            plan_id = await commerce.base_plan(fleet.prices, fleet.mode, profile, await roaming, fleet.base_bytes)
+            plan_id = await commerce.base_plan(fleet.prices, fleet.mode, profile, await roaming, fleet.benefit)
         plans = {addon: await commerce.addon(addon, default) for addon in dict(fleet.addons)}
         requests = [
             CreateEndpointRequest(

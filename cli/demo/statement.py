@@ -1,9 +1,9 @@
 """The statement of an account: what it sold, what that cost it, what is left, what was refused."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.table import Table
 
@@ -132,45 +132,51 @@ def as_data(name: str, account_id: str, statement: Statement) -> dict[str, Any]:
     }
 
 
-def as_table(title: str, statements: Mapping[str, Statement], indent: Callable[[str], int]) -> Table:
-    """Statements for people, one row for each account and currency.
+def money_table(statements: Mapping[str, Statement], indent: Callable[[str], int]) -> Table:
+    """What each account earned and paid, one row for each of its currencies.
 
     Args:
-        title: above the table.
         statements: by name of the account.
         indent: depth of the account in the tree.
     """
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    table.add_column("account", no_wrap=True)
-    for name in ("records", "GB", "messages"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for name in ("revenue", "cost", "margin", "refused"):
-        table.add_column(name, justify="right")
-    table.add_column("by reason")
+    table = _table("revenue and cost", "left", "")
+    for name in ("revenue", "cost", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, statement in statements.items():
-        for cells in _rows("  " * indent(name) + name, statement):
-            table.add_row(*cells)
+        shown = "  " * indent(name) + name
+        for currency in statement.currencies:
+            revenue, cost = statement.revenue[currency], statement.cost[currency]
+            table.add_row(shown, currency, *(_rounded(micros) for micros in (revenue, cost, revenue - cost)))
+            shown = ""
     return table
 
 
-def _rows(name: str, statement: Statement) -> Iterable[Sequence[str]]:
-    records, data_bytes, messages = statement.volume.volume
-    volume = (name, f"{records:,}", f"{data_bytes / GB:,.3f}", f"{messages:,}")
-    by_reason: Counter[str] = Counter()
-    for (reason, _step), count in statement.refusals.items():
-        by_reason[reason_name(reason)] += count
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.most_common())
-    refused = (f"{statement.refusals.total():,}", reasons)
-    for number, currency in enumerate(statement.currencies):
-        revenue, cost = statement.revenue[currency], statement.cost[currency]
-        money = (currency, *(_rounded(micros) for micros in (revenue, cost, revenue - cost)))
-        yield (*volume, *money, *refused) if number == 0 else ("", "", "", "", *money, "", "")
+def volume_table(statements: Mapping[str, Statement], indent: Callable[[str], int]) -> Table:
+    """What each account sold and what was refused to its endpoints; arguments as for ``money_table``."""
+    table = _table("volume and refusals", "right", "records")
+    for name in ("GB", "messages", "refused"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("by reason")
+    for name, statement in statements.items():
+        records, data_bytes, messages = statement.volume.volume
+        by_reason: Counter[str] = Counter()
+        for (reason, _step), count in statement.refusals.items():
+            by_reason[reason_name(reason)] += count
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in by_reason.most_common())
+        volume = (f"{records:,}", f"{data_bytes / GB:,.3f}", f"{messages:,}")
+        table.add_row("  " * indent(name) + name, *volume, f"{statement.refusals.total():,}", reasons)
+    return table
+
+
+def _table(title: str, justify: Literal["left", "right"], second: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    table.add_column("account", no_wrap=True)
+    table.add_column(second, justify=justify, no_wrap=True)
+    return table
 
 
 def _rounded(micros: int) -> str:
     """To hundredths, half up, for the eye only; ``--json`` has the micros."""
     cents = (abs(micros) + 5_000) // 10_000
-    text = format_micros(cents * 10_000)
-    whole, _, fraction = text.partition(".")
+    whole, _, fraction = format_micros(cents * 10_000).partition(".")
     return f"{'-' if micros < 0 and cents else ''}{int(whole):,}.{fraction}"

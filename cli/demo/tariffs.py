@@ -87,7 +87,7 @@ STELLENBOSCH = PriceList(
 TELEKOM_HU = PriceList(
     "GPRS World Limit (Magyar Telekom)",
     "HUF",
-    (Price("telekom-hu-world-limit", "1.0329 HUF/MB", DATA, "1.0329", MB),),
+    (Price("telekom-hu-world-limit", "1.0329 HUF/MB", DATA, "1.0329", MB), INCLUDED_SMS),
 )
 
 # What resellers sell at.
