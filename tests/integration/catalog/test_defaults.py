@@ -1,5 +1,6 @@
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from meterline.catalog.v1 import charging_catalog_pb2, plans_pb2, profiles_pb2
 from meterline.type.v1 import service_pb2 as types
@@ -126,7 +127,7 @@ async def test_the_default_apn_group_can_be_changed(world):
         profiles_pb2.Apn(name="fixed.meterline", ip_allocation=profiles_pb2.IP_ALLOCATION_STATIC),
     ]
     request = profiles_pb2.UpdateApnGroupRequest(
-        apn_group=profiles_pb2.ApnGroup(id=made.apn_group_id, apns=apns), update_mask={"paths": ["apns"]}
+        apn_group=profiles_pb2.ApnGroup(id=made.apn_group_id, apns=apns), update_mask=FieldMask(paths=["apns"])
     )
     changed = await enterprise.call(enterprise.profiles.UpdateApnGroup, request)
     assert [apn.ip_allocation for apn in changed.apns] == [1, 2]

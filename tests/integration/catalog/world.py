@@ -2,7 +2,7 @@
 # ruff: noqa: N802 - methods are named as in the contracts
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -82,7 +82,7 @@ def eur(units: int, micros: int = 0, currency: str = "EUR") -> Money:
     return Money(currency_code=currency, units=units, nanos=micros * 1000)
 
 
-def access(service: types.Service.ValueType, *generations: int) -> profiles_pb2.ServiceAccess:
+def access(service: int, *generations: int) -> profiles_pb2.ServiceAccess:
     return profiles_pb2.ServiceAccess(service=service, access_types=generations or (1, 2, 3, 4))  # type: ignore[arg-type]
 
 
@@ -278,6 +278,17 @@ def rate(
     """A price per MB in steps of 1000 bytes."""
     own = {"price": eur(0, cents * 10_000) if cents < 100 else eur(cents // 100), "per_quantity": MB, "increment": 1000}
     return tariffs_pb2.Rate(rate_zone_id=zone, services=services, **{**own, **fields})  # type: ignore[arg-type]
+
+
+async def all_pages(fetch: Callable[[str], Awaitable[Any]], field: str) -> list[list[Any]]:
+    """All pages of a list; `fetch` takes a page token."""
+    pages, token = [], ""
+    while True:
+        page = await fetch(token)
+        pages.append(list(getattr(page, field)))
+        token = page.next_page_token
+        if not token:
+            return pages
 
 
 @asynccontextmanager

@@ -1,0 +1,114 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.catalog.domain.services import AccessType, Service
+from services.catalog.domain.tariffs import (
+    Rate,
+    Tariff,
+    TariffState,
+    find_overlap,
+    named,
+    published,
+    require_exact_prices,
+    with_rate_ids,
+)
+from services.catalog.domain.zones import RateZone, ZoneReach
+from services.common.errors import FailedPreconditionError, InvalidArgumentError
+
+NETWORKS = tuple(f"net_2060{number}" for number in range(6))
+zones = st.dictionaries(
+    st.sampled_from(["", "a", "b", "c"]), st.frozensets(st.sampled_from(NETWORKS)).map(ZoneReach), min_size=1
+)
+services = st.sets(st.sampled_from(Service), min_size=1).map(lambda found: tuple(sorted(found)))
+access_types = st.sets(st.sampled_from(AccessType)).map(lambda found: tuple(sorted(found)))
+
+
+@given(st.data(), zones)
+def test_a_tariff_without_overlap_gives_each_network_one_rate(data, reaches):
+    rates = data.draw(
+        st.lists(
+            st.builds(
+                Rate, rate_zone_id=st.sampled_from(sorted(reaches)), services=services, access_types=access_types
+            ),
+            max_size=4,
+        )
+    )
+    rates = with_rate_ids(tuple(rates))
+
+    def matching(network, service, access):
+        return [
+            rate
+            for rate in rates
+            if (network == "" if not rate.rate_zone_id else network in reaches[rate.rate_zone_id].network_ids)
+            and (service, access) in rate.combinations()
+        ]
+
+    most = max(
+        len(matching(network, service, access))
+        for network in ("", *NETWORKS)
+        for service in Service
+        for access in AccessType
+    )
+    assert (find_overlap(rates, reaches) is None) == (most < 2)
+
+
+def rate(zone, **fields):
+    return Rate(rate_id=zone or "any", rate_zone_id=zone, services=(Service.DATA,), **fields)
+
+
+def place_of(overlap):
+    return overlap and overlap.place
+
+
+def test_countries_overlap_before_they_have_any_network():
+    def overlap(*codes):
+        reaches = {f"z{index}": ZoneReach(frozenset(), code) for index, code in enumerate(codes)}
+        return place_of(find_overlap(tuple(rate(zone) for zone in reaches), reaches))
+
+    assert overlap(("XX",), ("YY",)) is None
+    assert overlap(("GE-AB",), ("GE-CD",)) is None
+    assert overlap(("XX",), ("YY", "XX")) == "XX"
+    assert overlap(("GE",), ("GE-AB",)) == "GE-AB"
+    assert overlap(("GE-AB",), ("GE",)) == "GE"
+    assert overlap(("GE", "GE-AB")) is None
+
+
+def test_the_default_rate_overlaps_no_zone_but_another_default():
+    reaches = {"z": ZoneReach(frozenset(NETWORKS))}
+    assert find_overlap((rate("z"), rate("")), reaches) is None
+    assert place_of(find_overlap((rate(""), rate("")), reaches)) == "default"
+
+
+def test_given_names_are_kept_and_free_ones_are_found():
+    assert named(["", "r1", "", "x", "r4"], "r", "rates", "rate_id") == ["r2", "r1", "r3", "x", "r4"]
+    with pytest.raises(InvalidArgumentError, match="RATE_ID_TWICE"):
+        named(["x", "", "x"], "r", "rates", "rate_id")
+
+
+def test_publishing_freezes_from_a_time_that_never_goes_back():
+    draft = Tariff(rates=(rate(""),))
+    first = published(draft, None, None, now_ms=500)
+    assert (first.state, first.effective_ms) == (TariffState.PUBLISHED, 0)
+    assert published(draft, first, None, now_ms=500).effective_ms == 500
+    later = published(draft, None, 900, now_ms=500)
+    assert published(draft, later, None, now_ms=500).effective_ms == 900
+    assert published(draft, later, 900, now_ms=500).effective_ms == 900
+    with pytest.raises(InvalidArgumentError, match="EFFECTIVE_TIME_TOO_EARLY"):
+        published(draft, later, 899, now_ms=500)
+    with pytest.raises(FailedPreconditionError, match="TARIFF_EMPTY"):
+        published(Tariff(), None, None, now_ms=500)
+
+
+def test_a_price_beyond_the_exact_range_names_its_field():
+    good, bad = rate("", price_micros=1), Rate(rate_id="bad", price_micros=10**12, increment=2**40)
+    require_exact_prices(Tariff(rates=(good,)))
+    with pytest.raises(FailedPreconditionError) as caught:
+        require_exact_prices(Tariff(rates=(good, bad)))
+    assert caught.value.violations[0].field == "tariff.rates[1].price"
+
+
+def test_a_zone_reaches_its_networks_and_those_of_its_countries():
+    zone = RateZone(network_ids=("net_20601",), country_codes=("DE", "GE"))
+    countries = [("net_20601", "BE"), ("net_20602", "BE"), ("net_26201", "DE"), ("net_28967", "GE-AB")]
+    assert zone.reach(countries).network_ids == {"net_20601", "net_26201", "net_28967"}
