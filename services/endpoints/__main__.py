@@ -20,7 +20,7 @@ from services.endpoints.api.endpoints import EndpointServicer
 from services.endpoints.api.sims import SimServicer
 from services.endpoints.peers import CatalogClient, RatingClient
 from services.endpoints.settings import SERVICE, Settings
-from services.endpoints.storage.store import reading, writing
+from services.endpoints.storage.store import newest_for_charging, reading, writing
 from services.endpoints.storage.tables import runtime
 from services.runtime.audit import AuditServicer
 from services.runtime.changes import ChangeFeed
@@ -60,7 +60,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         reading=partial(reading, database),
         accounts=directory,
         catalog=CatalogClient(catalog),
-        settle=RatingClient(rating, feed).settle,
+        settle=RatingClient(rating, partial(newest_for_charging, database)).settle,
     )
     servicers = (
         (SimServicer(desk), sims_pb2_grpc.add_SimServiceServicer_to_server),

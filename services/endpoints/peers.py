@@ -1,26 +1,31 @@
 """The other services: catalog, which knows the plans, and rating, which charges by what is assigned here."""
 
 import time
-from collections.abc import Collection, Mapping
-from typing import cast
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, TypeVar, cast
 
 import grpc
+from google.protobuf.message import Message
 
 from meterline.catalog.v1 import charging_catalog_pb2, charging_catalog_pb2_grpc, profiles_pb2, profiles_pb2_grpc
 from meterline.rating.v1 import charging_pb2, charging_pb2_grpc
+from services.common.errors import DeadlineExceededError, UnavailableError
 from services.common.identity import Principal
 from services.endpoints.convert import plans
 from services.endpoints.domain.plans import Plan
 from services.endpoints.ports import Defaults
-from services.runtime.changes import ChangeFeed
 from services.runtime.channels import Channel
 from services.runtime.telemetry import logger
 
 BATCH = 1000
+CATALOG_SECONDS = 3.0
+"""Longest that a write waits for catalog: on SQLite other writes wait with it."""
 SEEN_SECONDS = 1.0
 """Longest that a write waits until rating has seen it."""
 PAUSE_SECONDS = 1.0
 """How long writes do not ask rating after it did not answer."""
+
+M = TypeVar("M", bound=Message)
 
 log = logger("peers")
 
@@ -42,13 +47,13 @@ class CatalogClient:
     async def defaults(self, enterprise_id: str) -> Defaults:
         """Return what new endpoints of an enterprise get."""
         request = charging_catalog_pb2.GetDefaultsRequest(account_id=enterprise_id)
-        response = await self._channel.call(self._charging.GetDefaults, request)
+        response = await self._ask(self._charging.GetDefaults, request)
         return Defaults(response.plan_id, response.apn_group_id)
 
     async def require_apn_group(self, caller: Principal, apn_group_id: str) -> None:
         """Raise NOT_FOUND unless the caller sees the APN group."""
         request = profiles_pb2.GetApnGroupRequest(apn_group_id=apn_group_id)
-        await self._channel.call(self._profiles.GetApnGroup, request, on_behalf_of=caller)
+        await self._ask(self._profiles.GetApnGroup, request, caller)
 
     async def _versions(self, plan_ids: Collection[str], version: int) -> dict[str, Plan]:
         found: dict[str, Plan] = {}
@@ -60,20 +65,39 @@ class CatalogClient:
                     for plan_id in ids[start : start + BATCH]
                 ]
             )
-            response = await self._channel.call(self._charging.BatchGetPlanVersions, request)
+            response = await self._ask(self._charging.BatchGetPlanVersions, request)
             found |= plans.newest(response.plans)
         return found
+
+    async def _ask(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[Any, M]",
+        request: Message,
+        on_behalf_of: Principal | None = None,
+    ) -> M:
+        try:
+            return await self._channel.call(method, request, on_behalf_of=on_behalf_of, timeout=CATALOG_SECONDS)
+        except (DeadlineExceededError, UnavailableError) as error:
+            raise UnavailableError(
+                "CATALOG_UNAVAILABLE",
+                "The catalogue does not answer, so nothing was changed; try again.",
+                retry_after_ms=1000,
+            ) from error
 
 
 class RatingClient:
     """Lets a write wait until rating has seen it, so that a caller who assigns a plan can charge by it at once.
 
     Rating may be away: then writes go on without it, and ask again after a second.
+
+    Args:
+        channel: leads to rating.
+        newest: tells the cursor of the newest change that matters to charging.
     """
 
-    def __init__(self, channel: Channel, feed: ChangeFeed) -> None:
+    def __init__(self, channel: Channel, newest: Callable[[], Awaitable[int]]) -> None:
         self._channel = channel
-        self._feed = feed
+        self._newest = newest
         self._charging = charging_pb2_grpc.ChargingServiceStub(channel.grpc)
         self._not_before = 0.0
 
@@ -81,7 +105,7 @@ class RatingClient:
         """Wait up to a second until rating has seen all that is committed here; never fails."""
         if time.monotonic() < self._not_before:
             return
-        request = charging_pb2.WaitForChangesRequest(endpoints_cursor=await self._feed.newest())
+        request = charging_pb2.WaitForChangesRequest(endpoints_cursor=await self._newest())
         wait = cast("grpc.aio.UnaryUnaryMultiCallable[object, object]", self._charging.WaitForChanges)
         try:
             await wait(request, timeout=SEEN_SECONDS, metadata=self._channel.metadata())

@@ -41,11 +41,12 @@ class ChargingContextServicer(charging_context_pb2_grpc.ChargingContextServiceSe
     async def WatchEndpointChanges(
         self, request: charging_context_pb2.WatchEndpointChangesRequest, _: object
     ) -> AsyncIterator[charging_context_pb2.WatchEndpointChangesResponse]:
-        """Stream what changed; changes that are none of rating's business carry their cursor only."""
+        """Stream what changed; what is none of rating's business is passed over."""
         current_call().caller.require_service()
         async for change in self._feed.watch(request.from_cursor):
-            yield charging_context_pb2.WatchEndpointChangesResponse(
-                cursor=change.cursor,
-                endpoint_id=change.resource_id if change.resource_type == "endpoint" else "",
-                account_id=change.resource_id if change.resource_type == "account" else "",
-            )
+            if change.resource_type in {"", "endpoint", "account"}:
+                yield charging_context_pb2.WatchEndpointChangesResponse(
+                    cursor=change.cursor,
+                    endpoint_id=change.resource_id if change.resource_type == "endpoint" else "",
+                    account_id=change.resource_id if change.resource_type == "account" else "",
+                )

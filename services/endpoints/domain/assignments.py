@@ -1,11 +1,15 @@
 """Assignments: which plan version prices which endpoint or account, each with an id of its own [001]."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from services.common.errors import FailedPreconditionError, invalid
 from services.common.ids import new_id
 from services.endpoints.domain.plans import Plan, PlanType
+
+ADDONS_MAX = 100
+"""Add-ons that one endpoint or account may have at once, expired and removed ones not counted."""
 
 
 class AssignmentState(IntEnum):
@@ -93,6 +97,20 @@ def assign(plan: Plan, target: Target, now_ms: int, assignment_id: str = "") -> 
         assign_ms=now_ms,
         expire_ms=now_ms + (plan.validity_ms or 0) if ends else None,
     )
+
+
+def require_room(present: Iterable[Assignment], now_ms: int) -> None:
+    """Raise FAILED_PRECONDITION if what is assigned to a target leaves no room for another add-on."""
+    addons = [
+        one for one in present if one.role is PlanType.ADDON and (one.expire_ms is None or one.expire_ms > now_ms)
+    ]
+    if len(addons) >= ADDONS_MAX:
+        raise FailedPreconditionError(
+            "TOO_MANY_ADDONS",
+            f"It has {len(addons)} add-ons that have not expired; at most {ADDONS_MAX} are permitted. "
+            "Remove those that are used up.",
+            metadata={"maximum": str(ADDONS_MAX)},
+        )
 
 
 def removed(assignment: Assignment, now_ms: int) -> Assignment:

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from services.common.errors import FailedPreconditionError, PermissionDeniedError
 from services.common.identity import WRITERS, AccountKind, Principal
 from services.common.pages import Page, PageRequest
-from services.endpoints.domain.assignments import Assignment, Target, assign, changed, removed, require_addon
+from services.endpoints.domain.assignments import (
+    Assignment,
+    Target,
+    assign,
+    changed,
+    removed,
+    require_addon,
+    require_room,
+)
 from services.endpoints.domain.endpoints import Verb, next_state, no_base_plan, require_base
 from services.endpoints.domain.plans import PlanType
 from services.endpoints.ports import Account, Accounts, AssignmentFilter, Catalog, Store
@@ -26,7 +34,7 @@ async def assign_endpoint_addon(
 
     Raises:
         FailedPreconditionError: PLAN_NOT_PUBLISHED, PLAN_NOT_ADDON, PLAN_NOT_AVAILABLE, NO_BASE_PLAN (R070),
-            ENDPOINT_STATE.
+            TOO_MANY_ADDONS, ENDPOINT_STATE.
     """
     require_endpoint_writer(caller)
     endpoint = await store.endpoints.lock(caller, endpoint_id)
@@ -37,6 +45,7 @@ async def assign_endpoint_addon(
     )
     plans[plan_id].require_assignable(PlanType.ADDON)
     require_base(endpoint)
+    require_room(await store.assignments.of_endpoints([endpoint_id]), now_ms)
     assignment = assign(plans[plan_id], endpoint.target, now_ms)
     await store.assignments.add([assignment])
     return assignment
@@ -52,7 +61,7 @@ async def assign_account_plan(
     Raises:
         PermissionDeniedError: the caller is not above the account.
         FailedPreconditionError: ACCOUNT_NOT_CHARGED, PLAN_NOT_PUBLISHED, PLAN_NOT_AVAILABLE (the plan is not the
-            parent's, or is designated to others), NO_BASE_PLAN (for an add-on).
+            parent's, or is designated to others), NO_BASE_PLAN and TOO_MANY_ADDONS (for an add-on).
     """
     caller.require_role(*WRITERS)
     account = await visible_account(accounts, caller, account_id)
@@ -74,6 +83,7 @@ async def assign_account_plan(
         return assignment
     if base is None:
         raise no_base_plan("account", account_id)
+    require_room(present, now_ms)
     await store.assignments.add([assignment])
     return assignment
 

@@ -11,8 +11,11 @@ from services.common.errors import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
+    UnavailableError,
 )
 from services.common.ids import new_id
+from services.endpoints import peers
+from services.endpoints.domain.assignments import ADDONS_MAX
 from tests.integration.endpoints.world import NOW_MS, Client, World, account
 
 PENDING, ACTIVE, REMOVED = 1, 2, 3
@@ -156,6 +159,31 @@ async def test_an_add_on_needs_a_base_plan(small_world):
         await enterprise.addon(endpoint.id, extra)
     with pytest.raises(FailedPreconditionError, match="NO_BASE_PLAN"):
         await enterprise.create(addon_plan_ids=[extra])
+
+
+async def test_add_ons_are_bounded_and_expired_ones_make_room(small_world):
+    day = small_world.catalog.add("day", "enterprise", addon=True, days=1)
+    enterprise = small_world.as_("enterprise")
+    endpoint = await enterprise.create(addon_plan_ids=[day] * 50)
+    for _ in range(ADDONS_MAX - 50):
+        await enterprise.addon(endpoint.id, day)
+    with pytest.raises(FailedPreconditionError, match="TOO_MANY_ADDONS"):
+        await enterprise.addon(endpoint.id, day)
+    small_world.clock.advance(DAY_MS)
+    assert (await enterprise.addon(endpoint.id, day)).id
+
+
+async def test_a_catalogue_that_is_away_refuses_what_needs_it_and_nothing_else(small_world, monkeypatch):
+    extra = small_world.catalog.add("extra", "enterprise", addon=True)
+    endpoint = await small_world.active_endpoint()
+    enterprise = small_world.as_("enterprise")
+    monkeypatch.setattr(peers, "CATALOG_SECONDS", 0.1)
+    small_world.catalog.delay_seconds = 5
+    with pytest.raises(UnavailableError, match="CATALOG_UNAVAILABLE"):
+        await enterprise.addon(endpoint.id, extra, request_id="again")
+    assert (await enterprise.move("SuspendEndpoint", endpoint.id)).state == endpoints_pb2.ENDPOINT_STATE_SUSPENDED
+    small_world.catalog.delay_seconds = 0
+    assert (await enterprise.addon(endpoint.id, extra, request_id="again")).plan_id == extra
 
 
 async def refusal(world: World, plan: str, endpoint_id: str) -> str:

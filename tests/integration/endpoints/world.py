@@ -128,6 +128,7 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer, profiles
 
     def __init__(self) -> None:
         self.plans: dict[str, plans_pb2.Plan] = {}
+        self.delay_seconds = 0.0
         for name in ("enterprise", "sibling", "deep", "far", "ended"):
             self.add(f"default of {name}", name)
 
@@ -146,6 +147,7 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer, profiles
         self, request: charging_catalog_pb2.BatchGetPlanVersionsRequest, _: object
     ) -> charging_catalog_pb2.BatchGetPlanVersionsResponse:
         current_call().caller.require_service()
+        await asyncio.sleep(self.delay_seconds)
         found = []
         for key in request.keys:
             plan = self.plans.get(key.plan_id)
