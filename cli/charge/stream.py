@@ -168,7 +168,7 @@ class UsageStream:
 
     def _broken(self, error: MeterlineError) -> BrokenStreamError:
         self._breaks += 1
-        message = "the connection broke" if error.message == _OVERTAKEN else error.message
+        message = "the connection broke" if error.message == _OVERTAKEN else error.message.partition(";")[0]
         return BrokenStreamError(error.code, message, (error.retry_after_ms or 0) / 1000)
 
     def _pause_s(self, state: RetryCallState) -> float:

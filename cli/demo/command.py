@@ -35,6 +35,7 @@ from meterline.rating.v1.charging_pb2 import ChargeResult, UsageEvent
 from services.common.errors import MeterlineError
 
 FOLD_WAIT_S = 120.0
+FOOTNOTE = "Usage only: the fees of plans and add-ons are not in it. Margin is revenue less cost in the same currency."
 ENDPOINTS_MAX = 1_000_000
 RECORDS_MAX = 10_000_000
 
@@ -177,7 +178,7 @@ def _picture(month: date, statements: Mapping[str, Statement], checks: Sequence[
     verdict = (
         Text(f"{wrong} of {len(checks)} checks failed.", "bold red") if wrong else Text("All checks hold.", "green")
     )
-    return Group("", title, "", tables[0], "", tables[1], "", laws, "", verdict)
+    return Group("", title, "", tables[0], "", tables[1], Text(FOOTNOTE, "dim"), "", laws, "", verdict)
 
 
 class _Stopwatch:

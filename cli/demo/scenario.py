@@ -186,7 +186,7 @@ MEMBERS = (
         tariffs.GOOGLE_FI,
         fleet=Fleet(10, ("Europe", "Latin America"), tariffs.PAYG1, addons=((BOLT_ON, 4),)),
     ),
-    Member("Cape Wireless", OPERATOR, "ZA", "Cape Town", tariffs.STELLENBOSCH, PREPAID, wallet="100"),
+    Member("Cape Wireless", OPERATOR, "ZA", "Cape Town", tariffs.STELLENBOSCH, PREPAID, wallet="50"),
     Member(
         "Maseru Taxis",
         "Cape Wireless",
