@@ -17,7 +17,7 @@ async def context(world: World, endpoint_id: str) -> charging_context_pb2.Endpoi
     return found
 
 
-@pytest.mark.requirement("R076", "R113", "R115", "R268")
+@pytest.mark.requirement("R076", "R095", "R113", "R115", "R268")
 async def test_a_context_says_what_charging_needs_and_its_version_grows_with_every_change(world):
     extra = world.catalog.add("extra", "enterprise", addon=True)
     silver = world.catalog.add("silver", "enterprise")
