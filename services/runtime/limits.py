@@ -172,7 +172,10 @@ def _matters(request: Message, violation: FieldViolation) -> bool:
         return True
     _, _, inside = violation.field.partition(".")
     changed: Sequence[str] = request.update_mask.paths  # type: ignore[attr-defined]
-    return not inside or any(inside == path or inside.startswith(f"{path}.") for path in changed)
+    is_nested = "." in inside or "[" in inside  # in a field that is set: without a mask, or with `*`, it changes
+    if not inside or (is_nested and (not changed or "*" in changed)):
+        return True
+    return any(inside == path or inside.startswith((f"{path}.", f"{path}[")) for path in changed)
 
 
 def violations(request: Message) -> list[FieldViolation]:

@@ -8,7 +8,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from services.common.errors import MeterlineError, invalid
-from services.runtime.limits import is_output_only
+from services.runtime.limits import REQUIRED, is_output_only, is_required
 
 M = TypeVar("M", bound=Message)
 
@@ -33,7 +33,8 @@ def merged(current: M, update: M, mask: FieldMask, frozen: Mapping[str, Meterlin
         frozen: immutable fields whose change is an error of its own.
 
     Raises:
-        InvalidArgumentError: UPDATE_MASK_INVALID for an unknown path, FIELD_IMMUTABLE for a change of what is fixed.
+        InvalidArgumentError: UPDATE_MASK_INVALID for an unknown path, FIELD_IMMUTABLE for a change of what is fixed,
+            FIELD_REQUIRED where `*` leaves out what an object cannot be without.
     """
     fields: Mapping[str, Any] = current.DESCRIPTOR.fields_by_name
     name = _snake(current.DESCRIPTOR.name)
@@ -50,6 +51,8 @@ def merged(current: M, update: M, mask: FieldMask, frozen: Mapping[str, Meterlin
             continue
         if _is_immutable(fields[path]) and getattr(update, path) != getattr(current, path):
             raise (frozen or {}).get(path) or invalid(f"{name}.{path}", "cannot be changed", "FIELD_IMMUTABLE")
+        if ALL in mask.paths and is_required(fields[path]) and not getattr(update, path):
+            raise invalid(f"{name}.{path}", "is required", REQUIRED)
         _set(result, update, fields[path])
     return result
 

@@ -231,6 +231,17 @@ async def test_a_published_plan_changes_by_a_new_version(world):
         await enterprise.call(enterprise.plans.DeletePlan, plans_pb2.DeletePlanRequest(plan_id=plan.id))
 
 
+async def test_a_part_of_an_update_is_as_complete_as_in_a_creation(small_world):
+    made = await small_world.covered()
+    enterprise = small_world.as_("enterprise")
+    plan = await enterprise.new_plan(**base(made, benefits=[data()]))
+    nothing = plans_pb2.Benefit(services=[types.SERVICE_DATA])
+    for mask in ((), ("benefits",), ("*",)):
+        async with refused("INVALID_ARGUMENT", "FIELD_REQUIRED", "plan.benefits[0].quantity"):
+            await enterprise.change_plan(plan.id, *mask, name="Base", benefits=[nothing])
+    assert (await enterprise.change_plan(plan.id, "name", name="Other", benefits=[nothing])).benefits == plan.benefits
+
+
 async def test_a_retired_plan_stays_as_it_is(world):
     made = await world.covered()
     enterprise = world.as_("enterprise")

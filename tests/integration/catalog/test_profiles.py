@@ -159,6 +159,8 @@ async def test_an_update_changes_what_its_mask_names_and_nothing_else(small_worl
         await enterprise.change_roaming_profile(profile.id, account_id=account("sibling"))
     async with refused("INVALID_ARGUMENT", "FIELD_REQUIRED", "roaming_profile.name"):
         await enterprise.change_roaming_profile(profile.id, "name")
+    async with refused("INVALID_ARGUMENT", "FIELD_REQUIRED", "roaming_profile.name"):
+        await enterprise.change_roaming_profile(profile.id, "*")
     same = await enterprise.change_roaming_profile(profile.id, account_id=account("enterprise"), name="Same account")
     assert same.name == "Same account"
 

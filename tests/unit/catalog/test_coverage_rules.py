@@ -27,7 +27,7 @@ selections = st.builds(
 def test_nothing_is_added_that_the_parent_does_not_cover_or_that_does_not_operate(selection, parent):
     operating = {key for key, network in NETWORKS.items() if network.operational}
     if not set(selection.network_ids) <= parent & operating:
-        with pytest.raises(FailedPreconditionError, match="NETWORK_NOT_IN_PARENT_COVERAGE|NETWORK_NOT_OPERATIONAL"):
+        with pytest.raises(FailedPreconditionError, match=r"NETWORK_NOT_IN_PARENT_COVERAGE|NETWORK_NOT_OPERATIONAL"):
             networks_to_add(selection, NETWORKS, parent)
         return
     added = networks_to_add(selection, NETWORKS, parent)
