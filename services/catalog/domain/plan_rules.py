@@ -14,7 +14,7 @@ from services.catalog.domain.plans import (
 )
 from services.catalog.domain.profiles import ServiceProfile
 from services.catalog.domain.tariffs import Tariff, named
-from services.common.errors import FailedPreconditionError, InvalidArgumentError, invalid
+from services.common.errors import FailedPreconditionError, invalid
 from services.common.identity import AccountKind
 
 _MODE_OF_KIND = {
@@ -190,11 +190,8 @@ def require_state(plan: Plan, state: PlanState, verb: str) -> None:
 def require_known_accounts(unknown: list[str]) -> None:
     """Raise INVALID_ARGUMENT ACCOUNT_NOT_BELOW for designated accounts that are not below the plan's own."""
     if unknown:
-        raise InvalidArgumentError(
-            "ACCOUNT_NOT_BELOW",
-            f"plan.designated_account_ids: not below the plan's account: {', '.join(unknown[:10])}.",
-            metadata={"account_ids": ", ".join(unknown[:10])},
-        )
+        named_ones = ", ".join(unknown[:10])
+        raise invalid("plan.designated_account_ids", f"not below the plan's account: {named_ones}", "ACCOUNT_NOT_BELOW")
 
 
 def service_profile_frozen(plan: Plan) -> FailedPreconditionError:

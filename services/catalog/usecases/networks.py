@@ -8,7 +8,7 @@ from services.catalog.domain.tariffs import require_no_overlap
 from services.catalog.ports import NetworkSearch, Store
 from services.catalog.usecases.coverage import covered_by
 from services.catalog.usecases.rate_zones import reaches
-from services.common.errors import InvalidArgumentError, not_found
+from services.common.errors import invalid, not_found
 from services.common.identity import AccountKind, Principal
 from services.common.pages import Page, PageRequest
 
@@ -25,11 +25,7 @@ class Imported:
 async def import_networks(store: Store, caller: Principal, networks: Sequence[Network]) -> Imported:
     """Create or update networks by (MCC, MNC), all or nothing. OPERATOR only."""
     caller.require_kind(AccountKind.OPERATOR)
-    for index, network in enumerate(networks):
-        if any(network.id == earlier.id for earlier in networks[:index]):
-            raise InvalidArgumentError(
-                "NETWORK_TWICE", f"networks[{index}]: {network.mcc}-{network.mnc} stands twice in the call."
-            )
+    _require_each_once(networks)
     before = await store.networks.find_many(network.id for network in networks)
     new = [network for network in networks if network.id not in before]
     changed = [network for network in networks if network.id in before and before[network.id] != network]
@@ -42,6 +38,14 @@ async def import_networks(store: Store, caller: Principal, networks: Sequence[Ne
     if moved:
         await _require_tariffs_hold(store)
     return Imported(len(new), len(changed), len(networks) - len(new) - len(changed))
+
+
+def _require_each_once(networks: Sequence[Network]) -> None:
+    seen: set[str] = set()
+    for index, network in enumerate(networks):
+        if network.id in seen:
+            raise invalid(f"networks[{index}]", f"{network.mcc}-{network.mnc} stands twice", "NETWORK_TWICE")
+        seen.add(network.id)
 
 
 async def _announce_zones(store: Store, codes: set[str]) -> None:

@@ -36,7 +36,7 @@ async def test_a_bad_network_refuses_the_whole_import(small_world):
     bad = networks_pb2.Network(mcc="20", mnc="0", country_code="Belgium", access_types=[types.ACCESS_TYPE_UNSPECIFIED])
     async with refused("INVALID_ARGUMENT", "FIELD_INVALID", "networks[1].mnc"):
         await operator.call(operator.networks.ImportNetworks, networks_pb2.ImportNetworksRequest(networks=[good, bad]))
-    async with refused("INVALID_ARGUMENT", "NETWORK_TWICE"):
+    async with refused("INVALID_ARGUMENT", "NETWORK_TWICE", "networks[1]"):
         await operator.call(operator.networks.ImportNetworks, networks_pb2.ImportNetworksRequest(networks=[good, good]))
     assert not (await operator.search()).networks
 

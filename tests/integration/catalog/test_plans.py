@@ -305,7 +305,7 @@ async def test_a_plan_is_seen_by_its_owner_from_above_and_by_those_it_is_designa
     await reseller.change_plan(price.id, "designated_account_ids", designated_account_ids=[account("sibling")])
     assert (await names("enterprise"), await names("sibling")) == (set(), {"Price to the enterprise"})
     for foreign in ("stranger", "reseller", "nobody"):
-        async with refused("INVALID_ARGUMENT", "ACCOUNT_NOT_BELOW"):
+        async with refused("INVALID_ARGUMENT", "ACCOUNT_NOT_BELOW", "plan.designated_account_ids"):
             await reseller.change_plan(price.id, designated_account_ids=[account(foreign)])
     assert made.prepaid_plan_id in {plan.id for plan in await reseller.list_plans(account_id=account("enterprise"))}
 
