@@ -67,7 +67,7 @@ class Bucket:
 
     def state_at(self, now_ms: int) -> BalanceState:
         """State as a reader sees it: a bucket past its end is expired though nobody has looked at it yet."""
-        if self.expires_ms and self.expires_ms <= now_ms and self.state is not BalanceState.PENDING:
+        if self.expires_ms and self.expires_ms <= now_ms:
             return BalanceState.EXPIRED
         return self.state
 
@@ -82,7 +82,7 @@ class Holder:
         money: prepaid money in micros.
         credit_used: what it owes in micros.
         credit_limit: most that it may owe; -1 means no limit.
-        blocked: whether reported usage was not covered.
+        blocked: services of which reported usage was not covered, as digits.
     """
 
     id: str
@@ -93,7 +93,7 @@ class Holder:
     credit_used: int
     credit_reserved: int
     credit_limit: int
-    blocked: bool
+    blocked: str
 
 
 def bucket_id(assignment_id: str, benefit_id: str) -> str:

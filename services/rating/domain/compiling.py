@@ -49,7 +49,7 @@ def compile_program(
         steps.append(step)
         windows.append(window)
     deny = denials[0] if denials else (Reason.NONE, 0)
-    return program(tuple(steps), deny, max(w[0] for w in windows), min(w[1] for w in windows))
+    return program(use.service, tuple(steps), deny, max(w[0] for w in windows), min(w[1] for w in windows))
 
 
 def _endpoint_denials(
@@ -191,9 +191,6 @@ def bucket_specs(
         for benefit in plan.benefits:
             pending = plan.addon and plan.on_usage
             cycles = boundaries(assignment.assigned_ms, billing_cycle_day, time_zone) if benefit.recurring else []
-            ends = assignment.expires_ms
-            if not ends and not pending and plan.addon and plan.validity_ms:
-                ends = assignment.assigned_ms + plan.validity_ms
             specs.append(
                 BucketSpec(
                     assignment_id=assignment.id,
@@ -204,7 +201,7 @@ def bucket_specs(
                     quantity=benefit.quantity,
                     state=BalanceState.PENDING if pending else BalanceState.ACTIVE,
                     activated_ms=0 if pending else assignment.assigned_ms,
-                    expires_ms=cycles[0] if cycles else ends,
+                    expires_ms=cycles[0] if cycles else assignment.expires_ms,
                     validity_ms=plan.validity_ms if plan.addon else 0,
                     cycles=tuple(cycles),
                     unit=Service(min(benefit.services)).unit,

@@ -102,10 +102,12 @@ class Program:
         )
 
 
-def program(steps: tuple[Step, ...], deny: tuple[Reason, int], valid_from_ms: int, valid_until_ms: int) -> Program:
+def program(
+    service: int, steps: tuple[Step, ...], deny: tuple[Reason, int], valid_from_ms: int, valid_until_ms: int
+) -> Program:
     """Make a program out of its steps."""
     reason, deny_step = deny
-    content = json.dumps([int(reason), deny_step, [asdict(step) for step in steps]]).encode()
+    content = json.dumps([service, int(reason), deny_step, [asdict(step) for step in steps]]).encode()
     return Program(
         id=hashlib.blake2b(content, digest_size=12).hexdigest(),
         deny_reason=reason,
@@ -113,7 +115,7 @@ def program(steps: tuple[Step, ...], deny: tuple[Reason, int], valid_from_ms: in
         steps=steps,
         valid_from_ms=valid_from_ms,
         valid_until_ms=valid_until_ms,
-        wire=[int(reason), deny_step, [step.wire() for step in steps]],
+        wire=[int(reason), deny_step, [step.wire() for step in steps], str(int(service))],
         holders=tuple(step.holder for step in steps if step.holder not in {ENDPOINT_HOLDER, NO_HOLDER}),
     )
 

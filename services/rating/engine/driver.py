@@ -158,20 +158,17 @@ class Engine:
             await self._client.zadd(f"{self.tag}x", still_open)
 
     async def load_ids(self, answers: Iterable[AnsweredId], now_ms: int, ttl_ms: int) -> None:
-        """Write ids that were answered."""
-        pipeline = self._client.pipeline(transaction=False)
-        waiting = 0
+        """Write ids that were answered, as if they had been answered now."""
+        name = f"{self.tag}d:{now_ms // ttl_ms}"
+        chunk: dict[bytes, bytes] = {}
         for answered in answers:
-            left = answered.decided_ms + ttl_ms - now_ms
-            if left > 0:
-                value = answered.body_digest + f"{answered.sequence}:{answered.operation + 1}".encode()
-                pipeline.set(self.tag.encode() + b"d:" + answered.id_digest, value, px=left)
-                waiting += 1
-            if waiting >= IDS_CHUNK:
-                await pipeline.execute()
-                waiting = 0
-        if waiting:
-            await pipeline.execute()
+            chunk[answered.id_digest] = answered.body_digest + f"{answered.sequence}:{answered.operation + 1}".encode()
+            if len(chunk) == IDS_CHUNK:
+                await self._client.hset(name, mapping=chunk)
+                chunk = {}
+        if chunk:
+            await self._client.hset(name, mapping=chunk)
+        await self._client.pexpire(name, 2 * ttl_ms)
 
     async def open(self, epoch: int, sequence: int) -> None:
         """Let the cell decide in an epoch, from a sequence on."""

@@ -11,7 +11,8 @@ local pack, unpack_blob, floor, ceil, min, max -- libraries are there only while
 local EXACT_MAX = 9007199254740991 -- 2^53 - 1
 local SWEEP_MAX = 20 -- expired sessions closed by one call
 
--- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one.
+-- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one. BLOCKED names, as
+-- digits, the services of which reported usage was not covered.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 -- A bucket of a holder.
 local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
@@ -23,7 +24,7 @@ local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
 -- A rate.
 local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
 -- A program.
-local DENY_REASON, DENY_STEP, STEPS = 1, 2, 3
+local DENY_REASON, DENY_STEP, STEPS, SERVICE = 1, 2, 3, 4
 -- Kinds of operations.
 local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
 -- Modes of a charge.
@@ -31,7 +32,7 @@ local ONLINE, OFFLINE = 1, 2
 -- Outcomes.
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
 -- Reasons, as in the contract.
-local BALANCE_DEPLETED, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 4, 11, 27
+local BALANCE_DEPLETED, NO_VALID_ADDON, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 4, 11, 27
 -- Kinds of movements, as in the contract.
 local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
 -- A session.
@@ -221,8 +222,9 @@ local function draw(step, name, payer, coverage, time)
     if bucket[STATE] == PENDING then
       activated = 1
       bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
-      if bucket[EXPIRES] == 0 and bucket[VALIDITY] > 0 then
-        bucket[EXPIRES] = time + bucket[VALIDITY]
+      local ends = time + bucket[VALIDITY]
+      if bucket[VALIDITY] > 0 and (bucket[EXPIRES] == 0 or ends < bucket[EXPIRES]) then
+        bucket[EXPIRES] = ends
       end
     end
     bucket[REMAINING] = bucket[REMAINING] - take
@@ -256,9 +258,24 @@ local function step_holder(step, endpoint)
   return name, holder(name)
 end
 
+local function is_blocked(program, endpoint)
+  local blocked = holder(endpoint)[BLOCKED]
+  return blocked ~= '' and string.find(blocked, program[SERVICE], 1, true)
+end
+
+-- What lacked a balance blocks the service until there is one again; a missing rate does not.
+local function block(program, endpoint, reason)
+  local lacks_balance = reason == BALANCE_DEPLETED or reason == NO_VALID_ADDON or reason == CREDIT_LIMIT
+  if lacks_balance and not is_blocked(program, endpoint) then
+    local payer = holder(endpoint)
+    payer[BLOCKED] = payer[BLOCKED] .. program[SERVICE]
+    dirty[endpoint] = true
+  end
+end
+
 -- Charges a volume at every step, or, if it must be covered and is not, at none.
 local function charge(program, endpoint, quantity, time, mode)
-  local steps, coverages, uncovered = program[STEPS], {}, 0
+  local steps, coverages, uncovered, reason = program[STEPS], {}, 0, nil
   for index, step in ipairs(steps) do
     local name, payer = step_holder(step, endpoint)
     local coverage = cover(step, name, payer, quantity, time)
@@ -266,7 +283,7 @@ local function charge(program, endpoint, quantity, time, mode)
       if mode == ONLINE then
         return { REFUSED, coverage.reason, index - 1 }
       end
-      uncovered = max(uncovered, coverage.uncovered)
+      uncovered, reason = max(uncovered, coverage.uncovered), reason or coverage.reason
     end
     coverages[index] = coverage
   end
@@ -275,33 +292,32 @@ local function charge(program, endpoint, quantity, time, mode)
     local name, payer = step_holder(step, endpoint)
     drawn[index] = draw(step, name, payer, coverages[index], time)
   end
-  if uncovered > 0 then
-    local payer = holder(endpoint)
-    if payer and payer[BLOCKED] == 0 then
-      payer[BLOCKED] = 1
-      dirty[endpoint] = true
-    end
+  if reason then
+    block(program, endpoint, reason)
   end
   return { CHARGED, uncovered, drawn }
 end
 
 -- Operations ----------------------------------------------------------------------------------------------------
 
-local function fresh(program, endpoint, expected)
-  local payer = holder(endpoint)
-  if not payer or payer[VERSION] ~= expected[endpoint] then
-    return false
-  end
-  for _, step in ipairs(program[STEPS]) do
-    local name = step[HOLDER]
-    if name ~= '' and name ~= '-' then
-      local other = holder(name)
-      if not other or other[VERSION] ~= expected[name] then
-        return false
+-- Whether the accounts that a program works with are configured as it expects; the same for all of a batch.
+local function accounts_fresh(program, expected)
+  if program.fresh == nil then
+    program.fresh = true
+    for _, step in ipairs(program[STEPS]) do
+      local name = step[HOLDER]
+      if name ~= '' and name ~= '-' then
+        local other = holder(name)
+        program.fresh = program.fresh and other and other[VERSION] == expected[name]
       end
     end
   end
-  return true
+  return program.fresh
+end
+
+local function fresh(program, endpoint, expected)
+  local payer = holder(endpoint)
+  return payer and payer[VERSION] == expected[endpoint] and accounts_fresh(program, expected)
 end
 
 local function charge_op(op, programs, expected)
@@ -313,7 +329,7 @@ local function charge_op(op, programs, expected)
     if program[DENY_REASON] ~= 0 then
       return { REFUSED, program[DENY_REASON], program[DENY_STEP] }
     end
-    if holder(endpoint)[BLOCKED] ~= 0 then
+    if is_blocked(program, endpoint) then
       return { REFUSED, ENDPOINT_BLOCKED, 0 }
     end
   end
@@ -328,7 +344,7 @@ end
 -- Makes a holder what its configuration says: new assignments are filled, removed ones forfeited.
 local function configure_op(op)
   local name, version, limit_version, limit, specs = op[2], op[3], op[4], op[5], op[6]
-  local payer = holder(name) or { -1, {}, 0, 0, 0, 0, -1, -1, 0 }
+  local payer = holder(name) or { -1, {}, 0, 0, 0, 0, -1, -1, '' }
   holders[name] = payer
   if limit_version > payer[LIMIT_VERSION] then
     payer[LIMIT], payer[LIMIT_VERSION] = limit, limit_version
@@ -346,13 +362,13 @@ local function configure_op(op)
     local bucket = present[spec[ID]]
     if bucket then
       bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
-      if spec[EXPIRES] ~= 0 and not next(spec[CYCLES]) and spec[EXPIRES] ~= bucket[EXPIRES] then
+      if not next(spec[CYCLES]) and (spec[EXPIRES] ~= 0 or spec[STATE] == ACTIVE) then
         bucket[EXPIRES] = spec[EXPIRES]
       end
     else
       bucket = new_bucket(spec)
       move(name, bucket[ID], GRANT, bucket[GRANTED])
-      payer[BLOCKED] = 0
+      payer[BLOCKED] = ''
     end
     kept[index] = bucket
   end
@@ -375,7 +391,7 @@ local function top_up_op(op)
   if payer[MONEY] + amount > EXACT_MAX then
     return { FAILED, OVERFLOW }
   end
-  payer[MONEY], payer[BLOCKED] = payer[MONEY] + amount, 0
+  payer[MONEY], payer[BLOCKED] = payer[MONEY] + amount, ''
   dirty[name] = true
   move(name, '', TOPPED_UP, amount)
   return { DONE, payer[MONEY] }
@@ -431,7 +447,7 @@ local function reserve(open, program, endpoint, service, quantity, time)
   if program[DENY_REASON] ~= 0 then
     return 0, program[DENY_REASON], program[DENY_STEP]
   end
-  if holder(endpoint)[BLOCKED] ~= 0 then
+  if is_blocked(program, endpoint) then
     return 0, ENDPOINT_BLOCKED, 0
   end
   local granted, reason, limiting, coverages = quantity, 0, 0, nil
@@ -571,18 +587,22 @@ local function load_holders(expected)
   end
 end
 
-local function load_answered(ops)
-  local keys, position = {}, {}
+-- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at.
+local function load_answered(ops, stretch)
+  local ids, position = {}, {}
   for index, op in ipairs(ops) do
     if op[1] == CHARGE or op[1] == TOP_UP then
-      keys[#keys + 1] = key('d:', op[2])
+      ids[#ids + 1] = op[2]
       position[#position + 1] = index
     end
   end
   local answered = {}
-  if keys[1] then
-    for index, value in ipairs(redis.call('MGET', unpack(keys))) do
-      answered[position[index]] = value
+  if ids[1] then
+    for age = 0, 1 do
+      local found = redis.call('HMGET', key('d:', string.format('%d', stretch - age)), unpack(ids))
+      for index, value in ipairs(found) do
+        answered[position[index]] = answered[position[index]] or value
+      end
     end
   end
   return answered
@@ -608,7 +628,7 @@ local function decide_op(op, programs, expected)
   return session_op(op, programs, expected)
 end
 
-local function write_state(ids_ttl, sequence, answered_now)
+local function write_state(stretch, stretch_ms, answered_now)
   local images, pairs_to_set = {}, {}
   for name in pairs(dirty) do
     local blob = pack(holders[name])
@@ -629,8 +649,10 @@ local function write_state(ids_ttl, sequence, answered_now)
   if pairs_to_set[1] then
     redis.call('MSET', unpack(pairs_to_set))
   end
-  for _, answered in ipairs(answered_now) do
-    redis.call('SET', key('d:', answered[1]), answered[2] .. string.format('%d:%d', sequence, answered[3]), 'PX', ids_ttl)
+  if answered_now[1] then
+    local name = key('d:', string.format('%d', stretch))
+    redis.call('HSET', name, unpack(answered_now))
+    redis.call('PEXPIRE', name, 2 * stretch_ms)
   end
   return images
 end
@@ -639,7 +661,7 @@ local function changes_something(op, outcome)
   return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE)
 end
 
--- ARGV: header {epoch, least sequence, now, id ttl, journalled up to, expected versions, operations}, programs,
+-- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions, operations}, programs,
 -- records (kept for the journal as they are). Answer: {sequence, outcomes, images} or {refusal word, ...}.
 local function decide(keys, args)
   pack, unpack_blob = cmsgpack.pack, cmsgpack.unpack
@@ -661,10 +683,12 @@ local function decide(keys, args)
   end
   holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
   load_holders(expected)
-  local answered, answered_now, seen = load_answered(ops), {}, {}
+  local stretch = floor(now / header[4])
+  local answered, answered_now, seen = load_answered(ops, stretch), {}, {}
   local due = sweep()
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
+  local place = string.format('%d:', sequence)
   for index, op in ipairs(ops) do
     op_index = index
     local outcome
@@ -676,8 +700,9 @@ local function decide(keys, args)
       if changes_something(op, outcome) then
         decided = true
         if op[1] == CHARGE or op[1] == TOP_UP then
-          answered_now[#answered_now + 1] = { op[2], op[3], index }
-          seen[op[2]] = op[3] .. string.format('%d:%d', sequence, index)
+          local value = op[3] .. place .. index
+          answered_now[#answered_now + 1], answered_now[#answered_now + 2] = op[2], value
+          seen[op[2]] = value
         end
       end
     end
@@ -686,7 +711,7 @@ local function decide(keys, args)
   if not (decided or next(dirty)) then
     return { sequence - 1, pack({ outcomes, moves }), '' }
   end
-  local images = pack(write_state(header[4], sequence, answered_now))
+  local images = pack(write_state(stretch, header[4], answered_now))
   for _, id in ipairs(due) do
     redis.call('ZREM', key('x', ''), id)
   end

@@ -160,7 +160,7 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
         credit_used=used,
         credit_reserved=used_reserved,
         credit_limit=limit,
-        blocked=bool(blocked),
+        blocked=blocked,
     )
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import InternalError
 from services.rating.domain.decisions import Segment, SegmentContent, StateLostError, closed
@@ -89,24 +88,17 @@ class Journal:
             }
             for segment in decided
         ]
-        async with self.database.transaction() as connection:
-            fence = sa.select(cells.c.epoch).where(cells.c.cell == cell)
-            if not self.database.is_sqlite:
-                fence = fence.with_for_update(read=True)
-            if await connection.scalar(fence) != epoch:
-                raise closed("a new epoch began")
-            inserted = await connection.execute(self._insert(segments).on_conflict_do_nothing(), rows)
-            if inserted.rowcount != len(rows):
-                await self._require_same(connection, cell, rows)
+        await self.database.write(lambda connection: self._append(connection, cell, epoch, rows))
 
-    async def _require_same(self, connection: AsyncConnection, cell: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        numbers = [row["sequence"] for row in rows]
-        query = sa.select(segments.c.sequence, segments.c.checksum).where(
-            segments.c.cell == cell, segments.c.sequence.in_(numbers)
-        )
-        there = dict((await connection.execute(query)).all())
-        if any(there.get(row["sequence"]) != row["checksum"] for row in rows):
-            raise closed("the balance store holds old data", StateLostError)
+    def _append(self, connection: sa.Connection, cell: int, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        fence = sa.select(cells.c.epoch).where(cells.c.cell == cell)
+        if not self.database.is_sqlite:
+            fence = fence.with_for_update(read=True)
+        if connection.scalar(fence) != epoch:
+            raise closed("a new epoch began")
+        inserted = connection.execute(self._insert(segments).on_conflict_do_nothing(), rows)
+        if inserted.rowcount != len(rows):
+            _require_same(connection, cell, rows)
 
     async def read(self, cell: int, after: int, limit: int = READ_MAX) -> list[Segment]:
         """Read the segments after a sequence, in order.
@@ -156,6 +148,16 @@ class Journal:
         query = sa.select(programs.c.id, programs.c.body).where(programs.c.id.in_(list(ids)))
         async with self.database.reading() as connection:
             return dict((await connection.execute(query)).all())
+
+
+def _require_same(connection: sa.Connection, cell: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    numbers = [row["sequence"] for row in rows]
+    query = sa.select(segments.c.sequence, segments.c.checksum).where(
+        segments.c.cell == cell, segments.c.sequence.in_(numbers)
+    )
+    there = dict(connection.execute(query).all())
+    if any(there.get(row["sequence"]) != row["checksum"] for row in rows):
+        raise closed("the balance store holds old data", StateLostError)
 
 
 def _checked(cell: int, row: Any) -> Segment:

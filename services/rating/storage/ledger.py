@@ -5,7 +5,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import AbortedError
 from services.rating.domain.decisions import Segment
@@ -43,27 +42,31 @@ class Ledger:
         Raises:
             AbortedError: FOLD_OVERTAKEN, if somebody else moved the cursor meanwhile; nothing is posted.
         """
-        async with self.database.transaction() as connection:
-            await self._move_cursor(connection, cell, cursor, last)
-            chain_ids = await self._chains(connection, {row.path for row in sheet.usage})
-            rows = [_usage_row(row, chain_ids[row.path]) for row in sheet.usage]
-            await self._execute(connection, "usage", sa.insert(usage), rows)
-            summed = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.totals.items()]
-            await self._execute(connection, "totals", self._adding(totals, 7), summed)
-            counted = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.refusals.items()]
-            await self._execute(connection, "refusals", self._adding(refusals, 6), counted)
-            await self._execute(connection, "entries", sa.insert(entries), sheet.entries)
-            moved = [(name, holder, change) for name, (holder, change) in sheet.balances.items()]
-            await self._execute(connection, "balances", self._adding(balances, 2, key=1), moved)
-            await self._execute(connection, "requests", self._insert(requests).on_conflict_do_nothing(), sheet.requests)
-            kept = [(name, cell, value) for name, value in sheet.images.items()]
-            await self._execute(connection, "images", self._replacing_images(), kept)
+        try:
+            await self.database.write(lambda connection: self._post(connection, cell, cursor, last, sheet))
+        except BaseException:
+            self._chain_ids.clear()  # ids that were given in a transaction that did not happen
+            raise
 
-    async def _move_cursor(self, connection: AsyncConnection, cell: int, cursor: Cursor, last: Segment) -> None:
-        await connection.execute(
-            self._insert(cursors).values(cell=cell, sequence=0, decided_ms=0).on_conflict_do_nothing()
-        )
-        moved = await connection.execute(
+    def _post(self, connection: sa.Connection, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
+        self._move_cursor(connection, cell, cursor, last)
+        chain_ids = self._chains(connection, {row.path for row in sheet.usage})
+        rows = [_usage_row(row, chain_ids[row.path]) for row in sheet.usage]
+        self._execute(connection, "usage", sa.insert(usage), rows)
+        summed = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.totals.items()]
+        self._execute(connection, "totals", self._adding(totals, 7), summed)
+        counted = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.refusals.items()]
+        self._execute(connection, "refusals", self._adding(refusals, 6), counted)
+        self._execute(connection, "entries", sa.insert(entries), sheet.entries)
+        moved = [(name, holder, change) for name, (holder, change) in sheet.balances.items()]
+        self._execute(connection, "balances", self._adding(balances, 2, key=1), moved)
+        self._execute(connection, "requests", self._insert(requests).on_conflict_do_nothing(), sheet.requests)
+        kept = [(name, cell, value) for name, value in sheet.images.items()]
+        self._execute(connection, "images", self._replacing_images(), kept)
+
+    def _move_cursor(self, connection: sa.Connection, cell: int, cursor: Cursor, last: Segment) -> None:
+        connection.execute(self._insert(cursors).values(cell=cell, sequence=0, decided_ms=0).on_conflict_do_nothing())
+        moved = connection.execute(
             sa.update(cursors)
             .where(cursors.c.cell == cell, cursors.c.sequence == cursor.sequence)
             .values(sequence=last.sequence, decided_ms=last.decided_ms)
@@ -71,11 +74,11 @@ class Ledger:
         if moved.rowcount != 1:
             raise AbortedError("FOLD_OVERTAKEN", "Another process folds this cell; it is further.")
 
-    async def _chains(self, connection: AsyncConnection, paths: Iterable[str]) -> Mapping[str, int]:
+    def _chains(self, connection: sa.Connection, paths: Iterable[str]) -> Mapping[str, int]:
         for path in sorted(paths):
             if path not in self._chain_ids:
-                await connection.execute(self._insert(chains).values(path=path).on_conflict_do_nothing())
-                found = await connection.scalar(sa.select(chains.c.id).where(chains.c.path == path))
+                connection.execute(self._insert(chains).values(path=path).on_conflict_do_nothing())
+                found = connection.scalar(sa.select(chains.c.id).where(chains.c.path == path))
                 assert found is not None  # noqa: S101 - it was just inserted
                 self._chain_ids[path] = found
         return self._chain_ids
@@ -92,9 +95,7 @@ class Ledger:
         insert = self._insert(images)
         return insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded["value"]})
 
-    async def _execute(
-        self, connection: AsyncConnection, name: str, statement: Any, rows: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def _execute(self, connection: sa.Connection, name: str, statement: Any, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a statement for many rows (values in the order of the table's columns), compiled once."""
         if not rows:
             return
@@ -107,7 +108,7 @@ class Ledger:
         text, order = known
         if order != tuple(range(len(order))):
             rows = [tuple(row[i] for i in order) for row in rows]
-        await connection.exec_driver_sql(text, list(rows))
+        connection.exec_driver_sql(text, list(rows))
 
     async def outcomes(self, digests: Sequence[bytes]) -> dict[bytes, tuple[Position, bytes, list[Any]]]:
         """Position, body digest and outcome of events that are in the books, by digest of their ids."""

@@ -166,7 +166,7 @@ class Balances:
             await self._kit.cell.submit([owner.configure], {})
             holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
         if holder is None:  # nothing was ever given: a configuration without content leaves no holder
-            holder = Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, blocked=False)
+            holder = Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
         now_ms = self._kit.clock.now_ms()
         order = sorted(holder.buckets, key=_consumption_order)
         return [_of_bucket(owner, bucket, now_ms) for bucket in order] + [_of_money(owner, holder)]

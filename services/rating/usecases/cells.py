@@ -14,8 +14,10 @@ from services.rating.domain.decisions import CellClosedError, ChargeOp, Op, Outc
 from services.rating.ports import AnsweredId, Engine, Journal, Ledger
 from services.rating.usecases.journalling import Journaller
 
-OPS_MAX = 500
+OPS_MAX = 200
 """Operations that are put together for one call."""
+CALLS_MAX = 2
+"""Calls under way at once: one decides while the answer of the other is read."""
 QUEUE_OPS_MAX = 50_000
 """Operations that wait; more are turned away."""
 TRIES_MAX = 8
@@ -72,7 +74,9 @@ class Cell:
         self._committing: asyncio.Task[None] | None = None
         self._epoch = 0
         self._adopt = True
+        self._deciding: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
+        self._opening_lock = asyncio.Lock()
         self.on_open: Callable[[], None] = lambda: None
         """Called when the cell opened anew: what was known of its holders may not hold any more."""
 
@@ -110,13 +114,20 @@ class Cell:
 
     async def run(self) -> None:
         """Decide what comes until cancelled."""
+        calls = asyncio.Semaphore(CALLS_MAX)
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    await self._decide_some()
+                    await calls.acquire()
+                    task = asyncio.create_task(self._decide_some())
+                    self._deciding.add(task)
+                    task.add_done_callback(self._deciding.discard)
+                    task.add_done_callback(lambda _: calls.release())
         finally:
+            for task in self._deciding:
+                task.cancel()
             await self._stop_committing()
 
     def _take(self) -> list[_Work]:
@@ -213,6 +224,12 @@ class Cell:
 
     async def open(self) -> Journaller:
         """Return the journaller of the present epoch, opening the cell if need be."""
+        if self._journaller is not None and self._journaller.broken is None:
+            return self._journaller
+        async with self._opening_lock:
+            return await self._open()
+
+    async def _open(self) -> Journaller:
         if self._journaller is not None and self._journaller.broken is None:
             return self._journaller
         if self._journaller is not None and isinstance(self._journaller.broken, StateLostError):

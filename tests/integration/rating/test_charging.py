@@ -230,7 +230,7 @@ async def test_assignments_are_drawn_by_priority_then_end_then_id_and_removed_al
 async def test_what_is_left_expires_by_an_entry_in_the_ledger(valkey_url, sqlite_url):
     short = addon("pln_short", MB, validity_ms=1000)
     terms = StillTerms(
-        [endpoint(BASE, given("s", short.key))],
+        [endpoint(BASE, given("s", short.key, expires_ms=1000))],
         chain(given("e", RETAIL.key), given("r", WHOLESALE.key)),
         catalog([PREPAID, RETAIL, WHOLESALE, short], TARIFFS),
     )

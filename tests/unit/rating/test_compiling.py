@@ -137,7 +137,7 @@ def test_the_same_terms_make_the_same_program_and_its_body_reads_back():
 def test_validity_runs_from_assignment_or_from_first_use():
     week = 7 * 86_400_000
     at_once, first_use = addon("pln_a", GB, validity_ms=week), addon("pln_b", GB, validity_ms=week, on_usage=True)
-    who = endpoint(None, given("a", at_once.key), given("b", first_use.key))
+    who = endpoint(None, given("a", at_once.key, expires_ms=week), given("b", first_use.key))
     a, b = bucket_specs(who, catalog([at_once, first_use]), 1, "UTC")
     assert (a.state, a.expires_ms) == (BalanceState.ACTIVE, week)
     assert (b.state, b.expires_ms, b.validity_ms) == (BalanceState.PENDING, 0, week)
