@@ -155,7 +155,11 @@ class Defaults:
 class Catalog(Protocol):
     """What accounts asks of the catalogue."""
 
-    async def provision_defaults(self, account: Account) -> None:
+    async def require_reachable(self) -> None:
+        """Raise UNAVAILABLE while there is no connection: to be asked before a transaction is opened."""
+        ...
+
+    async def provision_defaults(self, account: Account) -> Defaults:
         """Create the DEFAULT elements of a new enterprise; a repeat changes nothing."""
         ...
 

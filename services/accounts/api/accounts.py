@@ -8,11 +8,10 @@ from meterline.accounts.v1 import accounts_pb2
 from services.accounts.api.desk import Desk
 from services.accounts.convert.accounts import (
     account_changes,
-    account_from_proto,
     account_to_proto,
     filter_from_proto,
+    wanted_from_proto,
 )
-from services.accounts.convert.companies import company_from_proto
 from services.accounts.domain.accounts import Account
 from services.accounts.ports import Catalog, Store
 from services.accounts.usecases import accounts, creation, readiness, states
@@ -21,7 +20,7 @@ from services.common.pages import page_request
 from services.runtime.changes import Change, ChangeFeed
 from services.runtime.server import current_call
 
-CATALOG_WRITES_MAX = 4
+CATALOG_WRITES_MAX = 2
 """Writes that wait for the catalogue at a time: one that hangs leaves database connections for all other calls."""
 
 
@@ -36,27 +35,22 @@ class AccountServicer:
 
     async def CreateAccount(self, request: accounts_pb2.CreateAccountRequest, _: object) -> accounts_pb2.Account:
         """Create an account below another one."""
-        draft = account_from_proto(request.account)
-        company = company_from_proto(request.company) if request.HasField("company") else None
+        wanted = wanted_from_proto(request)
+        if not creation.needs_catalog(wanted):
+            return await self._create(request, wanted)
+        await self._catalog.require_reachable()
         async with self._catalog_writes:
-            return await self._desk.write(
-                request,
-                accounts_pb2.Account,
-                lambda store, caller, now_ms: creation.create_account(
-                    store,
-                    self._catalog,
-                    caller,
-                    creation.Wanted(
-                        request.account.parent_id,
-                        draft,
-                        company,
-                        skip_defaults=request.skip_defaults,
-                        activate=request.activate,
-                    ),
-                    now_ms,
-                ),
-                account_to_proto,
-            )
+            return await self._create(request, wanted)
+
+    async def _create(
+        self, request: accounts_pb2.CreateAccountRequest, wanted: creation.Wanted
+    ) -> accounts_pb2.Account:
+        return await self._desk.write(
+            request,
+            accounts_pb2.Account,
+            lambda store, caller, now_ms: creation.create_account(store, self._catalog, caller, wanted, now_ms),
+            account_to_proto,
+        )
 
     async def GetAccount(self, request: accounts_pb2.GetAccountRequest, _: object) -> accounts_pb2.Account:
         """Return an account."""
@@ -95,13 +89,14 @@ class AccountServicer:
 
     async def ActivateAccount(self, request: accounts_pb2.ChangeAccountStateRequest, _: object) -> accounts_pb2.Account:
         """LEAD to ACTIVE."""
-        async with self._catalog_writes:
-            return await self._change(
-                request,
-                lambda store, caller, now_ms: states.activate_account(
-                    store, self._catalog, caller, request.account_id, request.reason, now_ms
-                ),
-            )
+        account = await self._desk.read(lambda store, caller: accounts.get_account(store, caller, request.account_id))
+        missing = await readiness.missing_of(self._catalog, account)
+        return await self._change(
+            request,
+            lambda store, caller, now_ms: states.activate_account(
+                store, caller, request.account_id, missing, request.reason, now_ms
+            ),
+        )
 
     async def SuspendAccount(self, request: accounts_pb2.ChangeAccountStateRequest, _: object) -> accounts_pb2.Account:
         """ACTIVE to SUSPENDED."""

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meterline.accounts.v1 import accounts_pb2
+from services.accounts.convert.companies import company_from_proto
 from services.accounts.convert.values import changes_of, money_from_proto, money_to_proto, timestamp
 from services.accounts.domain.accounts import IMMUTABLE, UTC, Account, AccountState
 from services.accounts.ports import AccountFilter
+from services.accounts.usecases.creation import Wanted
 from services.common.identity import AccountKind, Principal
 from services.common.money import Money
 
@@ -39,7 +41,18 @@ def account_to_proto(account: Account, caller: Principal) -> accounts_pb2.Accoun
     return message
 
 
-def account_from_proto(message: accounts_pb2.Account) -> Account:
+def wanted_from_proto(request: accounts_pb2.CreateAccountRequest) -> Wanted:
+    """Read what a caller asks to create."""
+    return Wanted(
+        parent_id=request.account.parent_id,
+        account=_account_from_proto(request.account),
+        company=company_from_proto(request.company) if request.HasField("company") else None,
+        skip_defaults=request.skip_defaults,
+        activate=request.activate,
+    )
+
+
+def _account_from_proto(message: accounts_pb2.Account) -> Account:
     """Read what a caller describes; its place in the tree and its state are not a caller's to state."""
     return Account(
         kind=AccountKind(message.kind),

@@ -1,5 +1,6 @@
 """Creating accounts: who may, where, and what an enterprise is born with [000] [002] [003]."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.accounts.domain.accounts import Account, inherited_violations, placed_below, require_fits_below
@@ -8,7 +9,7 @@ from services.accounts.domain.states import Family, Verb, first_state
 from services.accounts.ports import Catalog, Store
 from services.accounts.usecases.changes import require_none
 from services.accounts.usecases.companies import PROVIDERS, create_company
-from services.accounts.usecases.readiness import require_ready
+from services.accounts.usecases.readiness import lacking_of, missing_of, require_nothing_missing
 from services.accounts.usecases.terms import require_good_terms
 from services.common.errors import invalid
 from services.common.identity import WRITERS, AccountKind, Principal
@@ -52,10 +53,9 @@ async def create_account(store: Store, catalog: Catalog, caller: Principal, want
     family = await _family_above(store, kind, parent)
     account = _placed(wanted.account, family.master, now_ms)
     account = await _with_company(store, caller, account, wanted.company, now_ms)
-    if kind is AccountKind.ENTERPRISE and not wanted.skip_defaults:
-        await catalog.provision_defaults(account)
+    missing = await _equip(catalog, wanted, account)
     if wanted.activate:
-        account = await _activated(catalog, family, account, now_ms)
+        account = _activated(family, account, missing, now_ms)
     await store.accounts.add(account)
     return account
 
@@ -96,12 +96,25 @@ async def _with_company(
     return account
 
 
-async def _activated(catalog: Catalog, parent: Family, account: Account, now_ms: int) -> Account:
+def needs_catalog(wanted: Wanted) -> bool:
+    """Whether the catalogue has a part in it."""
+    provisions = wanted.account.kind is AccountKind.ENTERPRISE and not wanted.skip_defaults
+    return provisions or (wanted.activate and wanted.account.kind is not AccountKind.RESELLER)
+
+
+async def _equip(catalog: Catalog, wanted: Wanted, account: Account) -> Sequence[str]:
+    """Create the DEFAULT elements that are due; return the names of what the account lacks."""
+    if account.kind is AccountKind.ENTERPRISE and not wanted.skip_defaults:
+        return lacking_of(await catalog.provision_defaults(account))
+    return await missing_of(catalog, account) if wanted.activate else ()
+
+
+def _activated(parent: Family, account: Account, missing: Sequence[str], now_ms: int) -> Account:
     """The account after promote and activate, which its parent's state and the readiness gate must permit."""
     if account.kind is AccountKind.SUB_ACCOUNT:
         family = Family(parent.master, (*parent.subs, account))
     else:
         family = Family(account)
     family = family.moved(account.id, Verb.PROMOTE, now_ms).moved(account.id, Verb.ACTIVATE, now_ms)
-    await require_ready(catalog, account)
+    require_nothing_missing(account, missing)
     return replace(family.member(account.id), version=1)

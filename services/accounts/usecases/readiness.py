@@ -22,16 +22,17 @@ async def missing_of(catalog: Catalog, account: Account) -> Sequence[str]:
     """
     if account.kind not in {AccountKind.ENTERPRISE, AccountKind.SUB_ACCOUNT}:
         return ()
-    return _lacking(await catalog.defaults(account.master_id))
+    return lacking_of(await catalog.defaults(account.master_id))
 
 
-def _lacking(defaults: Defaults) -> Sequence[str]:
+def lacking_of(defaults: Defaults) -> Sequence[str]:
+    """Return the names of the defaults that are not there."""
     return tuple(name for name, attribute in _DEFAULTS.items() if not getattr(defaults, attribute))
 
 
-async def require_ready(catalog: Catalog, account: Account) -> None:
+def require_nothing_missing(account: Account, missing: Sequence[str]) -> None:
     """Raise FAILED_PRECONDITION ACCOUNT_NOT_READY that lists exactly what is missing."""
-    if missing := await missing_of(catalog, account):
+    if missing:
         raise FailedPreconditionError(
             "ACCOUNT_NOT_READY",
             f"Account {account.id} cannot become ACTIVE without {', '.join(missing)}. Provide them, then activate it.",

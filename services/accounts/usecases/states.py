@@ -1,10 +1,12 @@
 """The verbs that move accounts through their life [002]."""
 
+from collections.abc import Sequence
+
 from services.accounts.domain.accounts import Account
 from services.accounts.domain.states import Family, Verb
-from services.accounts.ports import Catalog, Store
+from services.accounts.ports import Store
 from services.accounts.usecases.companies import PROVIDERS
-from services.accounts.usecases.readiness import require_ready
+from services.accounts.usecases.readiness import require_nothing_missing
 from services.common.errors import FailedPreconditionError, PermissionDeniedError
 from services.common.identity import Principal, Role
 
@@ -15,16 +17,16 @@ async def promote_account(store: Store, caller: Principal, account_id: str, reas
 
 
 async def activate_account(
-    store: Store, catalog: Catalog, caller: Principal, account_id: str, reason: str, now_ms: int
+    store: Store, caller: Principal, account_id: str, missing: Sequence[str], reason: str, now_ms: int
 ) -> Account:
-    """LEAD to ACTIVE, through the readiness gate.
+    """LEAD to ACTIVE, unless something is missing (`readiness.missing_of`).
 
     Raises:
         FailedPreconditionError: ACCOUNT_STATE_INVALID, ACCOUNT_STATE_NOT_ALLOWED_BY_PARENT or ACCOUNT_NOT_READY.
     """
     family = await _family(store, caller, account_id)
     family.moved(account_id, Verb.ACTIVATE, now_ms)  # a wrong state is said before what is missing
-    await require_ready(catalog, family.member(account_id))
+    require_nothing_missing(family.member(account_id), missing)
     return await _move(store, family, account_id, Verb.ACTIVATE, reason, now_ms)
 
 

@@ -37,7 +37,7 @@ async def test_an_enterprise_whose_defaults_fail_is_not_created_nor_its_company(
     request = factories.create_account(ENTERPRISE, operator.account_id)
     request.request_id = "once"
     world.catalog.failure = UnavailableError("CATALOG_AWAY", "Try again.")
-    assert await operator.refused(operator.accounts.CreateAccount, request) == "UNAVAILABLE CATALOG_AWAY"
+    assert await operator.refused(operator.accounts.CreateAccount, request) == "UNAVAILABLE CATALOG_UNAVAILABLE"
     assert await operator.ids() == [operator.account_id]
     found = await operator(operator.companies.ListCompanies, companies_pb2.ListCompaniesRequest())
     assert [company.name for company in found.companies] == ["Operator"]

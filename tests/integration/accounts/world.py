@@ -2,6 +2,7 @@
 # ruff: noqa: N802 - methods are named as in the contract
 
 import secrets
+import socket
 from contextlib import AsyncExitStack
 from typing import Any, Self, TypeVar
 
@@ -37,6 +38,12 @@ ENTERPRISE = accounts_pb2.ACCOUNT_KIND_ENTERPRISE
 SUB_ACCOUNT = accounts_pb2.ACCOUNT_KIND_SUB_ACCOUNT
 
 
+def free_address() -> str:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{door.getsockname()[1]}"
+
+
 def new_key() -> str:
     return f"{new_id('mk')}_{secrets.token_urlsafe(32)}"
 
@@ -62,7 +69,8 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer):
         if self.failure:
             raise self.failure
         self.provisioned[request.account_id] = request
-        return charging_catalog_pb2.ProvisionDefaultsResponse()
+        names = ("service_profile_id", "roaming_profile_id", "apn_group_id", "prepaid_plan_id")
+        return charging_catalog_pb2.ProvisionDefaultsResponse(**{name: derived_id("any", name) for name in names})
 
     async def GetDefaults(
         self, request: charging_catalog_pb2.GetDefaultsRequest, _: object
@@ -141,8 +149,7 @@ class World:
     """Accounts, its catalog, and the operator as a caller.
 
     Attributes:
-        clock: stands still where a test sets it.
-        service: host:port of accounts.
+        clock: stands still until a test moves it.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -150,19 +157,23 @@ class World:
         self.catalog = Catalog()  # type: ignore[abstract] # only what accounts asks for
         self.key = new_key()
         self.clock = FixedClock(SystemClock().now_ms())
-        self.service = ""
 
     async def start(self, stack: AsyncExitStack) -> Self:
         door = Door("catalog", Authenticator(TOKENS, _no_keys))
         servicers = [(self.catalog, charging_catalog_pb2_grpc.add_ChargingCatalogServiceServicer_to_server)]
         catalog = await stack.enter_async_context(Server("127.0.0.1:0", door, servicers, ()))
         server = await self.serve(stack, catalog_address=f"127.0.0.1:{catalog.port}")
-        self.service = f"127.0.0.1:{server.port}"
-        self.clock.advance(1)  # what is made next is younger than the operator
-        self._channel = await stack.enter_async_context(grpc.aio.insecure_channel(self.service))
-        self.peer = await stack.enter_async_context(Channel(self.service, "rating", TOKENS))
-        self.operator = await self.caller(self.key)
+        await self.connect(stack, server.port)
         return self
+
+    async def connect(self, stack: AsyncExitStack, port: int) -> Caller:
+        """Call the accounts service at this port from now on; returns the operator."""
+        self.clock.advance(1)  # what is made next is younger than the operator
+        address = f"127.0.0.1:{port}"
+        self._channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+        self.peer = await stack.enter_async_context(Channel(address, "rating", TOKENS))
+        self.operator = await self.caller(self.key)
+        return self.operator
 
     async def serve(self, stack: AsyncExitStack, **settings: Any) -> Server:
         """Start a process's worth of accounts on the database."""
