@@ -1,1 +1,1 @@
-"""The HTTP door: it translates, authenticates, limits and documents; it decides nothing."""
+"""The HTTP/JSON door: translates to gRPC from the contracts' own annotations, with no code for any endpoint."""

@@ -1,0 +1,1 @@
+"""The pure core: annotation -> route, HTTP request -> message, message -> JSON. No input or output, no framework."""
