@@ -57,7 +57,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         (AccountServicer(desk, catalog, feed), accounts_pb2_grpc.add_AccountServiceServicer_to_server),
         (CompanyServicer(desk), companies_pb2_grpc.add_CompanyServiceServicer_to_server),
         (IdentityServicer(desk, resolve_key), identity_pb2_grpc.add_IdentityServiceServicer_to_server),
-        (AuditServicer(database, runtime), audit_pb2_grpc.add_AuditServiceServicer_to_server),
+        (AuditServicer(database, runtime.audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
     door = Door(SERVICE, authenticator)
     server = await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))

@@ -73,7 +73,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
             ChargingCatalogServicer(desk, feed),
             charging_catalog_pb2_grpc.add_ChargingCatalogServiceServicer_to_server,
         ),
-        (AuditServicer(database, runtime), audit_pb2_grpc.add_AuditServiceServicer_to_server),
+        (AuditServicer(database, runtime.audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
     return await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
 

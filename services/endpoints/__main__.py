@@ -70,7 +70,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
             ChargingContextServicer(desk, feed),
             charging_context_pb2_grpc.add_ChargingContextServiceServicer_to_server,
         ),
-        (AuditServicer(database, runtime), audit_pb2_grpc.add_AuditServiceServicer_to_server),
+        (AuditServicer(database, runtime.audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
     server = await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
     stack.callback(feed.close)

@@ -7,24 +7,26 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from meterline.rating.v1 import balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
+from meterline.rating.v1 import audit_pb2_grpc, balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
 from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
 from services.rating.api.books import UsageServicer
 from services.rating.api.charging import ChargingServicer
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
+from services.rating.peers import TermsView
 from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
-from services.rating.storage.terms import TermsView
+from services.rating.storage.tables import audit
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.folding import Folder
 from services.rating.usecases.holders import Holders
 from services.rating.usecases.kit import Kit
+from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
 from services.runtime.database import Database
 from services.runtime.identity import Authenticator, ServiceTokens
@@ -35,7 +37,9 @@ from services.runtime.valkey import connect
 
 SERVICE = "rating"
 MIGRATIONS = Path(__file__).parent / "migrations"
-NAMES = tuple(f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService"))
+NAMES = tuple(
+    f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService", "AuditService")
+)
 CELLS = (0,)
 UNCHECKED = ("ChargeUsage", "ChargeEvent", "StreamUsage")
 """Methods that answer for each event by itself."""
@@ -83,6 +87,7 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
         (BalanceServicer(Balances(kit), books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
+        (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
         (UsageServicer(books, terms), charges_pb2_grpc.add_UsageServiceServicer_to_server),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)

@@ -150,6 +150,7 @@ class Sheet:
         entries: movements: (cell, sequence, number, balance, kind, change, cause, decided).
         balances: holder and sum of changes by balance.
         requests: (id digest, body digest, cell, sequence, operation, answer, decided).
+        audit: audit entries of top-ups.
         images: what holders and sessions became, by name.
     """
 
@@ -159,6 +160,7 @@ class Sheet:
     entries: list[tuple[Any, ...]] = field(default_factory=list)
     balances: dict[str, tuple[str, int]] = field(default_factory=dict)
     requests: list[tuple[Any, ...]] = field(default_factory=list)
+    audit: list[dict[str, Any]] = field(default_factory=list)
     images: dict[str, bytes] = field(default_factory=dict)
 
 

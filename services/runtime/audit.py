@@ -10,15 +10,15 @@ from services.common.identity import READERS
 from services.common.pages import page_of, page_request
 from services.runtime.database import Database
 from services.runtime.server import current_call
-from services.runtime.writes import RuntimeTables, path_text
+from services.runtime.writes import path_text
 
 
 class AuditServicer:
     """Lists audit entries. Registered under each service's own AuditService."""
 
-    def __init__(self, database: Database, tables: RuntimeTables) -> None:
+    def __init__(self, database: Database, entries: sa.Table) -> None:
         self._database = database
-        self._entries = tables.audit
+        self._entries = entries
 
     async def ListAuditEntries(  # noqa: N802 - the name of the method in the contract
         self, request: audit_pb2.ListAuditEntriesRequest, _: object

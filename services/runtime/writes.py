@@ -39,19 +39,9 @@ class RuntimeTables:
     changes: sa.Table
 
 
-def runtime_tables(metadata: sa.MetaData) -> RuntimeTables:
-    """Declare the tables of writes in a service's metadata."""
-    requests = sa.Table(
-        "request",
-        metadata,
-        sa.Column("account_id", sa.String(64), primary_key=True),
-        sa.Column("method", sa.String(128), primary_key=True),
-        sa.Column("request_id", sa.String(128), primary_key=True),
-        sa.Column("digest", sa.LargeBinary, nullable=False),
-        sa.Column("answer", sa.LargeBinary, nullable=False),
-        sa.Column("created_ms", sa.BigInteger, nullable=False),
-    )
-    audit = sa.Table(
+def audit_table(metadata: sa.MetaData) -> sa.Table:
+    """Declare the table of audit entries in a service's metadata."""
+    return sa.Table(
         "audit_entry",
         metadata,
         sa.Column("id", sa.String(64), primary_key=True),
@@ -67,6 +57,20 @@ def runtime_tables(metadata: sa.MetaData) -> RuntimeTables:
         sa.Column("before", sa.JSON),
         sa.Column("after", sa.JSON),
     )
+
+
+def runtime_tables(metadata: sa.MetaData) -> RuntimeTables:
+    """Declare the tables of writes in a service's metadata."""
+    requests = sa.Table(
+        "request",
+        metadata,
+        sa.Column("account_id", sa.String(64), primary_key=True),
+        sa.Column("method", sa.String(128), primary_key=True),
+        sa.Column("request_id", sa.String(128), primary_key=True),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("answer", sa.LargeBinary, nullable=False),
+        sa.Column("created_ms", sa.BigInteger, nullable=False),
+    )
     changes = sa.Table(
         "change",
         metadata,
@@ -75,7 +79,7 @@ def runtime_tables(metadata: sa.MetaData) -> RuntimeTables:
         sa.Column("resource_id", sa.String(64), nullable=False),
         sqlite_autoincrement=True,
     )
-    return RuntimeTables(requests, audit, changes)
+    return RuntimeTables(requests, audit_table(metadata), changes)
 
 
 def path_text(path: tuple[str, ...] | list[str]) -> str:

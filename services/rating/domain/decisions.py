@@ -88,6 +88,23 @@ class ConfigureOp:
 
 
 @dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does it, for the audit trail.
+
+    Attributes:
+        actor: id of the API key, or name of a service.
+        account_id: the account in whose context it runs.
+        owner_path: path of the account that owns what changes, `operator/.../owner/`.
+        owner_id: that account.
+    """
+
+    actor: str
+    account_id: str
+    owner_path: str
+    owner_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TopUpOp:
     """Add money to a holder."""
 
@@ -96,6 +113,7 @@ class TopUpOp:
     holder_id: str
     micros: int
     request_id: str
+    by: Actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +226,10 @@ class AnsweredRequest:
     """A top-up that was done; `answer` is the money after it, in micros."""
 
     operation: int
+    holder_id: str
+    micros: int
     request_id: str
+    by: Actor
     id_digest: bytes
     body_digest: bytes
     answer: int

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from meterline.rating.v1 import charging_pb2
-from services.rating.domain.decisions import AnsweredRequest, Outcome, Segment, SegmentContent, Status, Used
+from services.rating.domain.decisions import Actor, AnsweredRequest, Outcome, Segment, SegmentContent, Status, Used
 from services.rating.domain.reasons import Mode
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.engine.wire import OpKind, read_images, read_outcomes
@@ -24,8 +24,9 @@ def read_segment(segment: Segment) -> SegmentContent:
         elif record[0] == OpKind.SESSION and outcome[0] == Status.DONE:
             used += _session(operation, programs, record, outcome)
         elif record[0] == OpKind.TOP_UP and outcome[0] == Status.DONE:
-            _, request_id, digest, body = record
-            requests.append(AnsweredRequest(operation, request_id, digest, body, outcome[1]))
+            _, holder_id, micros, request_id, by, digest, body = record
+            asked = (holder_id, micros, request_id, Actor(*by), digest, body)
+            requests.append(AnsweredRequest(operation, *asked, outcome[1]))
     return SegmentContent(programs, used, requests, movements, read_images(segment.images))
 
 

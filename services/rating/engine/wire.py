@@ -90,7 +90,9 @@ class Batch:
             self.records.append([int(OpKind.CONFIGURE)])
         elif isinstance(op, TopUpOp):
             self.ops.append([int(OpKind.TOP_UP), op.id_digest, op.body_digest, op.holder_id, op.micros])
-            self.records.append([int(OpKind.TOP_UP), op.request_id, op.id_digest, op.body_digest])
+            by = [op.by.actor, op.by.account_id, op.by.owner_path, op.by.owner_id]
+            asked = [op.holder_id, op.micros, op.request_id, by, op.id_digest, op.body_digest]
+            self.records.append([int(OpKind.TOP_UP), *asked])
         else:
             self._session(op)
 

@@ -11,7 +11,18 @@ from services.rating.domain.decisions import Segment
 from services.rating.domain.reasons import Outcome
 from services.rating.domain.records import LINES_MAX, Position
 from services.rating.ports import AnsweredId, Cursor, Sheet, UsageRow
-from services.rating.storage.tables import balances, chains, cursors, entries, images, refusals, requests, totals, usage
+from services.rating.storage.tables import (
+    audit,
+    balances,
+    chains,
+    cursors,
+    entries,
+    images,
+    refusals,
+    requests,
+    totals,
+    usage,
+)
 from services.runtime.database import Database
 from services.runtime.packing import pack, unpack
 
@@ -61,6 +72,8 @@ class Ledger:
         moved = [(name, holder, change) for name, (holder, change) in sheet.balances.items()]
         self._execute(connection, "balances", self._adding(balances, 2, key=1), moved)
         self._execute(connection, "requests", self._insert(requests).on_conflict_do_nothing(), sheet.requests)
+        if sheet.audit:
+            connection.execute(sa.insert(audit), sheet.audit)
         kept = [(name, cell, value) for name, value in sheet.images.items()]
         self._execute(connection, "images", self._replacing_images(), kept)
 

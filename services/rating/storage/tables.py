@@ -6,6 +6,8 @@ what callers wait for, the ledger in large steps behind their back.
 
 import sqlalchemy as sa
 
+from services.runtime.writes import audit_table
+
 journal = sa.MetaData()
 ledger = sa.MetaData()
 
@@ -158,3 +160,6 @@ images = sa.Table(
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
 """Holders (`h:...`) and sessions (`s:...`) as the last folded segment left them: what a rebuild loads."""
+
+audit = audit_table(ledger)
+"""Who topped up what, folded from the journal like everything else."""

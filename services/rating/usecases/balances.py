@@ -15,7 +15,7 @@ from services.common.errors import (
 from services.common.identity import BALANCE_READERS, WRITERS, Principal
 from services.common.money import Money
 from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, balance_id
-from services.rating.domain.decisions import ConfigureOp, Status, TopUpOp
+from services.rating.domain.decisions import Actor, ConfigureOp, Status, TopUpOp
 from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.usecases.holders import NO_LIMIT
@@ -127,7 +127,8 @@ class Balances:
         if earlier is not None and earlier[0] != body:
             raise _reused(request_id)
         if earlier is None:
-            await self._decide(owner, TopUpOp(digest, body, owner.id, amount.micros, request_id))
+            by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
+            await self._decide(owner, TopUpOp(digest, body, owner.id, amount.micros, request_id, by))
         return (await self._balances(owner))[-1]
 
     async def _decide(self, owner: Owner, op: TopUpOp) -> None:

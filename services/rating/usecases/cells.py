@@ -120,6 +120,8 @@ class Cell:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
+                    if self._queued_ops < OPS_MAX:  # little waits: let it gather while the present call goes on
+                        await self._idle()
                     await calls.acquire()
                     task = asyncio.create_task(self._decide_some())
                     self._deciding.add(task)
@@ -129,6 +131,11 @@ class Cell:
             for task in self._deciding:
                 task.cancel()
             await self._stop_committing()
+
+    async def _idle(self) -> None:
+        """Wait until no call is under way."""
+        if self._deciding:
+            await asyncio.wait(self._deciding)
 
     def _take(self) -> list[_Work]:
         taken: list[_Work] = []

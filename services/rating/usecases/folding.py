@@ -8,7 +8,7 @@ import structlog
 from services.common.clock import DAY_MS
 from services.common.errors import MeterlineError
 from services.rating.domain.balances import balance_id
-from services.rating.domain.decisions import Segment, SegmentContent, Status, Used
+from services.rating.domain.decisions import AnsweredRequest, Segment, SegmentContent, Status, Used
 from services.rating.domain.programs import Step, StepMode, steps_from_body
 from services.rating.domain.reasons import MovementKind
 from services.rating.domain.records import LINES_MAX, Position, usage_record_id
@@ -18,6 +18,7 @@ SEGMENTS_MAX = 100
 IDLE_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 PROGRAMS_MAX = 50_000
+TOP_UP_METHOD = "meterline.rating.v1.BalanceService/TopUpBalance"
 
 log = structlog.get_logger(part="fold")
 
@@ -53,7 +54,28 @@ class SegmentFold:
             where = (self._cell, self._sequence, request.operation)
             row = (request.id_digest, request.body_digest, *where, request.answer, self._decided_ms)
             self._sheet.requests.append(row)
+            self._audit(request)
         self._sheet.images.update(content.images)
+
+    def _audit(self, request: AnsweredRequest) -> None:
+        balance = balance_id(request.holder_id, "")
+        after = {"remaining_micros": request.answer, "added_micros": request.micros}
+        self._sheet.audit.append(
+            {
+                "id": f"aud_{self._cell}.{self._sequence:019d}.{request.operation}",
+                "created_ms": self._decided_ms,
+                "actor": request.by.actor,
+                "account_id": request.by.account_id,
+                "method": TOP_UP_METHOD,
+                "request_id": request.request_id,
+                "resource_type": "balance",
+                "resource_id": balance,
+                "owner_account_id": request.by.owner_id,
+                "owner_path": request.by.owner_path,
+                "before": {"remaining_micros": request.answer - request.micros},
+                "after": after,
+            }
+        )
 
     def _use(self, used: Used) -> None:
         steps, path = self._programs[used.program_id]

@@ -20,6 +20,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id_digest"),
     )
     op.create_table(
+        "audit_entry",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(length=64), nullable=False),
+        sa.Column("account_id", sa.String(length=64), nullable=False),
+        sa.Column("method", sa.String(length=128), nullable=False),
+        sa.Column("request_id", sa.String(length=128), nullable=False),
+        sa.Column("resource_type", sa.String(length=64), nullable=False),
+        sa.Column("resource_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_account_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_path", sa.Text(), nullable=False),
+        sa.Column("before", sa.JSON(), nullable=True),
+        sa.Column("after", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_audit_entry_owner_path"), "audit_entry", ["owner_path"], unique=False)
+    op.create_index(op.f("ix_audit_entry_resource_id"), "audit_entry", ["resource_id"], unique=False)
+    op.create_table(
         "balance",
         sa.Column("id", sa.String(length=100), nullable=False),
         sa.Column("holder_id", sa.String(length=64), nullable=False),
@@ -134,4 +152,7 @@ def downgrade() -> None:
     op.drop_table("chain")
     op.drop_index(op.f("ix_balance_holder_id"), table_name="balance")
     op.drop_table("balance")
+    op.drop_index(op.f("ix_audit_entry_resource_id"), table_name="audit_entry")
+    op.drop_index(op.f("ix_audit_entry_owner_path"), table_name="audit_entry")
+    op.drop_table("audit_entry")
     op.drop_table("answered_request")
