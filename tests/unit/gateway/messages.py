@@ -34,8 +34,8 @@ def _special(descriptor: Descriptor) -> st.SearchStrategy[Any] | None:
 
 
 def _struct(make: type[Message], content: dict[str, Any]) -> Message:
-    message: Any = make()
-    message.update(content)
+    message = make()
+    message.update(content)  # type: ignore[attr-defined] # a Struct
     return message
 
 

@@ -41,7 +41,7 @@ def to_http(binding: Binding, message: Message) -> tuple[str, str, bytes]:
     query = []
     for name, parameter in binding.query_parameters.items():
         if parameter.is_set(rest):
-            within = json_format.MessageToDict(rest, preserving_proto_field_name=True)
+            within: Any = json_format.MessageToDict(rest, preserving_proto_field_name=True)
             for step in parameter.path:
                 within = within[step]
             query += [(name, as_text(text)) for text in (within if isinstance(within, list) else [within])]
@@ -68,8 +68,8 @@ def test_a_request_written_by_the_rules_is_read_as_the_same_message(data: st.Dat
     assert read == message
 
 
-@given(st.data(), st.booleans())
-def test_json_that_protobuf_writes_is_read_as_the_same_message(data: st.DataObject, snake: bool):
+@given(data=st.data(), snake=st.booleans())
+def test_json_that_protobuf_writes_is_read_as_the_same_message(data: st.DataObject, *, snake: bool):
     descriptor = data.draw(any_binding).method.input_type
     message = data.draw(messages(descriptor))
     faults = Faults()
