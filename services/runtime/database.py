@@ -1,6 +1,7 @@
 """A service's SQL store: SQLite or PostgreSQL behind one engine, short transactions, migrations at start."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -116,10 +117,24 @@ class Database:
                 environment.configure(connection=connection, transactional_ddl=False)
                 environment.run_migrations()
 
+        if self.is_sqlite:
+            await self._settle_journal_mode()
         async with self.transaction() as connection:
             if not self.is_sqlite:  # two processes that start at once migrate one after the other
                 await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7011)"))
             await connection.run_sync(upgrade)
+
+    async def _settle_journal_mode(self) -> None:
+        """Connect once. Where two processes make the same file, SQLite does not wait for a lock to switch to WAL."""
+        last_try = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        while True:
+            try:
+                async with self.engine.connect():
+                    return
+            except OperationalError as error:
+                if time.monotonic() > last_try:
+                    raise away() from error
+                await asyncio.sleep(0.02)
 
     async def close(self) -> None:
         """Close all connections."""
