@@ -122,7 +122,7 @@ async def _resolve(credential: str) -> Principal:
     return Principal("key_1", derived_id("acc", "root"), AccountKind.OPERATOR, (), Role.ADMIN)
 
 
-def _door(service: str) -> Door:
+def door(service: str) -> Door:
     return Door(service, Authenticator(ServiceTokens("a secret of at least thirty-two characters"), _resolve))
 
 
@@ -157,9 +157,9 @@ async def running(**settings: Any) -> AsyncIterator[World]:
     charging = Charging(seen)  # type: ignore[abstract] # as above
     rating = ((charging, charging_pb2_grpc.add_ChargingServiceServicer_to_server),)
     async with (
-        Server("127.0.0.1:0", _door("accounts"), accounts, ()) as at_accounts,
-        Server("127.0.0.1:0", _door("catalog"), catalog, ()) as at_catalog,
-        Server("127.0.0.1:0", _door("rating"), rating, ()) as at_rating,
+        Server("127.0.0.1:0", door("accounts"), accounts, ()) as at_accounts,
+        Server("127.0.0.1:0", door("catalog"), catalog, ()) as at_catalog,
+        Server("127.0.0.1:0", door("rating"), rating, ()) as at_rating,
     ):
         told = Settings(
             accounts_address=f"127.0.0.1:{at_accounts.port}",
