@@ -83,7 +83,7 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     cell.on_open = holders.forget_all
     background(stack, cell.run())
     kit = Kit(cell, terms, journal, ledger, holders, clock)
-    books = Books(BooksStore(ledger.database, journal, CELLS, lambda: terms.networks), journal, terms)
+    books = Books(BooksStore(ledger.database, journal, CELLS), journal, terms)
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
         (BalanceServicer(Balances(kit), books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),

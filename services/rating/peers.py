@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -108,17 +108,22 @@ class TermsView:
                     retry_after_ms=1000,
                 )
 
-    async def load(self, endpoint_ids: Iterable[str]) -> None:
-        """Make sure that the endpoints that exist, and their chains, are known."""
-        missing = [name for name in dict.fromkeys(endpoint_ids) if name not in self.known]
-        if not missing:
-            return
-        async with self._loading:
-            for start in range(0, len(missing), BATCH):
-                await self._load_some([name for name in missing[start : start + BATCH] if name not in self.known])
+    async def load(self, endpoint_ids: Iterable[str]) -> set[str]:
+        """Make endpoints and their chains known; return those that do not exist.
 
-    async def _load_some(self, endpoint_ids: Sequence[str]) -> None:
-        await self._load_endpoints([name for name in endpoint_ids if name not in self.endpoints])
+        When it returns, each of the others is in `known` until the caller next waits for something.
+        """
+        absent: set[str] = set()
+        wanted = list(dict.fromkeys(endpoint_ids))
+        while missing := [name for name in wanted if name not in self.known and name not in absent]:
+            async with self._loading:
+                for start in range(0, len(missing), BATCH):
+                    chunk = [name for name in missing[start : start + BATCH] if name not in self.known]
+                    absent |= await self._load_some(chunk)
+        return absent
+
+    async def _load_some(self, endpoint_ids: Sequence[str]) -> set[str]:
+        absent = await self._load_endpoints([name for name in endpoint_ids if name not in self.endpoints])
         present = [self.endpoints[name] for name in endpoint_ids if name in self.endpoints]
         plans: dict[str, set[PlanKey]] = {}
         for endpoint in present:
@@ -130,10 +135,12 @@ class TermsView:
             if chain is not None and self.endpoints.get(endpoint.id) is endpoint:
                 programs = chain.programs.setdefault(_signature(endpoint), {})
                 self.known[endpoint.id] = KnownEndpoint(endpoint, chain, programs)
+        return absent
 
-    async def _load_endpoints(self, endpoint_ids: Sequence[str]) -> None:
+    async def _load_endpoints(self, endpoint_ids: Sequence[str]) -> set[str]:
+        """Ask for endpoints; return those that do not exist."""
         if not endpoint_ids:
-            return
+            return set()
         if len(self.endpoints) > ENDPOINTS_MAX:
             self.endpoints.clear()
             self.known.clear()
@@ -146,6 +153,7 @@ class TermsView:
         for endpoint in found:
             if endpoint.id not in self._touched:
                 self.endpoints[endpoint.id] = endpoint
+        return set(endpoint_ids) - {endpoint.id for endpoint in found}
 
     async def _active_accounts(self, account_ids: Iterable[str]) -> set[str]:
         request = accounts_pb2.BatchGetAccountsRequest(account_ids=sorted(account_ids))
@@ -211,11 +219,20 @@ class TermsView:
             response = await self._catalog_channel.call(self._catalog.BatchGetPlanVersions, request)
             merge_catalog(response, catalog)
 
-    async def _load_reach(self, enterprise_id: str, catalog: CatalogTerms) -> None:
+    async def countries(self) -> Mapping[str, str]:
+        """Country code by network id, of all networks."""
+        catalog = self._catalog_terms
+        await self._load_networks(catalog)
+        return catalog.networks
+
+    async def _load_networks(self, catalog: CatalogTerms) -> None:
         if not catalog.networks:
             request = charging_catalog_pb2.BatchGetNetworksRequest()
             response = await self._catalog_channel.call(self._catalog.BatchGetNetworks, request)
             catalog.networks.update(network_terms(response.networks))
+
+    async def _load_reach(self, enterprise_id: str, catalog: CatalogTerms) -> None:
+        await self._load_networks(catalog)
         if enterprise_id not in catalog.coverage:
             coverage_request = charging_catalog_pb2.BatchGetCoverageRequest(account_ids=[enterprise_id])
             covered = await self._catalog_channel.call(self._catalog.BatchGetCoverage, coverage_request)

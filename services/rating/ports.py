@@ -250,11 +250,16 @@ class Terms(Protocol):
         """Country code by network id."""
         ...
 
+    async def countries(self) -> Mapping[str, str]:
+        """Country code by network id, of all networks, asked for if need be."""
+        ...
+
     def require_current(self) -> None:
         """Raise UNAVAILABLE while what is known may be stale."""
 
-    async def load(self, endpoint_ids: Iterable[str]) -> None:
-        """Make sure that the endpoints that exist are known."""
+    async def load(self, endpoint_ids: Iterable[str]) -> set[str]:
+        """Make endpoints known; return those that do not exist. The others are known until the caller next waits."""
+        ...
 
     async def account(self, account_id: str) -> tuple[AccountTerms, CatalogTerms]:
         """The terms of an account with its plans; NOT_FOUND if there is none."""

@@ -1,6 +1,7 @@
 """The books as they are read: records, sums, refusals, movements."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,14 +28,12 @@ class Books:
         database: the ledger's.
         journal: says whether everything is folded.
         cells: numbers of the cells.
-        countries: country code by network id, for sums by country.
     """
 
-    def __init__(self, database: Database, journal: Journal, cells: tuple[int, ...], countries: Any) -> None:
+    def __init__(self, database: Database, journal: Journal, cells: tuple[int, ...]) -> None:
         self._database = database
         self._journal = journal
         self._cells = cells
-        self._countries = countries
 
     async def complete_until_ms(self) -> int:
         """Everything acknowledged before this time, milliseconds since 1970, is in the books."""
@@ -83,9 +82,9 @@ class Books:
         under: str,
         selection: Selection,
         group_by: frozenset[str],
-        page: PageRequest,
+        countries: Mapping[str, str],
     ) -> list[Sum]:
-        """Sums of the steps that an account with path `own` sees; groups of chains are added up here."""
+        """Sums of the steps that an account with path `own` sees, in order; groups of chains are added up here."""
         columns = totals.c
         groups: list[Any] = [columns.chain_id, columns.step, columns.currency]
         names = {"endpoint": columns.endpoint_id, "day": columns.day, "service": columns.service}
@@ -115,28 +114,10 @@ class Books:
         for row in rows:
             path = tuple(row.path.strip("/").split("/"))
             if row.step <= len(path) - len(own) + 1:
-                total = merged.setdefault(self._group(row, path, group_by), [0] * 6)
+                total = merged.setdefault(_group(row, path, group_by, countries), [0] * 6)
                 for index, name in enumerate(("records", "data", "messages", "benefit", "uncovered", "amount")):
                     total[index] += int(getattr(row, name))
-        offset = int(page.after[0]) if page.after else 0
-        ordered = sorted(merged.items())[offset : offset + page.size + 1]
-        return [Sum(*key, *total) for key, total in ordered]
-
-    def _group(self, row: Any, path: tuple[str, ...], group_by: frozenset[str]) -> tuple[Any, ...]:
-        """Path down to the payer, step, currency, and the dimensions asked for."""
-        payer_path = path[: len(path) - row.step + 1] if row.step else path
-        network = row.network_id if "network" in group_by else ""
-        country = self._countries().get(row.network_id, "").partition("-")[0] if "country" in group_by else ""
-        return (
-            payer_path,
-            row.step,
-            row.currency,
-            row.endpoint_id if "endpoint" in group_by else "",
-            network,
-            country,
-            (_EPOCH + timedelta(days=row.day)).date().isoformat() if "day" in group_by else "",
-            row.service if "service" in group_by else 0,
-        )
+        return [Sum(*key, *total) for key, total in sorted(merged.items())]
 
     async def refusals(self, under: str, selection: Selection) -> list[RefusalSum]:
         """Refusals by reason and step."""
@@ -211,4 +192,21 @@ def _record(row: Any) -> Record:
         program_id=row.program_id,
         steps=unpack(row.steps),
         decided_ms=row.decided_ms,
+    )
+
+
+def _group(row: Any, path: tuple[str, ...], group_by: frozenset[str], countries: Mapping[str, str]) -> tuple[Any, ...]:
+    """Path down to the payer, step, currency, and the dimensions asked for."""
+    payer_path = path[: len(path) - row.step + 1] if row.step else path
+    network = row.network_id if "network" in group_by else ""
+    country = countries.get(row.network_id, "").partition("-")[0] if "country" in group_by else ""
+    return (
+        payer_path,
+        row.step,
+        row.currency,
+        row.endpoint_id if "endpoint" in group_by else "",
+        network,
+        country,
+        (_EPOCH + timedelta(days=row.day)).date().isoformat() if "day" in group_by else "",
+        row.service if "service" in group_by else 0,
     )

@@ -1,6 +1,6 @@
 """Reads the books: usage records, charges with their explanations, sums. All of it is what the fold has posted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -149,7 +149,12 @@ class BooksStore(Protocol):
         ...
 
     async def sums(
-        self, own: tuple[str, ...], under: str, selection: Selection, group_by: frozenset[str], page: PageRequest
+        self,
+        own: tuple[str, ...],
+        under: str,
+        selection: Selection,
+        group_by: frozenset[str],
+        countries: Mapping[str, str],
     ) -> list[Sum]:
         """Sums of the steps that an account with path `own` sees."""
         ...
@@ -254,11 +259,12 @@ class Books:
         complete = await self._store.complete_until_ms()
         under = "/".join([*own, ""])
         seen = caller.account_path if not caller.service else own[:1]
-        rows = await self._store.sums(seen, under, selection, group_by, page)
+        countries = await self._terms.countries() if "country" in group_by else {}
+        sums = await self._store.sums(seen, under, selection, group_by, countries)
         refusals = [] if page.after else await self._store.refusals(under, selection)
         offset = int(page.after[0]) if page.after else 0
-        token = page_token(offset + page.size) if len(rows) > page.size else ""
-        return Found(rows[: page.size], token, complete, refusals)
+        end = offset + page.size
+        return Found(sums[offset:end], page_token(end) if len(sums) > end else "", complete, refusals)
 
     async def entries(self, balance: str, page: PageRequest) -> Found:
         """List the movements of a balance that the caller was found to see, newest first."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.common.errors import InvalidArgumentError, UnavailableError
+from services.common.errors import InvalidArgumentError, UnavailableError, not_found
 from services.common.identity import CHARGERS, Principal
 from services.rating.domain.compiling import compile_program
 from services.rating.domain.decisions import ChargeOp, ConfigureOp, Op, Outcome, Status
@@ -147,7 +147,7 @@ class _Charge:
             event = events[place]
             known = kit.terms.known.get(event.endpoint_id)
             if known is None:
-                return places  # dropped between loading and now: load again
+                raise not_found("endpoint", event.endpoint_id)  # it was there a moment ago
             program = program_for(known, event.service, event.network_id, event.access_type, event.usage_ms)
             configures.extend(kit.holders.prepare(known, program, expected))
             charges.append(

@@ -72,7 +72,8 @@ class StillTerms:
 
     def require_current(self) -> None: ...
 
-    async def load(self, endpoint_ids: Iterable[str]) -> None: ...
+    async def load(self, endpoint_ids: Iterable[str]) -> set[str]:
+        return set(endpoint_ids) - self.known.keys()
 
     async def account(self, account_id: str) -> tuple[AccountTerms, CatalogTerms]:
         for account in self.accounts:
