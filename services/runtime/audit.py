@@ -36,23 +36,25 @@ class AuditServicer:
         if request.account_id:
             query = query.where(entries.owner_account_id == request.account_id)
         if page.after:
-            query = query.where(entries.id < page.after[0])
+            query = query.where(entries.id < str(page.after[0]))
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
         found = page_of(rows, page, "id")
         return audit_pb2.ListAuditEntriesResponse(
-            audit_entries=[_to_proto(row) for row in found.rows], next_page_token=found.next_page_token
+            audit_entries=[_to_proto(row, frozenset(caller.account_path[:-1])) for row in found.rows],
+            next_page_token=found.next_page_token,
         )
 
 
-def _to_proto(row: Any) -> audit_pb2.AuditEntry:
+def _to_proto(row: Any, hidden: frozenset[str]) -> audit_pb2.AuditEntry:
+    """Write an entry; accounts above the caller, which do not exist for it, are left out."""
     time = Timestamp()
     time.FromMilliseconds(row.created_ms)
     entry = audit_pb2.AuditEntry(
         id=row.id,
         create_time=time,
-        actor=row.actor,
-        account_id=row.account_id,
+        actor="" if row.account_id in hidden else row.actor,
+        account_id="" if row.account_id in hidden else row.account_id,
         method=row.method,
         request_id=row.request_id,
         resource_type=row.resource_type,
@@ -60,7 +62,16 @@ def _to_proto(row: Any) -> audit_pb2.AuditEntry:
         owner_account_id=row.owner_account_id,
     )
     if row.before is not None:
-        entry.before.update(row.before)
+        entry.before.update(_without(row.before, hidden))
     if row.after is not None:
-        entry.after.update(row.after)
+        entry.after.update(_without(row.after, hidden))
     return entry
+
+
+def _without(value: Any, hidden: frozenset[str]) -> Any:
+    """A JSON value without the ids of hidden accounts."""
+    if isinstance(value, dict):
+        return {name: _without(inner, hidden) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without(inner, hidden) for inner in value if not (isinstance(inner, str) and inner in hidden)]
+    return "" if isinstance(value, str) and value in hidden else value

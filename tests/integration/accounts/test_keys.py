@@ -7,13 +7,15 @@ import pytest
 
 from meterline.accounts.v1 import identity_pb2
 from meterline.type.v1 import audit_pb2
-from services.common.errors import UnauthenticatedError
+from services.common.errors import UnauthenticatedError, UnavailableError
 from services.common.identity import AccountKind, Role
+from services.runtime import keys
+from services.runtime.channels import Channel
 from services.runtime.directory import AccountDirectory
 from services.runtime.identity import Authenticator
 from services.runtime.keys import remote_key_resolver
 from tests import factories
-from tests.integration.accounts.world import ENTERPRISE, RESELLER, TOKENS, World, new_key
+from tests.integration.accounts.world import ENTERPRISE, RESELLER, TOKENS, World, free_address, new_key
 
 INVALID = "UNAUTHENTICATED CREDENTIAL_INVALID"
 
@@ -140,6 +142,18 @@ async def test_services_resolve_keys_until_they_expire_or_their_account_ends(wor
         await resolve(lasting)
     refused = await operator.refused(operator.identity.CreateApiKey, create(enterprise.id))
     assert refused == "FAILED_PRECONDITION ACCOUNT_TERMINATED"
+
+
+async def test_a_resolver_says_what_is_wrong_with_the_credential_or_the_way_to_accounts(small_world, monkeypatch):
+    resolve = remote_key_resolver(small_world.peer)
+    assert (await resolve(small_world.key)).account_kind is AccountKind.OPERATOR
+    for credential in (new_key(), "mk_", "mk_" + "x" * 600):
+        with pytest.raises(UnauthenticatedError):
+            await resolve(credential)
+    monkeypatch.setattr(keys, "DEADLINE_SECONDS", 0.2)
+    async with Channel(free_address(), "rating", TOKENS) as nowhere:
+        with pytest.raises(UnavailableError, match="IDENTITY_UNAVAILABLE"):
+            await remote_key_resolver(nowhere)(small_world.key)
 
 
 async def accepts(authenticator: Authenticator, metadata: list[tuple[str, str | bytes]]) -> bool:

@@ -83,6 +83,21 @@ async def test_lists_filter_by_parent_ancestor_kind_state_and_name(world: World)
         assert await names(reseller, ancestor_id=outside) == []
 
 
+async def test_audit_pages_follow_one_another_newest_first(world: World):
+    made = await tree(world)
+    operator, seen, token = world.operator, list[str](), ""
+    while True:
+        request = audit_pb2.ListAuditEntriesRequest(page_size=4, page_token=token)
+        response = await operator(operator.audit.ListAuditEntries, request)
+        seen += [entry.resource_id for entry in response.audit_entries if entry.resource_type == "account"]
+        token = response.next_page_token
+        if not token:
+            break
+    assert seen == [*(account.id for account in reversed(made.values())), operator.account_id]
+    numbered = audit_pb2.ListAuditEntriesRequest(page_token="WzFd")
+    assert await operator.refused(operator.audit.ListAuditEntries, numbered) == "OK"
+
+
 async def test_names_are_found_in_any_case_of_any_alphabet(world: World):
     await world.operator.create(RESELLER, world.operator.account_id, name="ŽLUŤOUČKÝ Kůň")
     assert await names(world.operator, query="žluťoučký kŮŇ") == ["ŽLUŤOUČKÝ Kůň"]
@@ -108,6 +123,11 @@ async def test_pages_follow_one_another_without_gap_or_repeat(world: World):
 )
 async def test_a_token_of_no_list_is_refused(small_world: World, token):
     operator = small_world.operator
+    entries = audit_pb2.ListAuditEntriesRequest(page_token=token)
+    assert await operator.refused(operator.audit.ListAuditEntries, entries) in {
+        "OK",
+        "INVALID_ARGUMENT PAGE_TOKEN_INVALID",
+    }
     request = accounts_pb2.ListAccountsRequest(page_token=token)
     assert await operator.refused(operator.accounts.ListAccounts, request) == "INVALID_ARGUMENT PAGE_TOKEN_INVALID"
 
