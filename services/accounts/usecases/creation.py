@@ -103,7 +103,10 @@ def needs_catalog(wanted: Wanted) -> bool:
 
 
 async def _equip(catalog: Catalog, wanted: Wanted, account: Account) -> Sequence[str]:
-    """Create the DEFAULT elements that are due; return the names of what the account lacks."""
+    """Create the DEFAULT elements that are due; return the names of what the account lacks.
+
+    Should the write fail after it, what the catalogue made belongs to an account that never was: nobody sees it.
+    """
     if account.kind is AccountKind.ENTERPRISE and not wanted.skip_defaults:
         return lacking_of(await catalog.provision_defaults(account))
     return await missing_of(catalog, account) if wanted.activate else ()
