@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.common.errors import InvalidArgumentError, UnavailableError, not_found
+from services.common.errors import UnavailableError, invalid, not_found
 from services.common.identity import CHARGERS, Principal
 from services.rating.domain.compiling import compile_program
 from services.rating.domain.decisions import ChargeOp, ConfigureOp, Op, Outcome, Status
@@ -53,10 +53,10 @@ class Charging:
         """
         caller.require_role(*CHARGERS)
         if not events:
-            raise InvalidArgumentError("BATCH_EMPTY", "events is empty; send 1 to 1000 events.")
+            raise invalid("events", f"is empty; send 1 to {BATCH_MAX} events", "BATCH_EMPTY")
         if len(events) > BATCH_MAX:
-            raise InvalidArgumentError(
-                "BATCH_TOO_LARGE", f"events has {len(events)} elements; send at most {BATCH_MAX} in a batch."
+            raise invalid(
+                "events", f"has {len(events)} elements; send at most {BATCH_MAX} in a batch", "BATCH_TOO_LARGE"
             )
         self._kit.terms.require_current()
         return await _Charge(self._kit, caller, events).run()
