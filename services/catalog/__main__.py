@@ -1,7 +1,7 @@
 """Runs the catalog service: `python -m services.catalog`."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from meterline.catalog.v1 import (
@@ -30,6 +30,7 @@ from services.runtime.directory import AccountDirectory
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
 from services.runtime.server import Door, Server, run
+from services.runtime.tasks import background
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.writes import Writes
 
@@ -55,8 +56,8 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
     tokens = ServiceTokens(settings.service_secret.get_secret_value())
     accounts = await stack.enter_async_context(Channel(settings.accounts_address, SERVICE, tokens))
     authenticator = Authenticator(tokens, remote_key_resolver(accounts))
-    directory = AccountDirectory(accounts)
-    await _follow(stack, directory)
+    directory = AccountDirectory(accounts, on_key_change=authenticator.forget)
+    background(stack, directory.follow())
     feed, stores = ChangeFeed(database, runtime), SqlStores(database)
     desk = Desk(
         writes=Writes(database, runtime, clock, on_commit=feed.wake),
@@ -75,18 +76,9 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         ),
         (AuditServicer(database, runtime.audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
-    return await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
-
-
-async def _follow(stack: AsyncExitStack, directory: AccountDirectory) -> None:
-    task = asyncio.create_task(directory.follow())
-
-    async def end() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(end)
+    server = await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
+    stack.callback(feed.close)  # before the server drains: its watchers would never end
+    return server
 
 
 async def main(stop: asyncio.Event) -> None:

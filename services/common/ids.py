@@ -17,15 +17,39 @@ def _encode(number: int) -> str:
     return "".join(reversed(characters))
 
 
+class _Sequence:
+    """Makes the ids of one process grow: a millisecond's first is random, the next ones count on from it."""
+
+    def __init__(self) -> None:
+        self._milliseconds = 0
+        self._count = 0
+
+    def next(self, milliseconds: int) -> tuple[int, int]:
+        """Return the millisecond and the 12 bits that stand behind it."""
+        if milliseconds > self._milliseconds:
+            self._milliseconds, self._count = milliseconds, secrets.randbits(11)
+        else:
+            self._count += 1
+            if self._count >> 12:
+                self._milliseconds, self._count = self._milliseconds + 1, 0
+        return self._milliseconds, self._count
+
+
+_SEQUENCE = _Sequence()
+
+
 def new_id(prefix: str, *, at_ms: int | None = None) -> str:
-    """Return a new id such as `acc_06dp...`.
+    """Return a new id such as `acc_06dp...`; later ids of a process sort behind earlier ones.
 
     Args:
         prefix: kind of thing, 2 to 4 lower-case letters.
         at_ms: the time in it, milliseconds since 1970; now if left out.
     """
-    milliseconds = time.time_ns() // 1_000_000 if at_ms is None else at_ms
-    number = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
+    if at_ms is None:
+        milliseconds, count = _SEQUENCE.next(time.time_ns() // 1_000_000)
+    else:
+        milliseconds, count = at_ms, secrets.randbits(12)
+    number = (milliseconds << 80) | (0x7 << 76) | (count << 64) | (0b10 << 62) | secrets.randbits(62)
     return f"{prefix}_{_encode(number)}"
 
 

@@ -1,7 +1,7 @@
 """Runs the endpoints service: `python -m services.endpoints`."""
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from services.runtime.directory import AccountDirectory
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
 from services.runtime.server import Door, Server, run
+from services.runtime.tasks import background
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.writes import Writes
 
@@ -52,7 +53,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
     ]
     authenticator = Authenticator(tokens, remote_key_resolver(accounts))
     directory = AccountDirectory(accounts, on_key_change=authenticator.forget)
-    await _follow(stack, directory)
+    background(stack, directory.follow())
     feed = ChangeFeed(database, runtime)
     desk = Desk(
         writes=Writes(database, runtime, clock, on_commit=feed.wake),
@@ -75,17 +76,6 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
     server = await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
     stack.callback(feed.close)
     return server
-
-
-async def _follow(stack: AsyncExitStack, directory: AccountDirectory) -> None:
-    task = asyncio.create_task(directory.follow())
-
-    async def end() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(end)
 
 
 async def main(stop: asyncio.Event) -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 from meterline.rating.v1 import audit_pb2_grpc, balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
 from services.common.clock import Clock, SystemClock
@@ -32,6 +30,7 @@ from services.runtime.database import Database
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
 from services.runtime.server import Door, Server, run
+from services.runtime.tasks import background
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.valkey import connect
 
@@ -52,18 +51,6 @@ async def stores(stack: AsyncExitStack, settings: RatingSettings) -> tuple[Journ
         stack.push_async_callback(database.close)
         await database.migrate(MIGRATIONS / name)
     return Journal(journal, read_segment), Ledger(ledger)
-
-
-def background(stack: AsyncExitStack, work: Awaitable[Any]) -> None:
-    """Run something until the stack ends."""
-    task = asyncio.ensure_future(work)
-
-    async def end() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(end)
 
 
 async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -> Server:
