@@ -13,7 +13,7 @@ from gateway.transcode.bindings import WHOLE, Binding
 from gateway.transcode.contracts import Contracts
 from gateway.transcode.parameters import Parameter
 from gateway.transcode.requests import IDEMPOTENCY_KEY, IF_MATCH
-from services.runtime.limits import is_required
+from services.runtime.limits import is_output_only, is_required
 
 VERSION = "3.1.1"
 API_VERSION = "v1"
@@ -97,13 +97,15 @@ _RETRY = {"Retry-After": {"description": "Seconds after which to try again.", "s
 
 def document(contracts: Contracts, bindings: list[Binding]) -> dict[str, Any]:
     """The document for all bindings."""
-    schemas = Schemas(contracts.comments)
+    components: dict[str, Schema] = {}
+    inputs = Schemas(contracts.comments, components, inputs=True)
+    answers = Schemas(contracts.comments, components, inputs=False)
     paths: dict[str, dict[str, Any]] = {}
     names: dict[tuple[str, ...], str] = {}
     for binding in bindings:
         # Paths that differ only in the names of their variables are one path to OpenAPI.
         path = names.setdefault((*binding.template.segments, binding.template.verb), str(binding.template))
-        paths.setdefault(path, {})[binding.verb.lower()] = _operation(binding, schemas)
+        paths.setdefault(path, {})[binding.verb.lower()] = _operation(binding, inputs, answers)
     tags = {_tag(b.method): b.method.containing_service.full_name for b in bindings}
     return {
         "openapi": VERSION,
@@ -115,10 +117,10 @@ def document(contracts: Contracts, bindings: list[Binding]) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"apiKey": []}],
-        "tags": [{"name": tag, **schemas.comment(service)} for tag, service in tags.items()],
+        "tags": [{"name": tag, **answers.comment(service)} for tag, service in tags.items()],
         "paths": paths,
         "components": {
-            "schemas": {**schemas.components, "Problem": _PROBLEM},
+            "schemas": {**dict(sorted(components.items())), "Problem": _PROBLEM},
             "parameters": _HEADERS,
             "responses": {
                 "Problem": {
@@ -144,36 +146,36 @@ def _tag(method: MethodDescriptor) -> str:
     return f"{package}.{method.containing_service.name}"
 
 
-def _operation(binding: Binding, schemas: Schemas) -> Schema:
+def _operation(binding: Binding, inputs: Schemas, answers: Schemas) -> Schema:
     method = binding.method
-    said = schemas.comment(method.full_name).get("description", "")
+    said = answers.comment(method.full_name).get("description", "")
     package = component(method.full_name).partition(".")[0]
     operation: Schema = {
         "operationId": f"{package}.{method.name}" + (f".{binding.number}" if binding.number else ""),
         "tags": [_tag(method)],
         "summary": said.partition(". ")[0].partition("\n")[0].removesuffix("."),
         "description": said,
-        "parameters": list(_parameters(binding, schemas)),
+        "parameters": list(_parameters(binding, inputs)),
         "responses": {
-            "200": _answer(binding, schemas),
+            "200": _answer(binding, answers),
             "4XX": {"$ref": "#/components/responses/Problem"},
             "5XX": {"$ref": "#/components/responses/Problem"},
         },
     }
     if binding.body:
-        operation["requestBody"] = _request_body(binding, schemas)
+        content = {JSON: {"schema": _body(binding, inputs)}}
+        operation["requestBody"] = {"required": _needs_body(binding), "content": content}
     return operation
 
 
-def _parameters(binding: Binding, schemas: Schemas) -> Iterator[Schema]:
+def _parameters(binding: Binding, inputs: Schemas) -> Iterator[Schema]:
     for variable, parameter in zip(binding.template.variables, binding.path_parameters, strict=True):
-        schema = schemas.value(parameter.field)
-        if schema.get("pattern", "").endswith(")?$"):
-            schema["pattern"] = schema["pattern"].removesuffix("?$") + "$"
-        yield {**_described(variable.name, "path", parameter, schemas), "required": True, "schema": schema}
+        yield {**_parameter(variable.name, "path", parameter, inputs), "required": True}
     for name, parameter in binding.query_parameters.items():
+        if is_output_only(parameter.field):
+            continue
         required = {"required": True} if len(parameter.path) == 1 and is_required(parameter.field) else {}
-        yield {**_described(name, "query", parameter, schemas), **required, "schema": schemas.value(parameter.field)}
+        yield {**_parameter(name, "query", parameter, inputs), **required}
     wanted = {
         "IdempotencyKey": binding.request_id is not None,
         "IfMatch": binding.etag is not None and binding.verb != "GET",
@@ -183,12 +185,9 @@ def _parameters(binding: Binding, schemas: Schemas) -> Iterator[Schema]:
         yield {"$ref": f"#/components/parameters/{name}"}
 
 
-def _described(name: str, place: str, parameter: Parameter, schemas: Schemas) -> Schema:
-    return {"name": name, "in": place, **schemas.comment(parameter.field.full_name)}
-
-
-def _request_body(binding: Binding, schemas: Schemas) -> Schema:
-    return {"required": _needs_body(binding), "content": {JSON: {"schema": _body_schema(binding, schemas)}}}
+def _parameter(name: str, place: str, parameter: Parameter, inputs: Schemas) -> Schema:
+    about = inputs.comment(parameter.field.full_name)
+    return {"name": name, "in": place, **about, "schema": inputs.field(parameter.field)}
 
 
 def _needs_body(binding: Binding) -> bool:
@@ -198,19 +197,19 @@ def _needs_body(binding: Binding) -> bool:
     return any(is_required(field) and field.name not in in_path for field in binding.method.input_type.fields)
 
 
-def _body_schema(binding: Binding, schemas: Schemas) -> Schema:
+def _body(binding: Binding, inputs: Schemas) -> Schema:
     in_path = [parameter.path for parameter in binding.path_parameters]
     if binding.body == WHOLE:
-        return schemas.object(binding.method.input_type, {path[0] for path in in_path if len(path) == 1})
+        return inputs.object(binding.method.input_type, {path[0] for path in in_path if len(path) == 1})
     if binding.verb == "PATCH" and binding.body_message is not None:
-        return schemas.patch(binding.body_message, {path[1] for path in in_path if path[0] == binding.body})
-    return schemas.value(binding.body_field) if binding.body_field is not None else {}
+        return inputs.patch(binding.body_message, {path[1] for path in in_path if path[0] == binding.body})
+    return inputs.field(binding.body_field) if binding.body_field is not None else {}
 
 
-def _answer(binding: Binding, schemas: Schemas) -> Schema:
+def _answer(binding: Binding, answers: Schemas) -> Schema:
     output = binding.method.output_type
     whole = not binding.response_body
-    schema = schemas.message(output) if whole else schemas.value(output.fields_by_name[binding.response_body])
+    schema = answers.message(output) if whole else answers.field(output.fields_by_name[binding.response_body])
     media_type = LINES if binding.method.server_streaming else JSON
     answer: Schema = {"description": "Done.", "content": {media_type: {"schema": schema}}}
     if binding.answers_etag:

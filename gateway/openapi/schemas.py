@@ -1,4 +1,8 @@
-"""Messages and fields -> JSON Schema (2020-12), as proto3 JSON writes them."""
+"""Messages and fields -> JSON Schema (2020-12), as proto3 JSON writes and reads them.
+
+A message has two schemas. As an answer everything without presence is there, and 64-bit integers are strings. As an
+input what the server gives is left out, the limits of the contract hold, and 64-bit integers may be numbers.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -11,18 +15,17 @@ from services.runtime.limits import is_output_only, is_required, limits_of
 
 Schema = dict[str, Any]
 
-_INT64 = r"^-?[0-9]{1,20}$"
 _SCALARS: Mapping[int, Schema] = {
     FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
     FieldDescriptor.CPPTYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
-    FieldDescriptor.CPPTYPE_INT64: {"type": ["string", "integer"], "format": "int64", "pattern": _INT64},
-    FieldDescriptor.CPPTYPE_UINT64: {"type": ["string", "integer"], "format": "uint64", "pattern": r"^[0-9]{1,20}$"},
+    FieldDescriptor.CPPTYPE_INT64: {"type": "string", "format": "int64", "pattern": "^-?[0-9]{1,19}$"},
+    FieldDescriptor.CPPTYPE_UINT64: {"type": "string", "format": "uint64", "pattern": "^[0-9]{1,20}$"},
     FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number", "format": "double"},
     FieldDescriptor.CPPTYPE_FLOAT: {"type": "number", "format": "float"},
     FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
     FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
 }
-"""64-bit integers are written as strings and read as either, as the JSON mapping says."""
+_LONG = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64})
 
 _SPECIAL: Mapping[str, Schema] = {
     "Timestamp": {"type": "string", "format": "date-time"},
@@ -33,8 +36,9 @@ _SPECIAL: Mapping[str, Schema] = {
     "Value": {},
     "Any": {"type": "object", "properties": {"@type": {"type": "string"}}},
 }
-_NUMBERS = frozenset({"integer", "number"})
-_LIFTED = frozenset({"net", "usg", "chg", "led", "bal"})
+_OTHER_IDS: Mapping[str, str] = {"net": "net_[0-9]{5,6}"} | {
+    prefix: f"{prefix}_[!-~ ]{{1,100}}" for prefix in ("usg", "chg", "led", "bal")
+}
 """Ids of another form than a prefix and 26 characters (services.common.ids)."""
 
 
@@ -48,11 +52,14 @@ class Schemas:
 
     Args:
         comments: of the contracts, by full name.
+        components: where the schemas are kept.
+        inputs: whether messages are described as inputs; else as answers.
     """
 
-    def __init__(self, comments: Mapping[str, str]) -> None:
+    def __init__(self, comments: Mapping[str, str], components: dict[str, Schema], *, inputs: bool) -> None:
         self._comments = comments
-        self.components: dict[str, Schema] = {}
+        self._components = components
+        self._inputs = inputs
 
     def comment(self, full_name: str) -> Schema:
         """The description of what has this full name, if it has one."""
@@ -62,103 +69,88 @@ class Schemas:
     def message(self, descriptor: Descriptor) -> Schema:
         """A reference to a message's schema; its JSON form itself if that is special."""
         if is_special(descriptor):
-            return dict(_SPECIAL.get(descriptor.name) or self._wrapped(descriptor))
-        return self._refer(descriptor.full_name, lambda: self.object(descriptor))
-
-    def enum(self, descriptor: EnumDescriptor) -> Schema:
-        """A reference to an enum's schema, which explains its values."""
-        return self._refer(descriptor.full_name, lambda: self._enum(descriptor))
+            return dict(_SPECIAL[descriptor.name]) if descriptor.name in _SPECIAL else self._wrapped(descriptor)
+        name = f"{descriptor.full_name}Input" if self._inputs else descriptor.full_name
+        return self._refer(name, lambda: self.object(descriptor))
 
     def patch(self, descriptor: Descriptor, without: Collection[str]) -> Schema:
         """A reference to the schema of a change of a message: nothing is required."""
-        return self._refer(f"{descriptor.full_name}Patch", lambda: self.object(descriptor, without, partial=True))
+        name = f"{descriptor.full_name}Patch"
+        return self._refer(name, lambda: self.object(descriptor, without) | {"required": []})
 
-    def object(self, descriptor: Descriptor, without: Collection[str] = (), *, partial: bool = False) -> Schema:
+    def object(self, descriptor: Descriptor, without: Collection[str] = ()) -> Schema:
         """A message's schema, without some fields, in the place where it is used."""
-        fields = [field for field in descriptor.fields if field.name not in without]
-        schema: Schema = {"type": "object", **self.comment(descriptor.full_name)}
-        schema["properties"] = {field.name: self.field(field, partial=partial) for field in fields}
-        required = [field.name for field in fields if is_required(field)]
-        if required and not partial:
-            schema["required"] = required
-        return schema
+        fields = [f for f in descriptor.fields if f.name not in without and not (self._inputs and is_output_only(f))]
+        required = [f.name for f in fields if (is_required(f) if self._inputs else not f.has_presence)]
+        return {
+            "type": "object",
+            **self.comment(descriptor.full_name),
+            "properties": {field.name: self.field(field) | self.comment(field.full_name) for field in fields},
+            "required": required,
+        }
 
-    def field(self, field: FieldDescriptor, *, partial: bool = False) -> Schema:
-        """A field's schema with its comment and its limits."""
-        schema = self._described(field, self.value(field, partial=partial))
-        if is_output_only(field):
-            schema["readOnly"] = True
-        return schema
-
-    def value(self, field: FieldDescriptor, *, partial: bool = False) -> Schema:
-        """A field's schema without its comment."""
+    def field(self, field: FieldDescriptor) -> Schema:
+        """A field's schema; as an input, within its limits."""
         message, limits = field.message_type, limits_of(field)
         if message is not None and message.GetOptions().map_entry:
-            return {"type": "object", "additionalProperties": self.value(message.fields_by_name["value"])}
-        may_be_empty = not is_required(field) or field.is_repeated or is_output_only(field)
+            return {"type": "object", "additionalProperties": self.field(message.fields_by_name["value"])}
         if not field.is_repeated:
-            return self._limited(self._kind(field), limits, may_be_empty=may_be_empty)
-        schema: Schema = {"type": "array", "items": self._limited(self._kind(field), limits, may_be_empty=False)}
-        if limits.min_items or (is_required(field) and not partial):
-            schema["minItems"] = max(1, limits.min_items)
-        if limits.max_items:
-            schema["maxItems"] = limits.max_items
-        if limits.unique:
-            schema["uniqueItems"] = True
+            return self._value(field, limits, must_be_set=is_required(field))
+        schema: Schema = {"type": "array", "items": self._value(field, limits, must_be_set=True)}
+        if self._inputs:
+            bounds = {"minItems": max(limits.min_items, int(is_required(field))), "maxItems": limits.max_items}
+            schema |= {name: bound for name, bound in bounds.items() if bound}
+            schema |= {"uniqueItems": True} if limits.unique else {}
         return schema
 
-    def _kind(self, field: FieldDescriptor) -> Schema:
+    def _value(self, field: FieldDescriptor, limits: limits_pb2.Limits, *, must_be_set: bool) -> Schema:
         if field.message_type is not None:
             return self.message(field.message_type)
         if field.enum_type is not None:
-            return self.enum(field.enum_type)
+            return self._enum(field.enum_type, is_any=not (self._inputs and must_be_set and not field.is_repeated))
         if field.type == FieldDescriptor.TYPE_BYTES:
             return {"type": "string", "contentEncoding": "base64"}
-        return dict(_SCALARS[field.cpp_type])
+        schema = dict(_SCALARS[field.cpp_type])
+        if not self._inputs:
+            return schema
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            return schema | _text_limits(limits, must_be_set=must_be_set, repeated=field.is_repeated)
+        if field.cpp_type in _LONG:
+            schema["type"] = ["string", "integer"]
+        bounds = {"minimum": limits.minimum} if limits.has_minimum else {}
+        return schema | bounds | ({"maximum": limits.maximum} if limits.maximum else {})
 
-    def _limited(self, schema: Schema, limits: limits_pb2.Limits, *, may_be_empty: bool) -> Schema:
-        """Add the limits. A field that need not be set takes the empty string for that, and is read as it."""
-        kinds = schema.get("type", ())
-        if kinds == "string" and "format" not in schema:
-            if limits.min_length and not may_be_empty:
-                schema["minLength"] = limits.min_length
-            if limits.max_length:
-                schema["maxLength"] = limits.max_length
-            if pattern := _pattern(limits):
-                schema["pattern"] = f"^({pattern})?$" if may_be_empty else f"^({pattern})$"
-        elif _NUMBERS.intersection([kinds] if isinstance(kinds, str) else kinds):
-            if limits.has_minimum:
-                schema["minimum"] = limits.minimum
-            if limits.maximum:
-                schema["maximum"] = limits.maximum
-        return schema
+    def _enum(self, descriptor: EnumDescriptor, *, is_any: bool) -> Schema:
+        reference = self._refer(descriptor.full_name, lambda: self._values(descriptor))
+        return reference if is_any else reference | {"not": {"const": descriptor.values[0].name}}
 
-    def _described(self, field: FieldDescriptor, schema: Schema) -> Schema:
-        return {**schema, **self.comment(field.full_name)}
-
-    def _enum(self, descriptor: EnumDescriptor) -> Schema:
-        said = {name: self._comments.get(f"{descriptor.full_name}.{name}", "") for name in descriptor.values_by_name}
-        lines = [
-            self._comments.get(descriptor.full_name, ""),
-            "",
-            *(f"- `{name}`: {text}" for name, text in said.items()),
-        ]
-        return {"type": "string", "enum": list(said), "description": "\n".join(lines).strip()}
+    def _values(self, descriptor: EnumDescriptor) -> Schema:
+        said = {v.name: self._comments.get(f"{descriptor.full_name}.{v.name}", "") for v in descriptor.values}
+        values = "\n".join(f"- `{name}`: {text}" for name, text in said.items())
+        about = f"{self._comments.get(descriptor.full_name, '')}\n\n{values}"
+        return {"type": "string", "enum": list(said), "description": about.strip()}
 
     def _wrapped(self, descriptor: Descriptor) -> Schema:
-        schema = self._kind(descriptor.fields_by_name["value"])
-        kind = schema["type"]
-        return {**schema, "type": [*([kind] if isinstance(kind, str) else kind), "null"]}
+        schema = self.field(descriptor.fields_by_name["value"])
+        kinds = schema["type"]
+        return schema | {"type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
 
     def _refer(self, full_name: str, make: Callable[[], Schema]) -> Schema:
         name = component(full_name)
-        if name not in self.components:
-            self.components[name] = {}  # so that a message may contain itself
-            self.components[name] = make()
+        if name not in self._components:
+            self._components[name] = {}  # so that a message may contain itself
+            self._components[name] = make()
         return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _pattern(limits: limits_pb2.Limits) -> str:
-    if limits.id_prefix:
-        return f"{limits.id_prefix}_.+" if limits.id_prefix in _LIFTED else f"{limits.id_prefix}_[0-9a-z]{{26}}"
-    return limits.pattern
+def _text_limits(limits: limits_pb2.Limits, *, must_be_set: bool, repeated: bool) -> Schema:
+    """The limits of a string. Empty is unset: it passes where nothing is required."""
+    least = limits.min_length or int(not repeated)
+    schema: Schema = {"minLength": least} if must_be_set and least else {}
+    if limits.max_length:
+        schema["maxLength"] = limits.max_length
+    prefix = limits.id_prefix
+    pattern = _OTHER_IDS.get(prefix, f"{prefix}_[0-9a-hjkmnp-tv-z]{{26}}") if prefix else limits.pattern
+    if pattern:
+        schema["pattern"] = f"^({pattern})$" if must_be_set else f"^({pattern})?$"
+    return schema
