@@ -8,6 +8,7 @@
 
 local pack, unpack_blob, floor, ceil, min, max -- libraries are there only while a call runs
 
+local NOTHING = {} -- read only
 local EXACT_MAX = 9007199254740991 -- 2^53 - 1
 local SWEEP_MAX = 20 -- expired sessions closed by one call
 
@@ -170,53 +171,51 @@ end
 
 -- Phase one: what a step can cover of a volume, and from what. Changes no balance.
 local function cover(step, name, payer, quantity, time)
-  local left, draws = quantity, {}
-  if payer and next(payer[BUCKETS]) then
-    for _, bucket in ipairs(eligible(name, payer, step[REFS], time)) do
+  local left, draws = quantity, NOTHING
+  if payer and payer[BUCKETS][1] then
+    draws = {}
+    for index, bucket in ipairs(eligible(name, payer, step[REFS], time)) do
       local take = min(left, bucket[REMAINING] - bucket[RESERVED])
-      draws[#draws + 1] = { bucket, take }
+      draws[index] = { bucket, take }
       left = left - take
       if left == 0 then
-        break
+        return { draws = draws, benefit = quantity, rated = 0, uncovered = 0, amount = 0 }
       end
     end
   end
-  local coverage = { draws = draws, benefit = quantity - left, rated = 0, uncovered = 0, amount = 0 }
-  if left == 0 then
-    return coverage
-  end
+  local coverage = { draws = draws, benefit = quantity - left, rated = 0, uncovered = left, amount = 0 }
   local rate = step[RATE]
   if not rate then
-    coverage.uncovered, coverage.reason = left, step[NO_RATE]
+    coverage.reason = step[NO_RATE]
     return coverage
   end
   local amount = price_of_blocks(rate, blocks_of(rate, left))
   if amount > EXACT_MAX then
-    coverage.uncovered, coverage.reason = left, AMOUNT_OUT_OF_RANGE
+    coverage.reason = AMOUNT_OUT_OF_RANGE
     return coverage
   end
   if step[MODE] ~= UNLIMITED and rate[NUMERATOR] > 0 then
-    local headroom, reason
+    local headroom
     if step[MODE] == PREPAID then
-      headroom, reason = payer[MONEY] - payer[MONEY_RESERVED], BALANCE_DEPLETED
+      headroom = payer[MONEY] - payer[MONEY_RESERVED]
     else
-      headroom, reason = payer[LIMIT] - payer[USED] - payer[USED_RESERVED], CREDIT_LIMIT
+      headroom = payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
     end
     if amount > headroom then
       local rated = affordable(rate, left, headroom)
-      coverage.rated, coverage.uncovered, coverage.reason = rated, left - rated, reason
+      coverage.rated, coverage.uncovered = rated, left - rated
+      coverage.reason = step[MODE] == PREPAID and BALANCE_DEPLETED or CREDIT_LIMIT
       coverage.amount = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
       return coverage
     end
   end
-  coverage.rated, coverage.amount = left, amount
+  coverage.rated, coverage.uncovered, coverage.amount = left, 0, amount
   return coverage
 end
 
--- Phase two: draw what was covered.
-local function draw(step, name, payer, coverage, time)
+local function draw_buckets(draws, time)
   local drawn = {}
-  for _, entry in ipairs(coverage.draws) do
+  for index, entry in ipairs(draws) do
     local bucket, take = entry[1], entry[2]
     local activated = 0
     if bucket[STATE] == PENDING then
@@ -231,20 +230,27 @@ local function draw(step, name, payer, coverage, time)
     if bucket[REMAINING] == 0 then
       bucket[STATE] = DEPLETED
     end
-    drawn[#drawn + 1] = { bucket[ID], take, activated }
+    drawn[index] = { bucket[ID], take, activated }
   end
-  if coverage.amount > 0 and step[MODE] ~= UNLIMITED then
+  return drawn
+end
+
+-- Phase two: draw what was covered.
+local function draw(step, name, payer, coverage, time)
+  local drawn, amount = NOTHING, coverage.amount
+  if coverage.draws[1] then
+    drawn = draw_buckets(coverage.draws, time)
+    dirty[name] = true
+  end
+  if amount > 0 and step[MODE] ~= UNLIMITED then
     if step[MODE] == PREPAID then
-      payer[MONEY] = payer[MONEY] - coverage.amount
+      payer[MONEY] = payer[MONEY] - amount
     else
-      payer[USED] = payer[USED] + coverage.amount
+      payer[USED] = payer[USED] + amount
     end
     dirty[name] = true
   end
-  if drawn[1] then
-    dirty[name] = true
-  end
-  return { coverage.benefit, coverage.rated, coverage.uncovered, coverage.amount, drawn }
+  return { coverage.benefit, coverage.rated, coverage.uncovered, amount, drawn }
 end
 
 local function step_holder(step, endpoint)
