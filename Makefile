@@ -49,11 +49,12 @@ format: setup ## Format the code and fix what can be fixed safely
 bench: setup ## Measure charging through gRPC against an empty handler; ends with one line of JSON
 	@exec $(BIN)/python -m tests.load.bench
 
-bench-scale: setup ## Measure charging with two cells instead of one
-	@exec $(BIN)/python -m tests.load.bench --scale
+bench-scale: setup ## Measure the same at ten times the endpoints and for longer
+	@exec $(BIN)/python -m tests.load.bench --endpoints 10000 --seconds 20
 
-test-sim: setup ## Run the seeded simulation for long (SEED=..., STEPS=...)
-	$(BIN)/pytest -m simulation -p no:cacheprovider $(PYTEST_ARGS)
+test-sim: setup ## Run the property tests for long; SEED=... repeats a run
+	$(BIN)/pytest -m hypothesis --hypothesis-profile=long --hypothesis-show-statistics --timeout=3000 \
+		$(if $(SEED),--hypothesis-seed=$(SEED)) $(PYTEST_ARGS)
 
 lock: ## Resolve the bounds of pyproject.toml anew into requirements.lock
 	@.ci/setup --lock

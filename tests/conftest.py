@@ -14,6 +14,7 @@ from tests.postgres import EmbeddedPostgres
 from tests.requirements import RequirementsPlugin
 
 hypothesis.settings.register_profile("meterline", deadline=None)  # two busy cores make single examples slow
+hypothesis.settings.register_profile("long", deadline=None, max_examples=2_000)  # `make test-sim`
 hypothesis.settings.load_profile("meterline")
 
 _database_numbers = itertools.count(1)
