@@ -32,7 +32,7 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_concurrent_streams", STREAMS_MAX),
     ("grpc.so_reuseport", 0),  # a second instance on the same port is an error, not a surprise
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # an unknown name is ignored without a word
 )
 
 log = logger("server")
