@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from gateway.backends import Backends
 from gateway.calls import REQUEST_ID, Call, Guard
@@ -27,6 +28,7 @@ from services.runtime.telemetry import LATENCY, REQUESTS, logger
 
 IN_WORK = Gauge("meterline_gateway_requests_in_work", "Requests that the gateway works on.")
 CLIENT_GONE = 499
+PATH_LOGGED_MAX = 512
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _FAULT = Problem(500, "INTERNAL", "The gateway failed; the fault is logged under this request id.")
 
@@ -47,6 +49,7 @@ class Gateway:
         headers = Headers(scope=scope)
         asked = headers.get(REQUEST_ID, "")
         exchange = Exchange(scope, receive, headers, asked if _REQUEST_ID.fullmatch(asked) else uuid4().hex)
+        bind_contextvars(request_id=exchange.request_id)
         with IN_WORK.track_inprogress():
             response, status = await self._answer(exchange)
             if response is not None:
@@ -61,7 +64,7 @@ class Gateway:
         except Problem as problem:
             response = _shown(problem, exchange.request_id)
         except Exception:
-            log.exception("fault", route=exchange.route, request_id=exchange.request_id)
+            log.exception("fault", route=exchange.route)
             response = _shown(_FAULT, exchange.request_id)
         return response, response.status_code
 
@@ -106,11 +109,10 @@ def _tell(exchange: Exchange, status: int, seconds: float) -> None:
     log.info(
         "request",
         method=exchange.scope["method"],
-        path=exchange.scope["path"],
+        path=exchange.scope["path"][:PATH_LOGGED_MAX],
         route=exchange.route,
         status=status,
         ms=round(seconds * 1000, 3),
-        request_id=exchange.request_id,
     )
 
 

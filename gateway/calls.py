@@ -15,13 +15,17 @@ from gateway.backends import Backends
 from gateway.exchange import Exchange
 from gateway.limits import Concurrency, Rate, deadline_s, read_body
 from gateway.problems import Problem, from_rpc_error, not_now
+from gateway.settings import SERVICE
 from gateway.streams import lines
 from gateway.transcode.bindings import Binding
 from gateway.transcode.requests import IDEMPOTENCY_KEY, IF_MATCH, Parts, Request, read_request
+from services.runtime.telemetry import logger
 
 REQUEST_ID = "x-request-id"
 JSON = "application/json"
 _PRIVATE = {"cache-control": "no-store"}
+
+log = logger(SERVICE)
 _TAG = re.compile(r"[\x21\x23-\x7e]+")
 
 
@@ -79,6 +83,8 @@ class Call:
     def _problem(self, error: grpc.aio.AioRpcError, request: Request | None = None) -> Problem:
         from_headers = request.from_headers if request is not None else {}
         problem = from_rpc_error(error, self._binding.service, lambda v: self._binding.fault(v, from_headers))
+        if problem.status >= 500:
+            log.warning("call failed", rpc=self._binding.rpc, grpc=error.code().name, details=error.details())
         if problem.code == "ETAG_MISMATCH" and IF_MATCH in from_headers.values():
             problem.status = 412  # RFC 9110, 13.1.1: the precondition was the caller's
         return problem
