@@ -86,11 +86,14 @@ class Load:
 
     async def timed(self, work: Callable[[Run, float], Awaitable[None]]) -> Run:
         """Do a work for a moment, then for as long as it counts."""
-        for seconds in (WARM_UP_SECONDS, self._seconds):
-            run = Run()
-            started = time.perf_counter()
-            await work(run, started + seconds)
-            run.seconds = time.perf_counter() - started
+        await self._once(work, WARM_UP_SECONDS)
+        return await self._once(work, self._seconds)
+
+    async def _once(self, work: Callable[[Run, float], Awaitable[None]], seconds: float) -> Run:
+        run = Run()
+        started = time.perf_counter()
+        await work(run, started + seconds)
+        run.seconds = time.perf_counter() - started
         return run
 
     async def unary(self, channel: grpc.aio.Channel, metadata: Metadata) -> Run:

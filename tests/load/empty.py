@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import Any
+from typing import Any, cast
 
 from meterline.rating.v1 import charging_pb2, charging_pb2_grpc
 from services.runtime.identity import Authenticator, ServiceTokens, unauthenticated
@@ -25,7 +25,7 @@ async def main(stop: asyncio.Event) -> None:
     """Serve until told to stop."""
     listen, secret = sys.argv[1:]
     door = Door("rating", Authenticator(ServiceTokens(secret), _no_keys), ("ChargeEvent",))
-    servicers = ((Empty(), charging_pb2_grpc.add_ChargingServiceServicer_to_server),)
+    servicers = ((cast("Any", Empty)(), charging_pb2_grpc.add_ChargingServiceServicer_to_server),)
     async with Server(listen, door, servicers, ["meterline.rating.v1.ChargingService"]):
         await stop.wait()
 

@@ -33,6 +33,7 @@ BATCH = 1000
 VOLUME = 1 << 50
 LIMIT_EUR = 1_000_000_000
 SERVICES = [service_pb2.SERVICE_DATA, service_pb2.SERVICE_SMS_MO]
+ACCESS_TYPES = [service_pb2.ACCESS_TYPE_4G, service_pb2.ACCESS_TYPE_5G]
 NETWORK = "net_20601"
 
 
@@ -109,7 +110,7 @@ class Builder:
         profile = profiles_pb2.ServiceProfile(
             account_id=owner,
             name=name,
-            services=[profiles_pb2.ServiceAccess(service=s, access_types=[1, 2, 3, 4]) for s in SERVICES],
+            services=[profiles_pb2.ServiceAccess(service=s, access_types=ACCESS_TYPES) for s in SERVICES],
         )
         stub = profiles_pb2_grpc.ProfileServiceStub
         made = await self.call(

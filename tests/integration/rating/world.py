@@ -70,6 +70,9 @@ class StillTerms:
     def networks(self) -> dict[str, str]:
         return self.catalog.networks
 
+    async def countries(self) -> dict[str, str]:
+        return self.catalog.networks
+
     def require_current(self) -> None: ...
 
     async def load(self, endpoint_ids: Iterable[str]) -> set[str]:
