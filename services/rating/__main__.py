@@ -96,6 +96,7 @@ async def fold(stop: asyncio.Event) -> None:
     """Fold until told to stop."""
     settings = RatingSettings()  # type: ignore[call-arg] # the environment gives them
     configure_logging(settings.log_level, settings.log_format)
+    serve_metrics(settings.metrics_listen)
     async with AsyncExitStack() as stack:
         journal, ledger = await stores(stack, settings)
         background(stack, Folder(journal, ledger, CELLS).run())
