@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
+from prometheus_client import Counter, Histogram
 
 from services.common.clock import DAY_MS, HOUR_MS, Clock
 from services.common.errors import MeterlineError, ResourceExhaustedError, UnavailableError
@@ -27,6 +28,15 @@ IDS_WINDOW_MS = DAY_MS
 IDS_TTL_MS = IDS_WINDOW_MS + 2 * HOUR_MS
 
 log = structlog.get_logger(part="cell")
+DECIDING = Histogram(
+    "meterline_decide_seconds",
+    "Time of one call that decides a batch.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+)
+OPERATIONS = Histogram(
+    "meterline_decide_operations", "Operations in a call.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+)
+REBUILDS = Counter("meterline_cell_rebuilds", "Times that a cell was rebuilt from the journal.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +171,11 @@ class Cell:
                 ops += work.ops
                 expected.update(work.expected)
             await self._keep_programs(ops)
-            decided = await self.engine.decide(
-                ops, expected, self._epoch, journaller.last, self._clock.now_ms(), IDS_TTL_MS
-            )
+            OPERATIONS.observe(len(ops))
+            with DECIDING.time():
+                decided = await self.engine.decide(
+                    ops, expected, self._epoch, journaller.last, self._clock.now_ms(), IDS_TTL_MS
+                )
         except MeterlineError as error:
             await self._again(works, error)
             return
@@ -298,6 +310,7 @@ class Opening:
         await self._engine.load(images)
         await self._engine.load_ids(ids, self._clock.now_ms(), IDS_TTL_MS)
         await self._engine.open(epoch + 1, last)
+        REBUILDS.inc()
         took_ms = self._clock.now_ms() - started_ms
         log.info("cell rebuilt", cell=cell, epoch=epoch + 1, holders=len(images), took_ms=took_ms)
         return epoch + 1, last, last

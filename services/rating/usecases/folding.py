@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
+from prometheus_client import Counter, Gauge
 
 from services.common.clock import DAY_MS
 from services.common.errors import MeterlineError
@@ -21,6 +22,9 @@ PROGRAMS_MAX = 50_000
 TOP_UP_METHOD = "meterline.rating.v1.BalanceService/TopUpBalance"
 
 log = structlog.get_logger(part="fold")
+FOLDED = Counter("meterline_fold_records", "Usage records posted to the books.")
+POSITION = Gauge("meterline_fold_sequence", "Last segment folded.", ["cell"])
+DECIDED = Gauge("meterline_fold_decided_timestamp_seconds", "When the last segment folded was decided.", ["cell"])
 
 ProgramSteps = dict[str, tuple[tuple[Step, ...], str]]
 """Steps and account path by program id."""
@@ -162,6 +166,9 @@ class Folder:
         for segment, content in zip(contiguous, contents, strict=True):
             SegmentFold(cell, segment, self._programs, sheet).add(content)
         await self._ledger.post(cell, cursor, contiguous[-1], sheet)
+        FOLDED.inc(len(sheet.usage))
+        POSITION.labels(cell).set(contiguous[-1].sequence)
+        DECIDED.labels(cell).set(contiguous[-1].decided_ms / 1000)
         return len(contiguous)
 
     async def _learn_programs(self, contents: Sequence[SegmentContent]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from prometheus_client import Gauge, Histogram
 
 from services.common.errors import MeterlineError
 from services.rating.domain.decisions import Segment, StateLostError, closed
@@ -17,6 +18,12 @@ WINDOW_SEGMENTS_MAX = 512
 """Decided but not yet durable segments at which deciding stops."""
 
 log = structlog.get_logger(part="journal")
+COMMITTING = Histogram(
+    "meterline_journal_commit_seconds",
+    "Time of one commit to the journal.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+)
+UNDURABLE = Gauge("meterline_journal_waiting_segments", "Segments that are decided and not yet durable.")
 
 
 class Journaller:
@@ -107,7 +114,8 @@ class Journaller:
         if not ready:
             return
         try:
-            await self._journal.append(self._engine.cell, self._epoch, ready)
+            with COMMITTING.time():
+                await self._journal.append(self._engine.cell, self._epoch, ready)
         except MeterlineError as error:
             if error.reason != "DATABASE_UNAVAILABLE":
                 raise
@@ -117,6 +125,7 @@ class Journaller:
         for segment in ready:
             self._waiting.pop(segment.sequence, None)
         self.last = ready[-1].sequence
+        UNDURABLE.set(len(self._waiting))
         if len(self._waiting) < WINDOW_SEGMENTS_MAX:
             self._room.set()
         self._tell()
