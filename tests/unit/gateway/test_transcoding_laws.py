@@ -51,7 +51,7 @@ def to_http(binding: Binding, message: Message) -> tuple[str, str, bytes]:
 def without_hollow(message: Message) -> None:
     """Clear the messages in it that are there but empty: no query can say that."""
     for field, value in message.ListFields():
-        if isinstance(value, Message) and not is_special(value.DESCRIPTOR):
+        if isinstance(value, Message) and field.message_type and not is_special(field.message_type):
             without_hollow(value)
             if not value.ByteSize():
                 message.ClearField(field.name)
