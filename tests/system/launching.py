@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from tests.postgres import EmbeddedPostgres
 
 DOORS = ("gateway", "accounts", "catalog", "endpoints", "rating")
 DATABASES: Mapping[str, str] = {
-    "METERLINE_ACCOUNTS_DATABASE_URL": "accounts",
-    "METERLINE_CATALOG_DATABASE_URL": "catalog",
-    "METERLINE_ENDPOINTS_DATABASE_URL": "endpoints",
-    "METERLINE_RATING_JOURNAL_URL": "rating_journal",
-    "METERLINE_RATING_DATABASE_URL": "rating_ledger",
+    "METERLINE_ACCOUNTS_DATABASE_URL": "system_accounts",
+    "METERLINE_CATALOG_DATABASE_URL": "system_catalog",
+    "METERLINE_ENDPOINTS_DATABASE_URL": "system_endpoints",
+    "METERLINE_RATING_JOURNAL_URL": "system_rating_journal",
+    "METERLINE_RATING_DATABASE_URL": "system_rating_ledger",
 }
 PARTS: Mapping[str, tuple[str, ...]] = {
     **{name: (f"services.{name}",) for name in DOORS[1:]},
@@ -138,6 +139,5 @@ def administer(server: EmbeddedPostgres, *statements: str) -> None:
         finally:
             await connection.close()
 
-    work = threading.Thread(target=lambda: asyncio.run(run()))  # a test's own event loop is none of its business
-    work.start()
-    work.join()
+    with ThreadPoolExecutor(1) as thread:  # a test's own event loop is none of its business
+        thread.submit(asyncio.run, run()).result()
