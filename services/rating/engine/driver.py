@@ -1,7 +1,8 @@
 """Calls the Function of a cell, reads balances, and loads a cell's state anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def away() -> UnavailableError:
     return UnavailableError("BALANCES_UNAVAILABLE", "The balance store does not answer; try again.", retry_after_ms=500)
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Say UNAVAILABLE where Valkey is away."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise away() from error
+
+
 class Engine:
     """The Function and the keys of one cell.
 
@@ -43,7 +53,8 @@ class Engine:
 
     async def install(self) -> None:
         """Load the Function into the server, in place of an older one."""
-        await self._client.function_load(LIBRARY.read_text(), replace=True)
+        with _translated():
+            await self._client.function_load(LIBRARY.read_text(), replace=True)
 
     async def decide(
         self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
@@ -83,10 +94,8 @@ class Engine:
 
     async def segments(self, first: int, last: int) -> list[Segment]:
         """Read decided segments from the cell's stream: those whose deciders did not journal them."""
-        try:
+        with _translated():
             entries = await self._client.xrange(self._stream_key, f"{first}-0", f"{last}-0")
-        except (RedisError, OSError) as error:
-            raise away() from error
         return [
             Segment(int(name.partition(b"-")[0]), int(fields[b"t"]), fields[b"r"], fields[b"o"], fields[b"i"])
             for name, fields in entries
@@ -94,19 +103,15 @@ class Engine:
 
     async def position(self) -> tuple[int, int] | None:
         """Epoch and sequence of the cell's state; None if there is none."""
-        try:
+        with _translated():
             epoch, sequence = await self._client.hmget(self.meta_key, "epoch", "sequence")
-        except (RedisError, OSError) as error:
-            raise away() from error
         return (int(epoch), int(sequence)) if epoch and sequence else None
 
     async def holders(self, holder_ids: Iterable[str]) -> dict[str, Holder]:
         """Read holders as they stand; those that have never been used are left out."""
         names = list(holder_ids)
-        try:
+        with _translated():
             images = await self._client.mget([f"{self.tag}h:{name}" for name in names])
-        except (RedisError, OSError) as error:
-            raise away() from error
         return {name: read_holder(name, image) for name, image in zip(names, images, strict=True) if image is not None}
 
     def read_holder(self, name: str, image: bytes) -> Holder:
@@ -115,10 +120,8 @@ class Engine:
 
     async def session(self, session_id: str) -> SessionImage | None:
         """Read a session."""
-        try:
+        with _translated():
             image = await self._client.get(f"{self.tag}s:{session_id}")
-        except (RedisError, OSError) as error:
-            raise away() from error
         return read_session(image) if image is not None else None
 
     async def all_holders(self) -> AsyncIterator[Holder]:
@@ -144,32 +147,38 @@ class Engine:
 
     async def clear(self) -> None:
         """Delete everything of the cell."""
-        async for chunk in self._names(f"{self.tag}*"):
-            await self._client.unlink(*chunk)
+        with _translated():
+            async for chunk in self._names(f"{self.tag}*"):
+                await self._client.unlink(*chunk)
 
     async def load(self, images: Mapping[str, bytes]) -> None:
         """Write holders and sessions (`h:...`, `s:...`) as the journal left them, with the ends of open sessions."""
-        items = [(f"{self.tag}{name}", image) for name, image in images.items()]
-        for start in range(0, len(items), LOAD_CHUNK):
-            await self._client.mset(dict(items[start : start + LOAD_CHUNK]))
-        ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
-        still_open = {name: s.valid_until_ms for name, s in ends.items() if s.state is SessionState.OPEN}
-        if still_open:
-            await self._client.zadd(f"{self.tag}x", still_open)
+        with _translated():
+            items = [(f"{self.tag}{name}", image) for name, image in images.items()]
+            for start in range(0, len(items), LOAD_CHUNK):
+                await self._client.mset(dict(items[start : start + LOAD_CHUNK]))
+            ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
+            still_open = {name: s.valid_until_ms for name, s in ends.items() if s.state is SessionState.OPEN}
+            if still_open:
+                await self._client.zadd(f"{self.tag}x", still_open)
 
     async def load_ids(self, answers: Iterable[AnsweredId], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered, as if they had been answered now."""
-        name = f"{self.tag}d:{now_ms // ttl_ms}"
-        chunk: dict[bytes, bytes] = {}
-        for answered in answers:
-            chunk[answered.id_digest] = answered.body_digest + f"{answered.sequence}:{answered.operation + 1}".encode()
-            if len(chunk) == IDS_CHUNK:
+        with _translated():
+            name = f"{self.tag}d:{now_ms // ttl_ms}"
+            chunk: dict[bytes, bytes] = {}
+            for answered in answers:
+                chunk[answered.id_digest] = (
+                    answered.body_digest + f"{answered.sequence}:{answered.operation + 1}".encode()
+                )
+                if len(chunk) == IDS_CHUNK:
+                    await self._client.hset(name, mapping=chunk)
+                    chunk = {}
+            if chunk:
                 await self._client.hset(name, mapping=chunk)
-                chunk = {}
-        if chunk:
-            await self._client.hset(name, mapping=chunk)
-        await self._client.pexpire(name, 2 * ttl_ms)
+            await self._client.pexpire(name, 2 * ttl_ms)
 
     async def open(self, epoch: int, sequence: int) -> None:
         """Let the cell decide in an epoch, from a sequence on."""
-        await self._client.hset(self.meta_key, mapping={"epoch": epoch, "sequence": sequence})
+        with _translated():
+            await self._client.hset(self.meta_key, mapping={"epoch": epoch, "sequence": sequence})
