@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Self, cast
 
 import grpc
@@ -175,6 +176,8 @@ class Server:
         self._listen = listen
         self._server = grpc.aio.server(options=OPTIONS)
         for servicer, add in servicers:
+            # Reflection tells what is loaded; nothing else loads the module of a service without messages of its own.
+            import_module(add.__module__.removesuffix("_grpc"))
             self._server.add_generic_rpc_handlers(tuple(door.handlers(servicer, add)))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

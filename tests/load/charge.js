@@ -1,7 +1,8 @@
 // Charges with k6, over gRPC and through the gateway:
 //   k6 run -e KEY=mk_... -e ENDPOINTS=ep_...,ep_... -e NETWORK=net_20601 tests/load/charge.js
 // GRPC and HTTP say where (localhost:7004, http://localhost:8080), VUS and DURATION how much (16 callers, 10s each).
-// The thresholds fail the run (exit status 99) if a single call fails or is not charged.
+// The thresholds fail the run (exit status 99) if a single call fails or is not charged, or if
+// one of the three ways charges nothing.
 import { check } from "k6";
 import exec from "k6/execution";
 import grpc from "k6/net/grpc";
@@ -23,6 +24,9 @@ export const options = {
   },
   thresholds: {
     checks: ["rate==1"],
+    "charged{scenario:unary}": ["count>0"],
+    "charged{scenario:batches}": ["count>0"],
+    "charged{scenario:gateway}": ["count>0"],
     http_req_failed: ["rate==0"],
     grpc_req_duration: ["p(99)<2000"],
     http_req_duration: ["p(99)<2000"],

@@ -2,8 +2,11 @@
 
 import asyncio
 
+import grpc
 import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from tests.system.launching import DOORS, System
 from tests.system.market import Market, eur
 from tests.system.stranger import Stranger, done, fresh
 
@@ -87,3 +90,13 @@ async def test_health_documentation_and_metrics_need_no_key(operator: Stranger):
         assert answer.status_code == 200
         assert says in answer.text
         assert answer.headers["x-request-id"] == "mine"
+
+
+def test_every_grpc_server_tells_its_whole_contract_by_reflection(system: System):
+    for service in DOORS[1:]:
+        with grpc.insecure_channel(system.description[service]) as channel:
+            told = ProtoReflectionDescriptorDatabase(channel)
+            names = [name for name in told.get_services() if name.startswith("meterline.")]
+            assert len(names) >= 4
+            for name in names:
+                assert name.rpartition(".")[2] in [one.name for one in told.FindFileContainingSymbol(name).service]
