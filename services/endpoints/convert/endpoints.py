@@ -14,7 +14,9 @@ from services.endpoints.usecases.endpoints import EndpointChanges
 from services.runtime.limits import is_output_only
 
 _FIELDS = endpoints_pb2.Endpoint.DESCRIPTOR.fields_by_name
-_MUTABLE = ("name", "apn_group_id", "barred_services", "tags")
+_MUTABLE = frozenset({"name", "apn_group_id", "barred_services", "tags"})
+_KEPT = frozenset({"account_id", "sim_id"})
+"""Fields that an update may name with the value that they have."""
 
 
 def to_proto(endpoint: Endpoint) -> endpoints_pb2.Endpoint:
@@ -55,11 +57,13 @@ def from_create_request(request: endpoints_pb2.CreateEndpointRequest, at: str = 
 def from_update_request(request: endpoints_pb2.UpdateEndpointRequest) -> EndpointChanges:
     """Read what to change."""
     endpoint = request.endpoint
-    fields = changed_fields(
-        endpoint, "endpoint", request.update_mask, _MUTABLE, lambda name: is_output_only(_FIELDS[name])
+    named = changed_fields(
+        endpoint, "endpoint", request.update_mask, _MUTABLE | _KEPT, lambda name: is_output_only(_FIELDS[name])
     )
+    stated = {name: getattr(endpoint, name) for name in named & _KEPT}
     return EndpointChanges(
-        fields=fields,
+        fields=named & _MUTABLE,
+        kept={name: value for name, value in stated.items() if value or name in request.update_mask.paths},
         name=endpoint.name,
         apn_group_id=endpoint.apn_group_id,
         barred_services=_services(endpoint, "endpoint"),

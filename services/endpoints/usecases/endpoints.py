@@ -1,8 +1,9 @@
 """Verbs of an endpoint that exists."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from services.common.errors import AbortedError, not_found
+from services.common.errors import AbortedError, invalid, not_found
 from services.common.identity import Principal
 from services.common.pages import Page, PageRequest
 from services.endpoints.domain.assignments import Assignment, assign, removed
@@ -30,9 +31,10 @@ async def list_endpoints(
 
 @dataclass(frozen=True, slots=True)
 class EndpointChanges:
-    """New values of an endpoint; those named in `fields` count."""
+    """New values of an endpoint; those named in `fields` count. `kept` must be as they are."""
 
     fields: frozenset[str]
+    kept: Mapping[str, str]
     name: str
     apn_group_id: str
     barred_services: tuple[int, ...]
@@ -54,6 +56,9 @@ async def update_endpoint(
     before = await store.endpoints.lock(caller, endpoint_id)
     require_etag(changes.etag, before.version)
     next_state(before, Verb.UPDATE)
+    for name, value in changes.kept.items():
+        if getattr(before, name) != value:
+            raise invalid(f"endpoint.{name}", "does not change by an update; use the verb for it", "FIELD_IMMUTABLE")
     after = replace(before, **{name: getattr(changes, name) for name in changes.fields})
     if after == before:
         return before

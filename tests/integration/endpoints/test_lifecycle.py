@@ -178,6 +178,14 @@ async def test_a_wrong_update_is_refused_with_its_field(small_world, paths, fiel
     assert await enterprise.endpoint(endpoint.id) == endpoint
 
 
+async def test_an_endpoint_can_be_sent_back_whole_with_what_does_not_change(small_world):
+    endpoint = await small_world.active_endpoint()
+    enterprise = small_world.as_("enterprise")
+    paths = ("name", "sim_id", "account_id")
+    whole = updating(endpoint.id, *paths, name="new", sim_id=endpoint.sim_id, account_id=endpoint.account_id)
+    assert (await enterprise.call(enterprise.endpoints.UpdateEndpoint, whole)).name == "new"
+
+
 @pytest.mark.requirement("R097", "R098")
 async def test_an_endpoint_is_found_by_the_numbers_of_its_sim_and_by_tag(world):
     enterprise = world.as_("enterprise")
