@@ -17,6 +17,8 @@ from services.rating.usecases.journalling import Journaller
 
 OPS_MAX = 200
 """Operations that are put together for one call."""
+GATHER_OPS = 48
+"""Operations below which a call waits for the commit before it: fewer and larger commits serve more callers."""
 CALLS_MAX = 2
 """Calls under way at once: one decides while the answer of the other is read."""
 QUEUE_OPS_MAX = 50_000
@@ -143,9 +145,11 @@ class Cell:
             await self._stop_committing()
 
     async def _idle(self) -> None:
-        """Wait until no call is under way."""
+        """Wait until no call is under way, and, while very little waits, until what was decided is durable."""
         if self._deciding:
             await asyncio.wait(self._deciding)
+        if self._finishing and self._queued_ops < GATHER_OPS:
+            await asyncio.wait(self._finishing, return_when=asyncio.FIRST_COMPLETED)
 
     def _take(self) -> list[_Work]:
         taken: list[_Work] = []
