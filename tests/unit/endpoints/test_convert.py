@@ -52,8 +52,6 @@ def test_output_only_fields_and_the_etag_are_ignored():
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("sim_id", "FIELD_IMMUTABLE"),
-        ("account_id", "FIELD_IMMUTABLE"),
         ("x", "FIELD_INVALID"),
         ("tags.x", "FIELD_INVALID"),
     ],
@@ -62,6 +60,13 @@ def test_other_fields_are_refused(path, reason):
     with pytest.raises(InvalidArgumentError) as refused:
         changes(path)
     assert refused.value.reason == reason
+
+
+def test_a_field_that_does_not_change_is_handed_on_to_be_compared():
+    endpoint = endpoints_pb2.Endpoint(id="ep_1", sim_id="sim_1")
+    for paths, kept in (([], {"sim_id": "sim_1"}), (["account_id"], {"account_id": ""}), (["*"], {"sim_id": "sim_1"})):
+        request = endpoints_pb2.UpdateEndpointRequest(endpoint=endpoint, update_mask=FieldMask(paths=paths))
+        assert from_update_request(request).kept == kept
 
 
 def test_an_update_says_what_it_updates():
