@@ -23,6 +23,8 @@ T = TypeVar("T")
 POOL_SIZE = 8
 BUSY_TIMEOUT_MS = 10_000
 _SQLITE = "sqlite"
+_AWAY_STATES = ("08", "53", "57P")
+"""SQLSTATE classes of PostgreSQL: no connection; out of connections, memory or disk; stopping, crashing, starting."""
 
 
 def _on_sqlite_connect(connection: Any, _: ConnectionPoolEntry) -> None:
@@ -153,7 +155,8 @@ async def _translated() -> AsyncIterator[None]:
     except (TimeoutError, OperationalError, OSError) as error:
         raise away() from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if error.connection_invalidated or state.startswith(_AWAY_STATES):
             raise away() from error
         raise
 

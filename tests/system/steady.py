@@ -21,6 +21,7 @@ RETRY_S = 0.1
 RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 LATER = {429, 503, 504}
 CALL_S = 10
+RUN_S = 100
 FEW = 300
 """Megabytes that an endpoint with a small add-on may use: less than it asks for."""
 
@@ -62,7 +63,8 @@ class Load:
     async def run(self) -> None:
         """Charge through all doors at once until `stop`, and until everything sent is answered."""
         doors = (self._batches, self._unaries, self._over_http)
-        await asyncio.gather(*(door() for door in doors))
+        async with asyncio.timeout(RUN_S):
+            await asyncio.gather(*(door() for door in doors))
 
     def stop(self) -> None:
         """Send nothing new."""

@@ -6,10 +6,12 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cli.charge.records import write_csv
 from services.runtime.valkey import EmbeddedValkey, connect
+from tests.postgres import EmbeddedPostgres
 from tests.system.launching import System
 from tests.system.market import Market, usage
 from tests.system.steady import Load, everything, until
@@ -47,6 +49,26 @@ async def test_a_valkey_emptied_under_load_is_rebuilt_from_the_journal(system: S
         await load.more(300)
         load.stop()
     await load.audit()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["postgresql"], indirect=True)
+async def test_a_postgresql_that_crashes_under_load_is_waited_for(market: Market, postgres_server: EmbeddedPostgres):
+    load = await Load.on(market)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run())
+        for _ in range(2):
+            await load.more(200)
+            crash(postgres_server)
+        await load.more(200)
+        load.stop()
+    await load.audit()
+
+
+def crash(server: EmbeddedPostgres) -> None:
+    """Kill one of its processes: the server then ends all the others too, recovers from its log and goes on."""
+    processes = psutil.Process(server._server.pid).children()
+    next(one for one in processes if "system_rating_journal" in " ".join(one.cmdline())).kill()
 
 
 async def empty_valkey(system: System) -> None:

@@ -150,6 +150,9 @@ class Folder:
                 except MeterlineError as error:
                     log.warning("cannot fold", cell=cell, reason=error.reason, message=error.message)
                     await asyncio.sleep(RETRY_SECONDS)
+                except Exception:
+                    log.exception("fold failed", cell=cell)
+                    await asyncio.sleep(RETRY_SECONDS)
             if not folded:
                 await asyncio.sleep(IDLE_SECONDS)
 

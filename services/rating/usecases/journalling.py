@@ -94,6 +94,9 @@ class Journaller:
                     await self._commit_once()
         except MeterlineError as error:
             self._break(error)
+        except Exception:
+            log.exception("journaller failed")
+            self._break(closed("the journaller failed; the fault is logged"))
 
     def _break(self, error: MeterlineError) -> None:
         self.broken = error
