@@ -31,7 +31,7 @@ from services.runtime.identity import ServiceTokens
 from tests.load.tree import NETWORK, Builder, Tree
 
 CALLERS = 64
-IN_FLIGHT = 8
+IN_FLIGHT = 16
 WARM_UP_SECONDS = 1.0
 PORTS = Ports(18080, 17001, 17002, 17003, 17004, 0)
 EMPTY_PORT = 17005
@@ -114,7 +114,7 @@ class Load:
         return await self.timed(work)
 
     async def stream(self, channel: grpc.aio.Channel, metadata: Metadata, size: int) -> Run:
-        """One stream, eight batches in flight."""
+        """One stream, sixteen batches in flight."""
         stub = charging_pb2_grpc.ChargingServiceStub(channel)
 
         async def work(run: Run, until: float) -> None:

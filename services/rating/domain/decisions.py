@@ -62,7 +62,7 @@ Outcome = list[Any]
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, for speed: see UsageEvent
 class ChargeOp:
     """Charge one use. `record` is what the journal keeps of it; times are milliseconds since 1970."""
 

@@ -19,8 +19,8 @@ OPS_MAX = 200
 """Operations that are put together for one call."""
 GATHER_OPS = 48
 """Operations below which a call waits for the commit before it: fewer and larger commits serve more callers."""
-CALLS_MAX = 2
-"""Calls under way at once: one decides while the answer of the other is read."""
+CALLS_MAX = 3
+"""Calls under way at once: one decides while others are made up and read."""
 QUEUE_OPS_MAX = 50_000
 """Operations that wait; more are turned away."""
 TRIES_MAX = 8
