@@ -40,6 +40,8 @@ NAMES = tuple(
     f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService", "AuditService")
 )
 CELLS = (0,)
+VALKEY_TIMEOUT_S = 1.0
+"""A Valkey that says nothing for so long is away; its calls take milliseconds."""
 UNCHECKED = ("ChargeUsage", "ChargeEvent", "StreamUsage")
 """Methods that answer for each event by itself."""
 
@@ -63,7 +65,7 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     terms = TermsView(*channels)
     terms.on_key_change = authenticator.forget
     background(stack, terms.run())
-    client = connect(settings.valkey_url)
+    client = connect(settings.valkey_url, socket_timeout=VALKEY_TIMEOUT_S, socket_connect_timeout=VALKEY_TIMEOUT_S)
     stack.push_async_callback(client.aclose)
     holders = Holders()
     cell = Cell(Engine(client, CELLS[0]), journal, ledger, clock)

@@ -6,10 +6,12 @@ import os
 import sys
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 
 from cli.charge.records import write_csv
+from meterline.rating.v1 import charging_pb2
 from services.runtime.valkey import EmbeddedValkey, connect
 from tests.postgres import EmbeddedPostgres
 from tests.system.launching import System
@@ -52,6 +54,25 @@ async def test_a_valkey_emptied_under_load_is_rebuilt_from_the_journal(system: S
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("system", ["embedded"], indirect=True)
+async def test_a_valkey_that_hangs_is_told_and_gone_on_with(system: System, market: Market):
+    load = await Load.on(market)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run())
+        await load.more(100)
+        valkey = system.part("valkey")
+        valkey.suspend()
+        try:
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await charge_patiently(market, usage(load.rich[0], 1))
+            assert told.value.code() == grpc.StatusCode.UNAVAILABLE, "an answer, not silence"
+        finally:
+            valkey.resume()
+        await load.more(300)
+        load.stop()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["postgresql"], indirect=True)
 async def test_a_postgresql_that_crashes_under_load_is_waited_for(market: Market, postgres_server: EmbeddedPostgres):
     load = await Load.on(market)
@@ -63,6 +84,12 @@ async def test_a_postgresql_that_crashes_under_load_is_waited_for(market: Market
         await load.more(200)
         load.stop()
     await load.audit()
+
+
+async def charge_patiently(market: Market, event: charging_pb2.UsageEvent) -> charging_pb2.ChargeResult:
+    """Charge one event with a deadline longer than any that the system sets itself."""
+    request = charging_pb2.ChargeEventRequest(event=event)
+    return await market.operator.charging.ChargeEvent(request, metadata=market.operator.metadata, timeout=60)
 
 
 def crash(server: EmbeddedPostgres) -> None:
