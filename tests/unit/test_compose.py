@@ -232,3 +232,22 @@ def test_the_image_runs_as_nobody_in_particular_from_what_the_sources_make():
     copied = [name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for name in line.split()]
     assert all((ROOT / name).exists() and name not in ignored for name in copied)
     assert ".env" in ignored, "secrets never get into an image"
+
+
+def test_the_table_of_settings_tells_every_variable_and_its_default():
+    rows = re.findall(
+        r"^\| `(METERLINE_\w+)` \| .* \| (.+) \|$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE
+    )
+    told = {name: default.strip("`") for name, default in rows}
+    read = {name: value for settings in SETTINGS.values() for name, value in defaults_of(settings).items()}
+    assert told == read
+
+
+def defaults_of(settings: type[BaseSettings]) -> dict[str, str]:
+    """The variables that a settings class reads, and their defaults as people write them."""
+    said = {"METERLINE_BOOTSTRAP_OPERATOR_KEY": "none", "METERLINE_SERVICE_SECRET": "required"}
+    fields = zip(read_by(settings).items(), settings.model_fields.values(), strict=True)
+    return {
+        name: said.get(name) or ("required" if required else str(field.default) if field.default != "" else "off")
+        for (name, required), field in fields
+    }
