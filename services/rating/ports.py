@@ -53,14 +53,6 @@ class Engine(Protocol):
     async def open(self, epoch: int, sequence: int) -> None:
         """Let the cell decide in an epoch, from a sequence on."""
 
-    def all_holders(self) -> AsyncIterator[Holder]:
-        """Every holder of the cell."""
-        ...
-
-    def read_holder(self, name: str, image: bytes) -> Holder:
-        """A holder out of its image."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class AnsweredId:

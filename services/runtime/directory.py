@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from google.type.money_pb2 import Money as MoneyMessage
-
 from meterline.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from services.common.errors import MeterlineError, not_found
 from services.common.identity import AccountKind
+from services.runtime.amounts import micros_of
 from services.runtime.channels import Channel
 from services.runtime.telemetry import logger
 
@@ -58,11 +57,6 @@ class AccountView:
         return self.parent_id if self.kind is AccountKind.SUB_ACCOUNT else ""
 
 
-def _micros(money: MoneyMessage) -> int:
-    micros: int = money.units * 1_000_000 + money.nanos // 1000
-    return micros
-
-
 def to_view(account: accounts_pb2.Account) -> AccountView:
     """Read an account of the contract."""
     return AccountView(
@@ -72,7 +66,7 @@ def to_view(account: accounts_pb2.Account) -> AccountView:
         state=accounts_pb2.AccountState.Name(account.state).removeprefix("ACCOUNT_STATE_"),
         path=tuple(account.path),
         currency=account.currency,
-        credit_limit_micros=_micros(account.credit_limit) if account.HasField("credit_limit") else None,
+        credit_limit_micros=micros_of(account.credit_limit) if account.HasField("credit_limit") else None,
         billing_cycle_day=account.billing_cycle_day or 1,
         time_zone=account.time_zone or "UTC",
     )

@@ -10,6 +10,7 @@ from google.type.money_pb2 import Money as MoneyMessage
 
 from services.common.errors import invalid
 from services.common.money import MAX_MICROS, MICROS, NANOS_A_MICRO, Money
+from services.runtime.amounts import micros_of
 from services.runtime.limits import is_output_only
 
 M = TypeVar("M", bound=Message)
@@ -44,7 +45,7 @@ def money_from_proto(message: MoneyMessage, field: str) -> Money:
         raise invalid(field, "is negative")
     if message.nanos >= MICROS * NANOS_A_MICRO or message.nanos % NANOS_A_MICRO:
         raise invalid(f"{field}.nanos", "must be below 1,000,000,000 and a multiple of 1,000: whole micros")
-    micros = message.units * MICROS + message.nanos // NANOS_A_MICRO
+    micros = micros_of(message)
     if micros > MAX_MICROS:
         raise invalid(field, f"is more than {MAX_MICROS // MICROS:,} units of the currency")
     return Money(message.currency_code, micros)

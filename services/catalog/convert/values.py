@@ -10,6 +10,7 @@ from google.type.money_pb2 import Money
 from services.catalog.domain.services import AccessType, Service
 from services.common.errors import invalid
 from services.common.money import MICROS, NANOS_A_MICRO
+from services.runtime.amounts import micros_of
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -67,7 +68,7 @@ def price_from_proto(money: Money, currency: str, field: str, max_micros: int) -
         raise invalid(field, "has parts of a micro; nanos must be a multiple of 1000", "PRICE_NOT_WHOLE_MICROS")
     if not (0 <= money.nanos < MICROS * NANOS_A_MICRO and 0 <= money.units <= max_micros // MICROS):
         raise invalid(field, f"must be 0 to {max_micros // MICROS} units, nanos 0 to 999999000", "PRICE_OUT_OF_RANGE")
-    micros: int = money.units * MICROS + money.nanos // NANOS_A_MICRO
+    micros = micros_of(money)
     if micros > max_micros:
         raise invalid(field, f"must be at most {max_micros // MICROS} units", "PRICE_OUT_OF_RANGE")
     return micros

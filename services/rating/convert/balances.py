@@ -9,6 +9,7 @@ from meterline.rating.v1 import balances_pb2
 from services.common.errors import invalid
 from services.common.money import MAX_MICROS, MICROS, NANOS_A_MICRO, Money
 from services.rating.usecases.balances import Balance
+from services.runtime.amounts import micros_of
 
 
 def timestamp(milliseconds: int) -> Timestamp | None:
@@ -26,7 +27,7 @@ def money_from_proto(field: str, message: MoneyMessage) -> Money:
         raise invalid(f"{field}.nanos", "must be whole micros: a multiple of 1000 below 1,000,000,000")
     if message.units and message.nanos and (message.units > 0) != (message.nanos > 0):
         raise invalid(f"{field}.nanos", "must have the sign of units")
-    micros = message.units * MICROS + message.nanos // NANOS_A_MICRO
+    micros = micros_of(message)
     if abs(micros) > MAX_MICROS:
         raise invalid(f"{field}.units", f"is too large: at most {MAX_MICROS} micros", "AMOUNT_OUT_OF_RANGE")
     return Money(message.currency_code, micros)

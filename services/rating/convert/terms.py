@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.money_pb2 import Money
 
 from meterline.accounts.v1 import accounts_pb2
 from meterline.catalog.v1 import charging_catalog_pb2, networks_pb2, plans_pb2, tariffs_pb2
 from meterline.endpoints.v1 import assignments_pb2, charging_context_pb2, endpoints_pb2
-from services.common.money import MICROS, NANOS_A_MICRO
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
     AccountTerms,
@@ -20,15 +18,10 @@ from services.rating.domain.terms import (
     RateTerms,
     TariffVersion,
 )
+from services.runtime.amounts import micros_of
 
 Access = dict[str, dict[int, frozenset[int]]]
 """Access types by service, by service profile."""
-
-
-def money_micros(money: Money) -> int:
-    """Read an amount in micros; what is finer is left off."""
-    micros: int = money.units * MICROS + money.nanos // NANOS_A_MICRO
-    return micros
 
 
 def _milliseconds(time: Timestamp) -> int:
@@ -68,7 +61,7 @@ def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.Acc
         path=tuple(account.path),
         active=account.state == accounts_pb2.ACCOUNT_STATE_ACTIVE,
         currency=account.currency,
-        credit_limit_micros=money_micros(account.credit_limit) if account.HasField("credit_limit") else None,
+        credit_limit_micros=micros_of(account.credit_limit) if account.HasField("credit_limit") else None,
         billing_cycle_day=account.billing_cycle_day or 1,
         time_zone=account.time_zone or "UTC",
         base=base,
@@ -108,7 +101,7 @@ def _tariff(tariff: tariffs_pb2.Tariff) -> TariffVersion:
                 zone_id=each.rate_zone_id,
                 services=frozenset(each.services),
                 access_types=frozenset(each.access_types),
-                rate=rate(money_micros(each.price), each.per_quantity, each.increment, each.minimum),
+                rate=rate(micros_of(each.price), each.per_quantity, each.increment, each.minimum),
             )
             for each in tariff.rates
         ),

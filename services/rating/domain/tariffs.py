@@ -5,7 +5,6 @@ permitted range.
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 from math import gcd
 
 EXACT_MAX = 2**53 - 1
@@ -59,11 +58,6 @@ class Rate:
     def exact(self) -> bool:
         """Whether the Function can compute every price of this rate exactly."""
         return self.numerator * self.denominator <= EXACT_MAX
-
-    @property
-    def unit_price(self) -> Fraction:
-        """Micros for one unit."""
-        return Fraction(self.numerator, self.denominator * self.increment)
 
 
 def rate(price_micros: int, per_quantity: int, increment: int, minimum: int) -> Rate:

@@ -114,24 +114,11 @@ class Engine:
             images = await self._client.mget([f"{self.tag}h:{name}" for name in names])
         return {name: read_holder(name, image) for name, image in zip(names, images, strict=True) if image is not None}
 
-    def read_holder(self, name: str, image: bytes) -> Holder:
-        """Read a holder out of its image."""
-        return read_holder(name, image)
-
     async def session(self, session_id: str) -> SessionImage | None:
         """Read a session."""
         with _translated():
             image = await self._client.get(f"{self.tag}s:{session_id}")
         return read_session(image) if image is not None else None
-
-    async def all_holders(self) -> AsyncIterator[Holder]:
-        """Yield every holder of the cell."""
-        prefix = f"{self.tag}h:"
-        async for chunk in self._names(f"{prefix}*"):
-            for name, image in zip(chunk, await self._client.mget(chunk), strict=True):
-                if image is not None:
-                    holder_id = name.decode().removeprefix(prefix)
-                    yield read_holder(holder_id, image)
 
     async def _names(self, pattern: str) -> AsyncIterator[list[bytes]]:
         """Yield the names of keys, some hundred at a time."""
