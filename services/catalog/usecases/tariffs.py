@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from services.catalog.domain.coverage import listed
 from services.catalog.domain.items import Owner, born, require_etag, revised
 from services.catalog.domain.tariffs import (
     Tariff,
     TariffState,
     published,
+    require_counters_agree,
     require_exact_prices,
     require_no_overlap,
-    with_rate_ids,
+    with_names,
 )
 from services.catalog.ports import Store
 from services.catalog.usecases.items import get_item, require_name, require_unused
@@ -22,9 +24,9 @@ from services.common.identity import Principal
 async def create_tariff(store: Store, owner: Owner, draft: Tariff, now_ms: int) -> Tariff:
     """Create a tariff as a draft."""
     tariff = born(replace(draft, version=1, state=TariffState.DRAFT, effective_ms=None), "tar", owner, now_ms)
-    tariff = replace(tariff, rates=with_rate_ids(tariff.rates))
+    tariff = with_names(tariff)
     await require_name(store.tariffs, tariff)
-    await _require_own_zones(store, tariff)
+    await _require_sound(store, tariff)
     await store.tariffs.put(None, tariff)
     return tariff
 
@@ -48,15 +50,11 @@ async def update_tariff(
     require_etag(current, etag)
     changed = change(current)
     is_frozen = current.state is TariffState.PUBLISHED
-    draft = replace(
-        revised(current, changed, now_ms),
-        version=current.version + 1 if is_frozen else current.version,
-        state=TariffState.DRAFT,
-        effective_ms=None,
-        rates=with_rate_ids(changed.rates),
-    )
+    version = current.version + 1 if is_frozen else current.version
+    changed = with_names(changed)
+    draft = replace(revised(current, changed, now_ms), version=version, state=TariffState.DRAFT, effective_ms=None)
     await require_name(store.tariffs, draft)
-    await _require_own_zones(store, draft)
+    await _require_sound(store, draft)
     await store.tariffs.put(current, draft)
     return draft
 
@@ -93,6 +91,14 @@ async def delete_tariff(store: Store, caller: Principal, tariff_id: str) -> None
         )
     await require_unused(store, store.tariffs, tariff)
     await store.tariffs.delete(tariff)
+
+
+async def _require_sound(store: Store, tariff: Tariff) -> None:
+    require_counters_agree(tariff)
+    await _require_own_zones(store, tariff)
+    named = {network_id for rate in tariff.rates for network_id in rate.network_ids}
+    if unknown := named - (await store.networks.find_many(named)).keys():
+        raise invalid("tariff.rates", f"networks not known: {listed(unknown)}; import them first", "NETWORK_NOT_FOUND")
 
 
 async def _require_own_zones(store: Store, tariff: Tariff) -> None:

@@ -25,6 +25,8 @@ def event_from_proto(event: charging_pb2.UsageEvent) -> UsageEvent:
         event.quantity,
         _MODES.get(event.mode, 0),
         event.SerializeToString(deterministic=True),
+        event.cost_micros,
+        event.session_ref,
     )
 
 
@@ -42,6 +44,8 @@ def answer_to_proto(answer: Answer, into: charging_pb2.ChargeResult) -> None:
         into.uncovered_quantity = answer.uncovered
     if answer.replayed:
         into.replayed = True
+    if answer.throttled:
+        into.throttled = True
 
 
 def answers_to_proto(batch_id: int, answers: Sequence[Answer]) -> charging_pb2.ChargeUsageResponse:
@@ -54,7 +58,7 @@ def answers_to_proto(batch_id: int, answers: Sequence[Answer]) -> charging_pb2.C
 
 
 def _units(units: Sequence[charging_pb2.UnitUsage]) -> list[Units]:
-    return [Units(each.service, each.used_quantity, each.requested_quantity) for each in units]
+    return [Units(each.service, each.used_quantity, each.requested_quantity, each.usage_time_ms) for each in units]
 
 
 def create_from_proto(request: charging_pb2.CreateChargingSessionRequest) -> SessionCall:
@@ -101,7 +105,7 @@ def session_to_proto(session: Session) -> charging_pb2.ChargingSession:
     )
     message.valid_until.FromMilliseconds(session.valid_until_ms)
     for grant in session.grants:
-        message.grants.add(
+        added = message.grants.add(
             service=grant.service,
             granted_quantity=grant.granted,
             reason=grant.reason,
@@ -109,5 +113,8 @@ def session_to_proto(session: Session) -> charging_pb2.ChargingSession:
             final_unit=grant.final,
             uncovered_quantity=grant.uncovered,
             amounts_micros=grant.amounts,
+            throttled=grant.throttled,
         )
+        if grant.switch_ms:
+            added.tariff_switch_time.FromMilliseconds(grant.switch_ms)
     return message

@@ -7,16 +7,23 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meterline.accounts.v1 import accounts_pb2
 from meterline.catalog.v1 import charging_catalog_pb2, networks_pb2, plans_pb2, tariffs_pb2
 from meterline.endpoints.v1 import assignments_pb2, charging_context_pb2, endpoints_pb2
+from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
     AccountTerms,
     Assignment,
     Benefit,
+    CapTerms,
     CatalogTerms,
+    ComponentTerms,
+    CountedBy,
     EndpointTerms,
     PlanTerms,
     RateTerms,
+    Scope,
     TariffVersion,
+    TierTerms,
+    TimeBand,
 )
 from services.runtime.amounts import micros_of
 
@@ -95,16 +102,70 @@ def _tariff(tariff: tariffs_pb2.Tariff) -> TariffVersion:
         version=tariff.version,
         currency=tariff.currency,
         effective_ms=_milliseconds(tariff.effective_time) if tariff.HasField("effective_time") else 0,
-        rates=tuple(
-            RateTerms(
-                id=each.rate_id,
-                zone_id=each.rate_zone_id,
-                services=frozenset(each.services),
-                access_types=frozenset(each.access_types),
-                rate=rate(micros_of(each.price), each.per_quantity, each.increment, each.minimum),
+        rates=tuple(map(_rate, tariff.rates)),
+        time_zone=tariff.time_zone or "UTC",
+        caps=tuple(
+            CapTerms(
+                id=cap.cap_id,
+                scope=Scope(cap.scope),
+                for_account=cap.counted_per == tariffs_pb2.COUNTED_PER_ACCOUNT,
+                services=frozenset(cap.services),
+                amount=micros_of(cap.amount),
+                action=Action(cap.action or Action.FREE),
             )
-            for each in tariff.rates
+            for cap in tariff.spending_caps
         ),
+    )
+
+
+def _rate(message: tariffs_pb2.Rate) -> RateTerms:
+    simple = (micros_of(message.price), message.per_quantity, message.increment, message.minimum)
+    return RateTerms(
+        id=message.rate_id,
+        zone_id=message.rate_zone_id,
+        networks=frozenset(message.network_ids),
+        countries=frozenset(message.country_codes),
+        services=frozenset(message.services),
+        access_types=frozenset(message.access_types),
+        bands=tuple(
+            TimeBand(frozenset(band.weekdays), _minute(band.start), _minute(band.end)) for band in message.time_bands
+        ),
+        rate=None if message.components else rate(*simple),
+        components=tuple(map(_component, message.components)),
+    )
+
+
+def _minute(clock: str) -> int:
+    hours, minutes = clock.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _component(message: tariffs_pb2.PriceComponent) -> ComponentTerms:
+    return ComponentTerms(
+        id=message.component_id,
+        meter=Meter(message.meter or Meter.QUANTITY),
+        scope=Scope(message.scope or Scope.RECORD),
+        for_account=message.counted_per == tariffs_pb2.COUNTED_PER_ACCOUNT,
+        counted_by=CountedBy(message.counted_by or CountedBy.TOTAL),
+        counter=message.counter,
+        free=message.free_quantity,
+        increment=message.increment or 1,
+        minimum=message.minimum,
+        mode=TierMode(message.tier_mode or TierMode.GRADUATED),
+        tiers=tuple(
+            TierTerms(
+                tier.up_to,
+                micros_of(tier.price),
+                tier.per_quantity or 1,
+                micros_of(tier.flat_price),
+                Action(tier.action or Action.CHARGE),
+            )
+            for tier in message.tiers
+        ),
+        lowest=micros_of(message.minimum_price),
+        highest=micros_of(message.maximum_price) if message.HasField("maximum_price") else None,
+        unit=micros_of(message.rounding_unit) if message.HasField("rounding_unit") else 1,
+        rounding=Rounding(message.rounding_mode or Rounding.UP),
     )
 
 

@@ -5,7 +5,9 @@ from itertools import pairwise
 
 from services.rating.domain.balances import BucketSpec, Role
 from services.rating.domain.cycles import boundaries
+from services.rating.domain.periods import Clock
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
+from services.rating.domain.rates import ALWAYS, Payer, Window, price_of, rate_at, tariff_at
 from services.rating.domain.reasons import BalanceState, Reason, Service
 from services.rating.domain.terms import (
     AccountTerms,
@@ -13,14 +15,8 @@ from services.rating.domain.terms import (
     CatalogTerms,
     EndpointTerms,
     PlanTerms,
-    RateTerms,
-    TariffVersion,
     Use,
 )
-
-FOREVER_MS = 1 << 62
-
-Window = tuple[int, int]
 
 
 def compile_program(
@@ -42,14 +38,16 @@ def compile_program(
     steps, windows, denials = [], [], list(_endpoint_denials(endpoint, chain, catalog, use))
     payers: list[tuple[EndpointTerms | AccountTerms, AccountTerms]] = [(endpoint, chain[0])]
     payers += pairwise(chain)
+    clocks: list[Clock] = []
     for index, (payer, payee) in enumerate(payers):
         base = catalog.plans.get(payer.base.plan) if payer.base else None
         denials += [(reason, index) for reason in _plan_denials(base, use)]
-        step, window = _step(payer, payee, base, catalog, use, at_ms)
+        step, window = _step(payer, payee, base, catalog, use, at_ms, clocks)
         steps.append(step)
         windows.append(window)
     deny = denials[0] if denials else (Reason.NONE, 0)
-    return program(use.service, tuple(steps), deny, max(w[0] for w in windows), min(w[1] for w in windows))
+    window = (max(start for start, _ in windows), min(end for _, end in windows))
+    return program(use.service, tuple(steps), deny, window, tuple(clocks))
 
 
 def _endpoint_denials(
@@ -85,20 +83,23 @@ def _step(
     catalog: CatalogTerms,
     use: Use,
     at_ms: int,
+    clocks: list[Clock],
 ) -> tuple[Step, Window]:
-    tariff, window = _tariff_at(catalog, base.tariff_id if base else "", at_ms)
-    rate = _rate_for(tariff, catalog, use) if tariff else None
+    tariff, window = tariff_at(catalog, base.tariff_id if base else "", at_ms)
+    rate, rate_window = rate_at(tariff, catalog, use, at_ms) if tariff else (None, ALWAYS)
     mode = _mode(payer, base)
     if isinstance(payer, EndpointTerms):
-        holder, account_id = ENDPOINT_HOLDER, ""
+        holder, account_id, billed = ENDPOINT_HOLDER, "", payee
     else:
         needed = mode is not StepMode.UNLIMITED or has_benefits(payer, catalog)
-        holder, account_id = (payer.id if needed else NO_HOLDER), payer.id
+        holder, account_id, billed = (payer.id if needed else NO_HOLDER), payer.id, payer
+    simple, pricing = price_of(tariff, rate, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
     step = Step(
         holder=holder,
         mode=mode,
         refs=tuple(sorted(_refs(payer, catalog, use))),
-        rate=rate.rate if rate else None,
+        rate=simple,
+        pricing=pricing,
         no_rate=_no_rate_reason(base),
         payer=account_id,
         payee=payee.id,
@@ -108,7 +109,7 @@ def _step(
         rate_id=rate.id if rate else "",
         zone_id=rate.zone_id if rate else "",
     )
-    return step, window
+    return step, (max(window[0], rate_window[0]), min(window[1], rate_window[1]))
 
 
 def _mode(payer: EndpointTerms | AccountTerms, base: PlanTerms | None) -> StepMode:
@@ -122,29 +123,6 @@ def _no_rate_reason(base: PlanTerms | None) -> Reason:
     if base is None:
         return Reason.NO_BASE_PLAN
     return Reason.NO_VALID_ADDON if base.prepaid and not base.tariff_id else Reason.NO_RATE
-
-
-def _tariff_at(catalog: CatalogTerms, tariff_id: str, at_ms: int) -> tuple[TariffVersion | None, Window]:
-    """The version in force at a moment, and how long it is."""
-    chosen, since, until = None, 0, FOREVER_MS
-    for version in catalog.tariffs.get(tariff_id, ()):
-        if version.effective_ms > at_ms:
-            until = version.effective_ms
-            break
-        chosen, since = version, version.effective_ms
-    return chosen, (since, until)
-
-
-def _rate_for(tariff: TariffVersion, catalog: CatalogTerms, use: Use) -> RateTerms | None:
-    """The rate of the network's zone, else the default rate; publishing made sure that there is at most one each."""
-    default = None
-    for rate in tariff.rates:
-        if rate.prices(use.service, use.access_type):
-            if not rate.zone_id:
-                default = rate
-            elif use.network_id in catalog.zones.get(rate.zone_id, frozenset()):
-                return rate
-    return default
 
 
 def _plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:

@@ -51,20 +51,36 @@ class SessionState(IntEnum):
 Outcome = list[Any]
 """A Status and what belongs to it, flat as the Function writes it:
 
-- CHARGED: largest uncovered quantity of a step, and for each step benefit, rated, uncovered, amount, draws;
-  a draw is bucket, quantity, and 1 if it activated the bucket.
+- CHARGED: largest uncovered quantity of a step, for each step benefit, rated, uncovered, amount, draws, and True
+  if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and 1 if it activated the
+  bucket.
 - REFUSED: reason, step.
 - REPEATED: sequence and position (from 1) of the answer; for a session its last answer, state and validity.
 - DONE: for a top-up the money after it; for a session its answers, state and validity; an answer is service,
-  granted, reason, limiting step, and the outcome of charging what was reported, or False.
+  granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down.
 - FAILED: a Failure.
 - REUSED, STALE: nothing.
 """
 
 
+THROTTLED = 3
+
+
+def is_throttled(outcome: Outcome) -> bool:
+    """Whether a use that was charged is to be slowed down."""
+    return outcome[0] == Status.CHARGED and len(outcome) > THROTTLED
+
+
 @dataclass(slots=True)  # not frozen, for speed: see UsageEvent
 class ChargeOp:
-    """Charge one use. `record` is what the journal keeps of it; times are milliseconds since 1970."""
+    """Charge one use.
+
+    Attributes:
+        usage_ms: when it was, milliseconds since 1970.
+        record: what the journal keeps of it.
+        cost: what the visited network asks, micros.
+        session_ref: the session that it belongs to, or empty.
+    """
 
     id_digest: bytes
     body_digest: bytes
@@ -74,6 +90,8 @@ class ChargeOp:
     usage_ms: int
     mode: int
     record: bytes
+    cost: int = 0
+    session_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +136,13 @@ class TopUpOp:
 
 @dataclass(frozen=True, slots=True)
 class SessionLine:
-    """What a session's call reports and asks for, for one service."""
+    """What a session's call reports and asks for, for one service at one time (milliseconds since 1970)."""
 
     service: int
     program: Program
     used: int
     requested: int
+    usage_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from services.rating.domain.reasons import Outcome, Reason
 FUTURE_MAX_MS = 5 * MINUTE_MS
 AGE_MAX_MS = 400 * DAY_MS
 QUANTITY_MAX = 1 << 43
+COST_MAX = 1 << 50
 BATCH_MAX = 1000
 EVENT_ID_MAX = 64
 
@@ -22,6 +23,8 @@ class UsageEvent:
         quantity: bytes or messages.
         mode: 1 asks first, 2 reports.
         record: the event as the journal keeps it.
+        cost: what the visited network asks, micros.
+        session_ref: the session that it belongs to; empty if none is said.
     """
 
     event_id: str
@@ -33,6 +36,8 @@ class UsageEvent:
     quantity: int
     mode: int
     record: bytes
+    cost: int
+    session_ref: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Answer:
         amounts: micros of each visible step, from the endpoint upwards.
         uncovered: units that nothing covered, at the visible step where it is most.
         replayed: whether an earlier call decided it.
+        throttled: whether it is to be slowed down.
     """
 
     outcome: Outcome
@@ -62,6 +68,7 @@ class Answer:
     usage_record_id: str = ""
     replayed: bool = False
     detail: str = ""
+    throttled: bool = False
 
 
 def check(event: UsageEvent, now_ms: int) -> Invalid | None:
@@ -78,9 +85,13 @@ def check(event: UsageEvent, now_ms: int) -> Invalid | None:
     return None
 
 
+def _is_name(text: str) -> bool:
+    return len(text) <= EVENT_ID_MAX and text.isascii() and text.isprintable() and " " not in text
+
+
 def _wrong_field(event: UsageEvent) -> str:
     name = event.event_id
-    if not (0 < len(name) <= EVENT_ID_MAX and name.isascii() and name.isprintable() and " " not in name):
+    if not (name and _is_name(name)):
         return "event_id needs 1 to 64 printable ASCII characters without spaces"
     if not 1 <= event.service <= 4:
         return "service must be SERVICE_DATA, SERVICE_SMS_MO, SERVICE_SMS_MT or SERVICE_NB_IOT"
@@ -88,4 +99,12 @@ def _wrong_field(event: UsageEvent) -> str:
         return "access_type must be ACCESS_TYPE_2G, ACCESS_TYPE_3G, ACCESS_TYPE_4G or ACCESS_TYPE_5G"
     if not 1 <= event.mode <= 2:
         return "mode must be USAGE_MODE_ONLINE or USAGE_MODE_OFFLINE"
+    return _wrong_price_field(event)
+
+
+def _wrong_price_field(event: UsageEvent) -> str:
+    if event.session_ref and not _is_name(event.session_ref):
+        return "session_ref may have up to 64 printable ASCII characters without spaces"
+    if not 0 <= event.cost <= COST_MAX:
+        return f"cost_micros must be 0 to {COST_MAX}"
     return ""

@@ -9,7 +9,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from typing import Any
 
+from services.rating.domain.periods import Clock, period
+from services.rating.domain.pricing import Action, Cap, Component, Meter, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.reasons import Reason
 from services.rating.domain.tariffs import Rate
 
@@ -35,7 +38,8 @@ class Step:
         holder: the account whose buckets and money it draws on, or one of the two constants.
         mode: what the price draws on.
         refs: benefits that may be drawn, as `plan:version:benefit`.
-        rate: price of what no benefit covers; None if there is none.
+        rate: price of what no benefit covers, if it is simple.
+        pricing: in its place, a price that counts over more than a record or has tiers, bounds or fees.
         no_rate: why a volume without a rate is refused.
         payer: the account that pays; empty for the endpoint.
         payee: the account that is paid.
@@ -43,7 +47,8 @@ class Step:
         currency: ISO 4217 code of the amounts.
         tariff: id and version of the tariff; ("", 0) if there is none.
         rate_id: name of the rate in the tariff.
-        zone_id: zone of the rate; empty for a default rate.
+        zone_id: zone of the rate; empty for a rate that names its places otherwise, or none.
+        pool: holder whose buckets may be drawn besides the payer's; empty if there is none.
     """
 
     holder: str
@@ -58,12 +63,17 @@ class Step:
     tariff: tuple[str, int]
     rate_id: str
     zone_id: str
+    pricing: Pricing | None = None
+    pool: str = ""
 
     def wire(self) -> list[object]:
         """The part that the Function works by."""
         rate = self.rate
         parts = [rate.increment, rate.minimum, rate.numerator, rate.denominator] if rate else False
-        return [self.holder, int(self.mode), dict.fromkeys(self.refs, True), parts, int(self.no_rate)]
+        wire = [self.holder, int(self.mode), dict.fromkeys(self.refs, True), parts, int(self.no_rate)]
+        if self.pricing or self.pool:
+            wire += [self.pricing.wire() if self.pricing else False, self.pool or False]
+        return wire
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +89,8 @@ class Program:
         valid_until_ms: first usage time for which it does not hold any more.
         wire: what the Function works by.
         holders: accounts whose holders it works with.
+        counts: whether a price counts over more than a record, or needs to know more of a use than its volume.
+        clocks: whose periods the prices count over.
     """
 
     id: str
@@ -89,6 +101,12 @@ class Program:
     valid_until_ms: int
     wire: list[object]
     holders: tuple[str, ...]
+    counts: bool
+    clocks: tuple[Clock, ...]
+
+    def periods(self, at_ms: int) -> tuple[int, ...]:
+        """Begins of the periods in which a use lies, seconds since 1970, in the order of the clocks."""
+        return tuple(period(clock, at_ms) for clock in self.clocks)
 
     def body(self) -> str:
         """The content as JSON, kept for explanations."""
@@ -103,20 +121,30 @@ class Program:
 
 
 def program(
-    service: int, steps: tuple[Step, ...], deny: tuple[Reason, int], valid_from_ms: int, valid_until_ms: int
+    service: int,
+    steps: tuple[Step, ...],
+    deny: tuple[Reason, int],
+    window_ms: tuple[int, int],
+    clocks: tuple[Clock, ...] = (),
 ) -> Program:
-    """Make a program out of its steps."""
+    """Make a program out of its steps; `window_ms` is the usage time for which it holds, the end not included."""
     reason, deny_step = deny
-    content = json.dumps([service, int(reason), deny_step, [asdict(step) for step in steps]]).encode()
+    stated = [service, int(reason), deny_step, [asdict(step) for step in steps], [asdict(clock) for clock in clocks]]
+    names = [step.holder for step in steps if step.holder not in {ENDPOINT_HOLDER, NO_HOLDER}]
+    names += [step.pool for step in steps if step.pool]
+    names += [owner for step in steps if step.pricing for owner in sorted(step.pricing.owners)]
+    holders = tuple(dict.fromkeys(names))
     return Program(
-        id=hashlib.blake2b(content, digest_size=12).hexdigest(),
+        id=hashlib.blake2b(json.dumps(stated).encode(), digest_size=12).hexdigest(),
         deny_reason=reason,
         deny_step=deny_step,
         steps=steps,
-        valid_from_ms=valid_from_ms,
-        valid_until_ms=valid_until_ms,
-        wire=[int(reason), deny_step, [step.wire() for step in steps], str(int(service))],
-        holders=tuple(step.holder for step in steps if step.holder not in {ENDPOINT_HOLDER, NO_HOLDER}),
+        valid_from_ms=window_ms[0],
+        valid_until_ms=window_ms[1],
+        wire=[int(reason), deny_step, [step.wire() for step in steps], str(int(service)), list(holders)],
+        holders=holders,
+        counts=any(step.pricing for step in steps),
+        clocks=clocks,
     )
 
 
@@ -124,9 +152,25 @@ def steps_from_body(body: str) -> tuple[Step, ...]:
     """Read the steps of a kept program."""
     steps = []
     for fields in json.loads(body)["steps"]:
-        rate = fields.pop("rate")
+        rate, pricing = fields.pop("rate"), fields.pop("pricing", None)
         for name in ("refs", "plan", "tariff"):
             fields[name] = tuple(fields[name])
         fields["mode"], fields["no_rate"] = StepMode(fields["mode"]), Reason(fields["no_rate"])
-        steps.append(Step(rate=Rate(**rate) if rate else None, **fields))
+        kept = _pricing(pricing) if pricing else None
+        steps.append(Step(rate=Rate(**rate) if rate else None, pricing=kept, **fields))
     return tuple(steps)
+
+
+def _pricing(fields: dict[str, Any]) -> Pricing:
+    caps = tuple(Cap(**{**cap, "action": Action(cap["action"])}) for cap in fields["caps"])
+    return Pricing(tuple(map(_component, fields["components"])), caps)
+
+
+def _component(fields: dict[str, Any]) -> Component:
+    read = {
+        "meter": Meter(fields["meter"]),
+        "mode": TierMode(fields["mode"]),
+        "rounding": Rounding(fields["rounding"]),
+        "tiers": tuple(Tier(blocks, price, flat, Action(action)) for blocks, price, flat, action in fields["tiers"]),
+    }
+    return Component(**{**fields, **read})

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
+from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import Service
 from services.rating.domain.tariffs import Rate
 
@@ -127,22 +129,100 @@ class PlanTerms:
         return access_type in self.access.get(service, frozenset())
 
 
+class Scope(IntEnum):
+    """Over what a price counts; numbers as in the contract."""
+
+    RECORD = 1
+    SESSION = 2
+    DAY = 3
+    CYCLE = 4
+
+
+class CountedBy(IntEnum):
+    """Which places are counted together; numbers as in the contract."""
+
+    TOTAL = 1
+    NETWORK = 2
+    COUNTRY = 3
+
+
 @dataclass(frozen=True, slots=True)
-class RateTerms:
-    """A rate of a tariff: where and for what it holds, and the arithmetic of its price."""
+class TimeBand:
+    """A part of the week: days on which it begins (Monday is 1), minutes of the day; the end may be on the next."""
+
+    weekdays: frozenset[int]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TierTerms:
+    """Part of a count and its price, as the contract has it."""
+
+    up_to: int
+    price: int
+    per_quantity: int
+    flat: int
+    action: Action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentTerms:
+    """A part of a rate's price, as the contract has it; amounts in micros, `highest` None for no bound.
+
+    Attributes:
+        for_account: whether all endpoints of the account count together.
+    """
 
     id: str
-    zone_id: str
+    tiers: tuple[TierTerms, ...]
+    meter: Meter = Meter.QUANTITY
+    scope: Scope = Scope.RECORD
+    for_account: bool = False
+    counted_by: CountedBy = CountedBy.TOTAL
+    counter: str = ""
+    free: int = 0
+    increment: int = 1
+    minimum: int = 0
+    mode: TierMode = TierMode.GRADUATED
+    lowest: int = 0
+    highest: int | None = None
+    unit: int = 1
+    rounding: Rounding = Rounding.UP
+
+
+@dataclass(frozen=True, slots=True)
+class CapTerms:
+    """A bound of what the uses that a tariff prices cost together."""
+
+    id: str
+    scope: Scope
+    for_account: bool
     services: frozenset[int]
-    access_types: frozenset[int]
-    rate: Rate
+    amount: int
+    action: Action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateTerms:
+    """A rate of a tariff: where, when and for what it holds, and its price: simple arithmetic, or components."""
+
+    id: str
+    services: frozenset[int]
+    zone_id: str = ""
+    networks: frozenset[str] = frozenset()
+    countries: frozenset[str] = frozenset()
+    access_types: frozenset[int] = frozenset()
+    bands: tuple[TimeBand, ...] = ()
+    rate: Rate | None = None
+    components: tuple[ComponentTerms, ...] = ()
 
     def prices(self, service: int, access_type: int) -> bool:
         """Whether it holds for the service over the access type."""
         return service in self.services and (not self.access_types or access_type in self.access_types)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TariffVersion:
     """A published version of a tariff, in force from `effective_ms` until the next one."""
 
@@ -151,6 +231,8 @@ class TariffVersion:
     currency: str
     effective_ms: int
     rates: tuple[RateTerms, ...]
+    time_zone: str = "UTC"
+    caps: tuple[CapTerms, ...] = ()
 
 
 @dataclass(slots=True)

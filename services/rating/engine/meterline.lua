@@ -13,19 +13,35 @@ local EXACT_MAX = 9007199254740991 -- 2^53 - 1
 local SWEEP_MAX = 20 -- expired sessions closed by one call
 
 -- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one. BLOCKED names, as
--- digits, the services of which reported usage was not covered.
-local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- digits, the services of which reported usage was not covered. COUNTERS are what prices count over days and cycles,
+-- each {begin of the period, count, begin of the period before, its count}, and over the sessions of events, each
+-- {time of the last use, count}.
+local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local COUNTERS_KEPT_S = 100 * 86400
+local SESSIONS_COUNTED_MAX = 16
 -- A bucket of a holder.
 local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
-local ROLE_BASE = 2
+local ROLE_BASE, ROLE_POOL = 2, 3
+local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
--- A step of a program.
-local HOLDER, MODE, REFS, RATE, NO_RATE = 1, 2, 3, 4, 5
+-- A step of a program. RATE is a simple price; PRICING, in its place, one that counts over more than a record or has
+-- tiers, bounds or fees. POOL is a second holder whose buckets may be drawn.
+local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL = 1, 2, 3, 4, 5, 6, 7
 local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
 -- A rate.
 local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
+-- A pricing, its components, their tiers, and its caps.
+local COMPONENTS, CAPS = 1, 2
+local COUNTER, OWNER, PERIOD, METER, FREE, BLOCK, LEAST, TIER_MODE, TIERS, OVER, LOWEST, HIGHEST, ROUND_TO, ROUNDING = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+local BLOCKS_MAX, BLOCK_PRICE, FLAT, ACTION = 1, 2, 3, 4
+local CAP_AMOUNT, CAP_ACTION = 4, 5
+local IN_SESSION, IN_RECORD = -1, 0
+local METER_RECORDS, METER_COST = 2, 3
+local TIERS_BY_VOLUME = 2
+local UP, HALF_UP = 1, 2
+local THROTTLE, REFUSE = 3, 4
 -- A program.
-local DENY_REASON, DENY_STEP, STEPS, SERVICE = 1, 2, 3, 4
+local DENY_REASON, DENY_STEP, STEPS, SERVICE, ACCOUNTS = 1, 2, 3, 4, 5
 -- Kinds of operations.
 local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
 -- Modes of a charge.
@@ -33,18 +49,18 @@ local ONLINE, OFFLINE = 1, 2
 -- Outcomes.
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
 -- Reasons, as in the contract.
-local BALANCE_DEPLETED, NO_VALID_ADDON, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 4, 11, 27
+local BALANCE_DEPLETED, NO_VALID_ADDON, USAGE_LIMIT, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 3, 4, 11, 27
 -- Kinds of movements, as in the contract.
 local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
 -- A session.
-local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT = 1, 2, 3, 4, 5, 6, 7
+local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS = 1, 2, 3, 4, 5, 6, 7, 8
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
 local CREATE, UPDATE, RELEASE = 0, 1, 2
 local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED, OVERFLOW = 1, 2, 3, 4, 5
 local CLOSED_SESSION_KEPT_MS = 86400000
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
-local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index
+local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
 
 local function key(kind, name)
   return cell .. kind .. name
@@ -98,6 +114,159 @@ local function affordable(rate, quantity, money)
   return min(quantity, low * rate[INCREMENT])
 end
 
+-- Prices that count ---------------------------------------------------------------------------------------------
+--
+-- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
+
+-- Rounds an exact price of `whole` micros and rest / over, rest below over, to the component's unit.
+local function rounded(part, whole, rest)
+  local unit, over = part[ROUND_TO], part[OVER]
+  if part[ROUNDING] == UP then
+    return ceil((whole + (rest > 0 and 1 or 0)) / unit) * unit
+  elseif part[ROUNDING] == HALF_UP then
+    if unit == 1 then
+      return whole + (2 * rest >= over and 1 or 0)
+    end
+    return floor((whole + unit / 2) / unit) * unit
+  end
+  return floor(whole / unit) * unit
+end
+
+-- The price of a count over the component's scope, and what becomes of use at its height.
+local function cumulative(part, count)
+  if count <= part[FREE] then
+    return 0, 0
+  end
+  local over, tiers = part[OVER], part[TIERS]
+  local blocks = ceil(max(count - part[FREE], part[LEAST]) / part[BLOCK])
+  local whole, rest, before, last = 0, 0, 0, nil
+  for _, tier in ipairs(tiers) do
+    local reach = (tier[BLOCKS_MAX] == 0 or blocks < tier[BLOCKS_MAX]) and blocks or tier[BLOCKS_MAX]
+    if part[TIER_MODE] ~= TIERS_BY_VOLUME or reach == blocks then
+      local inside = part[TIER_MODE] == TIERS_BY_VOLUME and blocks or reach - before
+      local times = floor(inside / over)
+      whole = whole + tier[FLAT] + times * tier[BLOCK_PRICE]
+      rest = rest + (inside - times * over) * tier[BLOCK_PRICE]
+    end
+    before, last = reach, tier
+    if reach == blocks then
+      break
+    end
+  end
+  local carried = floor(rest / over)
+  whole, rest = whole + carried, rest - carried * over
+  if whole < part[LOWEST] then
+    whole, rest = part[LOWEST], 0
+  end
+  if part[HIGHEST] >= 0 and whole >= part[HIGHEST] then
+    whole, rest = part[HIGHEST], 0
+  end
+  return rounded(part, whole, rest), last[ACTION]
+end
+
+-- Where a count stands, for the period that a use lies in.
+local function counted(counter, owner, period, use)
+  if period == IN_RECORD then
+    return 0
+  elseif period == IN_SESSION then
+    if use.session then
+      return use.session[counter] or 0
+    elseif use.session_ref == '' then
+      return 0
+    end
+    local found = holder(use.endpoint)[COUNTERS][counter .. '|' .. use.session_ref]
+    return found and found[2] or 0
+  end
+  local payer = holder(owner == '' and use.endpoint or owner)
+  local found, begin = payer[COUNTERS][counter], use.periods[period]
+  if not found then
+    return 0
+  elseif found[1] == begin then
+    return found[2]
+  end
+  return found[3] == begin and found[4] or 0
+end
+
+-- Keeps the count of a session of events; of many, those last used.
+local function count_in_session(counters, name, time, count)
+  if not counters[name] then
+    local sessions_counted, oldest = 0, nil
+    for other, found in pairs(counters) do
+      if string.find(other, '|', 1, true) then
+        sessions_counted = sessions_counted + 1
+        if not oldest or found[1] < counters[oldest][1] or (found[1] == counters[oldest][1] and other < oldest) then
+          oldest = other
+        end
+      end
+    end
+    if sessions_counted >= SESSIONS_COUNTED_MAX then
+      counters[oldest] = nil
+    end
+  end
+  counters[name] = { time, count }
+end
+
+local function set_count(counter, owner, period, count, use)
+  if period == IN_SESSION then
+    if use.session then
+      use.session[counter] = count
+    elseif use.session_ref ~= '' then
+      count_in_session(holder(use.endpoint)[COUNTERS], counter .. '|' .. use.session_ref, floor(use.time / 1000), count)
+      dirty[use.endpoint] = true
+    end
+    return
+  end
+  local name = owner == '' and use.endpoint or owner
+  local counters, begin = holder(name)[COUNTERS], use.periods[period]
+  local found = counters[counter]
+  if not found then
+    counters[counter] = { begin, count, 0, 0 }
+  elseif found[1] == begin then
+    found[2] = count
+  elseif found[3] == begin then
+    found[4] = count
+  elseif begin > found[1] then
+    counters[counter] = { begin, count, found[1], found[2] }
+  elseif begin > found[3] then
+    found[3], found[4] = begin, count
+  end
+  dirty[name] = true
+end
+
+-- What a use of `quantity` units costs: amount, counts to set, whether it is to be slowed down, why it may not pass.
+local function quote(pricing, quantity, use)
+  local amount, counts, throttled, refused = 0, {}, false, nil
+  for _, part in ipairs(pricing[COMPONENTS]) do
+    local before = counted(part[COUNTER], part[OWNER], part[PERIOD], use)
+    local count = before + (part[METER] == METER_RECORDS and 1 or part[METER] == METER_COST and use.cost or quantity)
+    local price, action = cumulative(part, count)
+    amount = amount + price - cumulative(part, before)
+    throttled = throttled or action == THROTTLE
+    if action == REFUSE then
+      refused = USAGE_LIMIT
+    end
+    if price > EXACT_MAX or count > EXACT_MAX then
+      return 0, counts, false, AMOUNT_OUT_OF_RANGE
+    end
+    if part[PERIOD] ~= IN_RECORD then
+      counts[#counts + 1] = { part[COUNTER], part[OWNER], part[PERIOD], count }
+    end
+  end
+  for _, cap in ipairs(pricing[CAPS]) do
+    local before = counted(cap[COUNTER], cap[OWNER], cap[PERIOD], use)
+    local count = before + amount
+    amount = min(count, cap[CAP_AMOUNT]) - min(before, cap[CAP_AMOUNT])
+    if count > cap[CAP_AMOUNT] then
+      throttled = throttled or cap[CAP_ACTION] == THROTTLE
+      if cap[CAP_ACTION] == REFUSE then
+        refused = USAGE_LIMIT
+      end
+    end
+    counts[#counts + 1] = { cap[COUNTER], cap[OWNER], cap[PERIOD], count }
+  end
+  return amount, counts, throttled, refused
+end
+
 -- Buckets -------------------------------------------------------------------------------------------------------
 
 -- Expiry and the roll-over to a new cycle happen here, when somebody looks, so nothing runs at midnight.
@@ -127,13 +296,15 @@ end
 
 local function rank(bucket)
   if bucket[ROLE] == ROLE_BASE then
+    return 4
+  elseif bucket[ROLE] == ROLE_POOL then
     return 3
   end
   return bucket[STATE] == PENDING and 2 or 1
 end
 
--- Add-ons before base benefits; active before not yet activated ones; then priority, earliest end, earliest
--- activation, id: total and deterministic.
+-- Add-ons, then the pool, then base benefits; active before not yet activated add-ons; then priority, earliest end,
+-- earliest activation, id: total and deterministic.
 local function drawn_before(a, b)
   local rank_a, rank_b = rank(a), rank(b)
   if rank_a ~= rank_b then
@@ -151,17 +322,27 @@ local function drawn_before(a, b)
   return a[ID] < b[ID]
 end
 
-local function eligible(name, payer, refs, time)
-  local found = {}
+local function add_eligible(found, name, payer, refs, time)
   for _, bucket in ipairs(payer[BUCKETS]) do
     if refs[bucket[REF]] then
       if refresh(name, bucket, time) then
         dirty[name] = true
       end
       if bucket[REMAINING] > bucket[RESERVED] and bucket[STATE] ~= EXPIRED then
+        owner_of[bucket] = name
         found[#found + 1] = bucket
       end
     end
+  end
+end
+
+local function eligible(step, name, payer, time)
+  local found = {}
+  if payer then
+    add_eligible(found, name, payer, step[REFS], time)
+  end
+  if step[POOL] then
+    add_eligible(found, step[POOL], holder(step[POOL]), step[REFS], time)
   end
   if found[2] then
     table.sort(found, drawn_before)
@@ -169,23 +350,87 @@ local function eligible(name, payer, refs, time)
   return found
 end
 
+local function headroom_of(step, payer)
+  if step[MODE] == PREPAID then
+    return payer[MONEY] - payer[MONEY_RESERVED]
+  elseif step[MODE] == POSTPAID then
+    return payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
+  end
+  return EXACT_MAX
+end
+
+-- The amount of the simple price of a volume, as `quote` gives it of the others.
+local function simple_quote(rate, quantity)
+  local amount = price_of_blocks(rate, blocks_of(rate, quantity))
+  return amount, NOTHING, false, amount > EXACT_MAX and AMOUNT_OUT_OF_RANGE or nil
+end
+
+-- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first.
+local function cover_rated(coverage, step, payer, left, wallets, use)
+  local pricing, headroom = step[PRICING], headroom_of(step, payer)
+  for _, bucket in ipairs(wallets) do
+    headroom = headroom + bucket[REMAINING] - bucket[RESERVED]
+  end
+  local function priced(quantity)
+    if pricing then
+      return quote(pricing, quantity, use)
+    end
+    return simple_quote(step[RATE], quantity)
+  end
+  local rated = left
+  local amount, counts, throttled, refused = priced(left)
+  if refused or (amount > 0 and amount > headroom) then
+    coverage.reason = refused or (step[MODE] == POSTPAID and CREDIT_LIMIT or BALANCE_DEPLETED)
+    local low, high = 0, left - 1
+    while low < high do
+      local middle = ceil((low + high) / 2)
+      local price, _, _, why = priced(middle)
+      if why or (price > 0 and price > headroom) then
+        high = middle - 1
+      else
+        low = middle
+      end
+    end
+    rated, amount, counts, throttled = low, 0, NOTHING, false
+    if rated > 0 then
+      amount, counts, throttled = priced(rated)
+    end
+  end
+  for _, bucket in ipairs(wallets) do
+    local take = min(amount, bucket[REMAINING] - bucket[RESERVED])
+    if take > 0 then
+      coverage.draws[#coverage.draws + 1] = { bucket, take }
+      amount = amount - take
+    end
+  end
+  coverage.rated, coverage.uncovered, coverage.amount = rated, left - rated, amount
+  coverage.counts, coverage.throttled = counts, throttled
+  return coverage
+end
+
 -- Phase one: what a step can cover of a volume, and from what. Changes no balance.
-local function cover(step, name, payer, quantity, time)
-  local left, draws = quantity, NOTHING
-  if payer and payer[BUCKETS][1] then
-    draws = {}
-    for index, bucket in ipairs(eligible(name, payer, step[REFS], time)) do
-      local take = min(left, bucket[REMAINING] - bucket[RESERVED])
-      draws[index] = { bucket, take }
-      left = left - take
-      if left == 0 then
-        return { draws = draws, benefit = quantity, rated = 0, uncovered = 0, amount = 0 }
+local function cover(step, name, payer, quantity, use)
+  local left, draws, wallets = quantity, NOTHING, NOTHING
+  if step[POOL] or (payer and payer[BUCKETS][1]) then
+    draws, wallets = {}, {}
+    for _, bucket in ipairs(eligible(step, name, payer, use.time)) do
+      if bucket[UNIT] == UNIT_MONEY then
+        wallets[#wallets + 1] = bucket
+      elseif left > 0 then
+        local take = min(left, bucket[REMAINING] - bucket[RESERVED])
+        draws[#draws + 1] = { bucket, take }
+        left = left - take
       end
     end
   end
-  local coverage = { draws = draws, benefit = quantity - left, rated = 0, uncovered = left, amount = 0 }
+  local coverage = { draws = draws, benefit = quantity - left, rated = 0, uncovered = left, amount = 0, counts = NOTHING }
+  if left == 0 then
+    return coverage
+  end
   local rate = step[RATE]
-  if not rate then
+  if step[PRICING] or (rate and wallets[1]) then
+    return cover_rated(coverage, step, payer, left, wallets, use)
+  elseif not rate then
     coverage.reason = step[NO_RATE]
     return coverage
   end
@@ -195,12 +440,7 @@ local function cover(step, name, payer, quantity, time)
     return coverage
   end
   if step[MODE] ~= UNLIMITED and rate[NUMERATOR] > 0 then
-    local headroom
-    if step[MODE] == PREPAID then
-      headroom = payer[MONEY] - payer[MONEY_RESERVED]
-    else
-      headroom = payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
-    end
+    local headroom = headroom_of(step, payer)
     if amount > headroom then
       local rated = affordable(rate, left, headroom)
       coverage.rated, coverage.uncovered = rated, left - rated
@@ -230,19 +470,22 @@ local function draw_buckets(draws, time)
     if bucket[REMAINING] == 0 then
       bucket[STATE] = DEPLETED
     end
+    dirty[owner_of[bucket]] = true
     drawn[index] = { bucket[ID], take, activated }
   end
   return drawn
 end
 
 -- Phase two: draw what was covered.
-local function draw(step, name, payer, coverage, time)
+local function draw(step, name, payer, coverage, use)
   local drawn, amount = NOTHING, coverage.amount
   if coverage.draws[1] then
-    drawn = draw_buckets(coverage.draws, time)
-    dirty[name] = true
+    drawn = draw_buckets(coverage.draws, use.time)
   end
-  if amount > 0 and step[MODE] ~= UNLIMITED then
+  for _, count in ipairs(coverage.counts) do
+    set_count(count[1], count[2], count[3], count[4], use)
+  end
+  if amount ~= 0 and step[MODE] ~= UNLIMITED then
     if step[MODE] == PREPAID then
       payer[MONEY] = payer[MONEY] - amount
     else
@@ -279,12 +522,14 @@ local function block(program, endpoint, reason)
   end
 end
 
--- Charges a volume at every step, or, if it must be covered and is not, at none.
-local function charge(program, endpoint, quantity, time, mode)
-  local steps, coverages, uncovered, reason = program[STEPS], {}, 0, nil
+-- Charges a volume at every step, or, if it must be covered and is not, at none. A use is when it was, and, for
+-- prices that count: begins of its periods, cost, and its session's counts or reference.
+local function charge(program, endpoint, quantity, use, mode)
+  local steps, coverages, uncovered, reason, throttled = program[STEPS], {}, 0, nil, false
   for index, step in ipairs(steps) do
     local name, payer = step_holder(step, endpoint)
-    local coverage = cover(step, name, payer, quantity, time)
+    local coverage = cover(step, name, payer, quantity, use)
+    throttled = throttled or coverage.throttled
     if coverage.uncovered > 0 then
       if mode == ONLINE then
         return { REFUSED, coverage.reason, index - 1 }
@@ -296,12 +541,12 @@ local function charge(program, endpoint, quantity, time, mode)
   local drawn = {}
   for index, step in ipairs(steps) do
     local name, payer = step_holder(step, endpoint)
-    drawn[index] = draw(step, name, payer, coverages[index], time)
+    drawn[index] = draw(step, name, payer, coverages[index], use)
   end
   if reason then
     block(program, endpoint, reason)
   end
-  return { CHARGED, uncovered, drawn }
+  return { CHARGED, uncovered, drawn, throttled or nil }
 end
 
 -- Operations ----------------------------------------------------------------------------------------------------
@@ -310,12 +555,9 @@ end
 local function accounts_fresh(program, expected)
   if program.fresh == nil then
     program.fresh = true
-    for _, step in ipairs(program[STEPS]) do
-      local name = step[HOLDER]
-      if name ~= '' and name ~= '-' then
-        local other = holder(name)
-        program.fresh = program.fresh and other and other[VERSION] == expected[name]
-      end
+    for _, name in ipairs(program[ACCOUNTS]) do
+      local other = holder(name)
+      program.fresh = program.fresh and other and other[VERSION] == expected[name]
     end
   end
   return program.fresh
@@ -339,7 +581,8 @@ local function charge_op(op, programs, expected)
       return { REFUSED, ENDPOINT_BLOCKED, 0 }
     end
   end
-  return charge(program, endpoint, op[6], op[7], op[8])
+  local use = { endpoint = endpoint, time = op[7], periods = op[9], cost = op[10], session_ref = op[11] }
+  return charge(program, endpoint, op[6], use, op[8])
 end
 
 local function new_bucket(spec)
@@ -350,7 +593,7 @@ end
 -- Makes a holder what its configuration says: new assignments are filled, removed ones forfeited.
 local function configure_op(op)
   local name, version, limit_version, limit, specs = op[2], op[3], op[4], op[5], op[6]
-  local payer = holder(name) or { -1, {}, 0, 0, 0, 0, -1, -1, '' }
+  local payer = holder(name) or { -1, {}, 0, 0, 0, 0, -1, -1, '', {} }
   holders[name] = payer
   if limit_version > payer[LIMIT_VERSION] then
     payer[LIMIT], payer[LIMIT_VERSION] = limit, limit_version
@@ -384,6 +627,11 @@ local function configure_op(op)
     end
   end
   payer[BUCKETS], payer[VERSION] = kept, version
+  for counter, found in pairs(payer[COUNTERS]) do
+    if found[1] < now / 1000 - COUNTERS_KEPT_S then
+      payer[COUNTERS][counter] = nil
+    end
+  end
   dirty[name] = true
   return { DONE }
 end
@@ -449,7 +697,7 @@ local function give_back_service(open, service)
 end
 
 -- Reserves the largest part of a volume that every step can cover.
-local function reserve(open, program, endpoint, service, quantity, time)
+local function reserve(open, program, endpoint, service, quantity, use)
   if program[DENY_REASON] ~= 0 then
     return 0, program[DENY_REASON], program[DENY_STEP]
   end
@@ -462,7 +710,7 @@ local function reserve(open, program, endpoint, service, quantity, time)
     coverages = {}
     for index, step in ipairs(program[STEPS]) do
       local name, payer = step_holder(step, endpoint)
-      coverages[index] = cover(step, name, payer, granted, time)
+      coverages[index] = cover(step, name, payer, granted, use)
       if coverages[index].uncovered > 0 then
         granted = granted - coverages[index].uncovered
         reason, limiting = coverages[index].reason, index - 1
@@ -473,27 +721,32 @@ local function reserve(open, program, endpoint, service, quantity, time)
   if granted == 0 then
     return 0, reason, limiting
   end
+  local throttled = false
   for index, step in ipairs(program[STEPS]) do
     local name, payer = step_holder(step, endpoint)
     local coverage, parts = coverages[index], {}
+    throttled = throttled or coverage.throttled
     for _, entry in ipairs(coverage.draws) do
-      entry[1][RESERVED] = entry[1][RESERVED] + entry[2]
-      parts[#parts + 1] = { entry[1][ID], entry[2] }
+      local bucket, owner = entry[1], owner_of[entry[1]]
+      bucket[RESERVED] = bucket[RESERVED] + entry[2]
+      parts[owner] = parts[owner] or {}
+      parts[owner][#parts[owner] + 1] = { bucket[ID], entry[2] }
     end
-    local amount = step[MODE] ~= UNLIMITED and coverage.amount or 0
+    local amount = step[MODE] ~= UNLIMITED and max(0, coverage.amount) or 0
     if amount > 0 then
       if step[MODE] == PREPAID then
         payer[MONEY_RESERVED] = payer[MONEY_RESERVED] + amount
       else
         payer[USED_RESERVED] = payer[USED_RESERVED] + amount
       end
+      parts[name] = parts[name] or {}
     end
-    if amount > 0 or parts[1] then
-      dirty[name] = true
-      open[RESERVATIONS][#open[RESERVATIONS] + 1] = { name, amount, step[MODE], parts, service }
+    for owner, taken in pairs(parts) do
+      dirty[owner] = true
+      open[RESERVATIONS][#open[RESERVATIONS] + 1] = { owner, owner == name and amount or 0, step[MODE], taken, service }
     end
   end
-  return granted, reason, limiting
+  return granted, reason, limiting, throttled
 end
 
 local function keep_session(id, open)
@@ -524,10 +777,10 @@ local function misfit(open, action, sequence, hash)
   return nil
 end
 
--- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested},
--- about {endpoint, reference, network, access type}
+-- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
+-- time of use, begins of periods}, about {endpoint, reference, network, access type}
 local function session_op(op, programs, expected)
-  local id, action, sequence, hash, endpoint, time = op[2], op[3], op[4], op[5], op[6], op[7]
+  local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
   local failure, again = misfit(open, action, sequence, hash)
   if again then
@@ -540,7 +793,7 @@ local function session_op(op, programs, expected)
       return { STALE }
     end
   end
-  open = open or { 0, OPEN, '', {}, 0, {}, {} }
+  open = open or { 0, OPEN, '', {}, 0, {}, {}, {} }
   if action == RELEASE then
     give_back_service(open, nil)
   end
@@ -550,12 +803,13 @@ local function session_op(op, programs, expected)
   local answers = {}
   for index, line in ipairs(op[9]) do
     local program, used, requested = programs[line[2]], line[3], line[4]
-    local charged = used > 0 and charge(program, endpoint, used, time, OFFLINE) or false
-    local granted, reason, limiting = 0, 0, 0
+    local use = { endpoint = endpoint, time = line[5], periods = line[6], cost = 0, session = open[COUNTS] }
+    local charged = used > 0 and charge(program, endpoint, used, use, OFFLINE) or false
+    local granted, reason, limiting, throttled = 0, 0, 0, false
     if action ~= RELEASE and requested > 0 then
-      granted, reason, limiting = reserve(open, program, endpoint, line[1], requested, time)
+      granted, reason, limiting, throttled = reserve(open, program, endpoint, line[1], requested, use)
     end
-    answers[index] = { line[1], granted, reason, limiting, charged }
+    answers[index] = { line[1], granted, reason, limiting, charged, throttled or (charged and charged[4]) or false }
   end
   open[SEQUENCE], open[SESSION_HASH], open[SESSION_ANSWER] = sequence, hash, answers
   open[VALID_UNTIL], open[SESSION_STATE] = op[8], action == RELEASE and RELEASED or OPEN
@@ -687,7 +941,7 @@ local function decide(keys, args)
   for index, blob in ipairs(unpack_blob(args[2])) do
     programs[index] = unpack_blob(blob)
   end
-  holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
+  holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of = {}, {}, {}, {}, {}, 0, {}
   load_holders(expected)
   local stretch = floor(now / header[4])
   local answered, answered_now, seen = load_answered(ops, stretch), {}, {}

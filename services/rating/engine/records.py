@@ -52,10 +52,10 @@ def _event(operation: int, program_id: str, packed: bytes, outcome: Outcome) -> 
 
 
 def _session(operation: int, programs: Sequence[str], record: list[Any], outcome: Outcome) -> Iterator[Used]:
-    _, (session_id, sequence, endpoint_id, network_id, access_type, event_ms), lines = record
-    for line, ((service, program, quantity), answer) in enumerate(zip(lines, outcome[1], strict=True)):
+    _, (session_id, sequence, endpoint_id, network_id, access_type, _), lines = record
+    for line, ((service, program, quantity, usage_ms), answer) in enumerate(zip(lines, outcome[1], strict=True)):
         if answer[4]:
-            event_id = f"{session_id}.{sequence}.{service}"
+            event_id = f"{session_id}.{sequence}.{line}"
             yield Used(
                 operation,
                 line,
@@ -66,7 +66,7 @@ def _session(operation: int, programs: Sequence[str], record: list[Any], outcome
                 service,
                 network_id,
                 access_type,
-                event_ms,
+                usage_ms,
                 quantity,
                 Mode.OFFLINE,
                 id_digest(endpoint_id, event_id),

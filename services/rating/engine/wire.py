@@ -79,8 +79,12 @@ class Batch:
         return position
 
     def _charge(self, op: ChargeOp) -> None:
-        position = self._position(op.program)
-        self.ops.append([1, op.id_digest, op.body_digest, op.endpoint_id, position, op.quantity, op.usage_ms, op.mode])
+        program = op.program
+        position = self._position(program)
+        wire = [1, op.id_digest, op.body_digest, op.endpoint_id, position, op.quantity, op.usage_ms, op.mode]
+        if program.counts:
+            wire += [program.periods(op.usage_ms), op.cost, op.session_ref]
+        self.ops.append(wire)
         self.records.append([1, position - 1, op.record])
 
     def _other(self, op: ConfigureOp | TopUpOp | SessionOp) -> None:
@@ -99,13 +103,16 @@ class Batch:
     def _session(self, op: SessionOp) -> None:
         positions = [self._position(line.program) for line in op.lines]
         lines = [
-            [line.service, position, line.used, line.requested]
+            [line.service, position, line.used, line.requested, line.usage_ms, line.program.periods(line.usage_ms)]
             for line, position in zip(op.lines, positions, strict=True)
         ]
         head = [op.session_id, int(op.action), op.sequence, op.body_digest, op.endpoint_id]
         about = [op.endpoint_id, op.session_ref, op.network_id, op.access_type]
         self.ops.append([int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about])
-        reported = [[line.service, position - 1, line.used] for line, position in zip(op.lines, positions, strict=True)]
+        reported = [
+            [line.service, position - 1, line.used, line.usage_ms]
+            for line, position in zip(op.lines, positions, strict=True)
+        ]
         said = [op.session_id, op.sequence, op.endpoint_id, op.network_id, op.access_type, op.event_ms]
         self.records.append([int(OpKind.SESSION), said, reported])
 
@@ -152,7 +159,7 @@ def read_images(blob: bytes) -> Mapping[str, bytes]:
 
 def read_holder(holder_id: str, image: bytes) -> Holder:
     """Unpack a holder."""
-    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked = unpack(image)
+    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked, _ = unpack(image)
     return Holder(
         id=holder_id,
         version=version,
@@ -185,5 +192,5 @@ def _bucket(*fields: Any) -> Bucket:
 
 def read_session(image: bytes) -> SessionImage:
     """Unpack a session."""
-    sequence, state, _, answers, valid_until, _, about = unpack(image)
+    sequence, state, _, answers, valid_until, _, about, _ = unpack(image)
     return SessionImage(sequence, SessionState(state), list(answers), valid_until, *about)

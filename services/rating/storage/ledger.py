@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.common.errors import AbortedError
-from services.rating.domain.decisions import Segment
+from services.rating.domain.decisions import Segment, is_throttled
 from services.rating.domain.reasons import Outcome
 from services.rating.domain.records import LINES_MAX, Position
 from services.rating.ports import AnsweredId, Cursor, Sheet, UsageRow
@@ -131,7 +131,10 @@ class Ledger:
                 query = sa.select(usage).where(usage.c.id_digest.in_(digests[start : start + IN_MAX]))
                 for row in await connection.execute(query):
                     charged = row.outcome == Outcome.CHARGED
-                    outcome = [0, row.uncovered, unpack(row.steps)] if charged else [1, row.reason, row.refused_step]
+                    if charged:
+                        outcome = [0, row.uncovered, unpack(row.steps), *([True] if row.throttled else [])]
+                    else:
+                        outcome = [1, row.reason, row.refused_step]
                     position = Position(row.cell, row.sequence, row.position)
                     found[row.id_digest] = (position, row.body_digest, outcome)
         return found
@@ -200,6 +203,7 @@ def _usage_row(row: UsageRow, chain_id: int) -> tuple[Any, ...]:
         row.reason,
         row.refused_step,
         row.uncovered,
+        int(is_throttled(used.outcome)),
         used.program_id,
         pack(row.steps),
         row.decided_ms,

@@ -77,6 +77,7 @@ usage = sa.Table(
     sa.Column("reason", sa.SmallInteger, nullable=False),
     sa.Column("refused_step", sa.SmallInteger, nullable=False),
     sa.Column("uncovered", BIG, nullable=False),
+    sa.Column("throttled", sa.SmallInteger, nullable=False),
     sa.Column("program_id", sa.String(24), nullable=False),
     sa.Column("steps", sa.LargeBinary, nullable=False),
     sa.Column("decided_ms", BIG, nullable=False),

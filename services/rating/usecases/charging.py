@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.common.errors import UnavailableError, invalid, not_found
 from services.common.identity import CHARGERS, Principal
 from services.rating.domain.compiling import compile_program
-from services.rating.domain.decisions import ChargeOp, ConfigureOp, Op, Outcome, Status
+from services.rating.domain.decisions import ChargeOp, ConfigureOp, Op, Outcome, Status, is_throttled
 from services.rating.domain.events import BATCH_MAX, Answer, Invalid, UsageEvent, check
 from services.rating.domain.programs import Program
 from services.rating.domain.reasons import Outcome as Became
@@ -159,6 +159,8 @@ class _Charge:
                     event.usage_ms,
                     event.mode,
                     event.record,
+                    event.cost,
+                    event.session_ref,
                 )
             )
         ops: list[Op] = [*configures, *charges]
@@ -224,6 +226,7 @@ class _Charge:
             uncovered=max(step[2] for step in steps) if outcome[1] else 0,
             usage_record_id=usage_record_id(position),
             replayed=replayed,
+            throttled=is_throttled(outcome),
         )
 
 

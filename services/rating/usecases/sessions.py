@@ -26,6 +26,7 @@ from services.rating.domain.decisions import (
     Status,
 )
 from services.rating.domain.events import AGE_MAX_MS, FUTURE_MAX_MS
+from services.rating.domain.rates import ALWAYS
 from services.rating.domain.reasons import Reason
 from services.rating.ports import KnownEndpoint
 from services.rating.usecases.charging import program_for, visible_steps
@@ -38,11 +39,12 @@ STALE_TRIES_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What a call reports and asks for, for one service."""
+    """What a call reports and asks for, for one service at one time (milliseconds since 1970; 0 means the call's)."""
 
     service: int
     used: int
     requested: int
+    usage_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,12 @@ class SessionCall:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What may be used now of one service, and what the reported use cost."""
+    """What may be used now of one service, and what the reported use cost.
+
+    Attributes:
+        throttled: whether it is to be slowed down.
+        switch_ms: when its price changes next, milliseconds since 1970; 0 if no change is known.
+    """
 
     service: int
     granted: int
@@ -79,6 +86,8 @@ class Grant:
     final: bool
     uncovered: int
     amounts: Sequence[int]
+    throttled: bool
+    switch_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +126,9 @@ class Sessions:
         """
         caller.require_role(*CHARGERS)
         self._kit.terms.require_current()
-        if len({units.service for units in call.units}) != len(call.units):
-            raise invalid("units", "names a service twice; put all of a service into one element")
         now_ms = self._kit.clock.now_ms()
         event_ms = call.event_ms or now_ms
-        if not now_ms - AGE_MAX_MS <= event_ms <= now_ms + FUTURE_MAX_MS:
-            raise invalid("event_time_ms", "must be within the last 400 days and not ahead", "USAGE_TIME_OUT_OF_RANGE")
+        _require_sound(call.units, event_ms, now_ms)
         call = await self._completed(call)
         if call.network_id not in self._kit.terms.networks:
             await self._known(caller, call.endpoint_id)
@@ -130,9 +136,9 @@ class Sessions:
                 raise not_found("network", call.network_id)
         for _ in range(STALE_TRIES_MAX):
             known = await self._known(caller, call.endpoint_id)
-            outcome = await self._decide(call, known, event_ms, now_ms + VALIDITY_MS)
+            outcome, switches = await self._decide(call, known, event_ms, now_ms + VALIDITY_MS)
             if outcome[0] != Status.STALE:
-                return _session(call, outcome, visible_steps(caller, known.chain))
+                return _session(call, outcome, visible_steps(caller, known.chain), switches)
             self._kit.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
             self._kit.terms.forget(call.endpoint_id)
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
@@ -148,7 +154,7 @@ class Sessions:
         empty = SessionCall(
             name, image.session_ref, SessionAction.UPDATE, image.sequence, image.endpoint_id, "", 0, (), 0, b""
         )
-        return _session(empty, outcome, visible_steps(caller, known.chain))
+        return _session(empty, outcome, visible_steps(caller, known.chain), [0] * len(image.answers))
 
     async def _completed(self, call: SessionCall) -> SessionCall:
         if call.action is SessionAction.CREATE:
@@ -176,14 +182,18 @@ class Sessions:
             raise hidden or not_found("endpoint", endpoint_id)
         return known
 
-    async def _decide(self, call: SessionCall, known: KnownEndpoint, event_ms: int, valid_until_ms: int) -> Outcome:
+    async def _decide(
+        self, call: SessionCall, known: KnownEndpoint, event_ms: int, valid_until_ms: int
+    ) -> tuple[Outcome, Sequence[int]]:
+        """Decide a call; return the outcome, and when the price of each of its lines changes next."""
         expected: dict[str, int] = {}
         ops: list[Op] = []
         lines = []
         for units in call.units:
-            program = program_for(known, units.service, call.network_id, call.access_type, event_ms)
+            usage_ms = units.usage_ms or event_ms
+            program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
             ops.extend(self._kit.holders.prepare(known, program, expected))
-            lines.append(SessionLine(units.service, program, units.used, units.requested))
+            lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms))
         ops.append(
             SessionOp(
                 call.session_id,
@@ -203,7 +213,25 @@ class Sessions:
         outcome = answered.outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
-        return outcome
+        ends = [line.program.valid_until_ms for line in lines]
+        return outcome, [end if end < ALWAYS[1] else 0 for end in ends]
+
+
+def _require_sound(units: Sequence[Units], event_ms: int, now_ms: int) -> None:
+    if not now_ms - AGE_MAX_MS <= event_ms <= now_ms + FUTURE_MAX_MS:
+        raise invalid("event_time_ms", "must be within the last 400 days and not ahead", "USAGE_TIME_OUT_OF_RANGE")
+    for index, each in enumerate(units):
+        if each.usage_ms and not now_ms - AGE_MAX_MS <= each.usage_ms <= event_ms:
+            raise invalid(
+                f"units[{index}].usage_time_ms",
+                "must be within the last 400 days and not after event_time_ms",
+                "USAGE_TIME_OUT_OF_RANGE",
+            )
+    if len({(each.service, each.usage_ms or event_ms) for each in units}) != len(units):
+        raise invalid("units", "names a service twice at one time; put all of it into one element")
+    asking = [each.service for each in units if each.requested]
+    if len(set(asking)) != len(asking):
+        raise invalid("units", "asks for a service twice; ask in the element of the latest usage_time_ms")
 
 
 def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:
@@ -223,7 +251,7 @@ def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineErr
     )
 
 
-def _session(call: SessionCall, outcome: Outcome, visible: int) -> Session:
+def _session(call: SessionCall, outcome: Outcome, visible: int, switches: Sequence[int]) -> Session:
     status, answers, state, valid_until_ms = outcome
     return Session(
         call.session_id,
@@ -231,14 +259,14 @@ def _session(call: SessionCall, outcome: Outcome, visible: int) -> Session:
         call.endpoint_id,
         SessionState(state),
         call.sequence,
-        [_grant(answer, visible) for answer in answers],
+        [_grant(answer, visible, switch_ms) for answer, switch_ms in zip(answers, switches, strict=True)],
         valid_until_ms,
         replayed=status == Status.REPEATED,
     )
 
 
-def _grant(answer: list[object], visible: int) -> Grant:
-    service, granted, reason, limiting, charged = answer
+def _grant(answer: list[object], visible: int, switch_ms: int) -> Grant:
+    service, granted, reason, limiting, charged, throttled = answer
     steps = charged[2][:visible] if isinstance(charged, list) else []
     return Grant(
         service,  # type: ignore[arg-type]
@@ -248,4 +276,6 @@ def _grant(answer: list[object], visible: int) -> Grant:
         final=bool(reason),
         uncovered=max((step[2] for step in steps), default=0),
         amounts=[step[3] for step in steps],
+        throttled=bool(throttled),
+        switch_ms=switch_ms,
     )

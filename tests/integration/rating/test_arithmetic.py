@@ -30,7 +30,7 @@ _numbers = itertools.count()
 def of(price: Rate, mode: StepMode) -> Program:
     holder = "" if mode is StepMode.PREPAID else NO_HOLDER
     step = Step(holder, mode, (), price, Reason.NO_RATE, holder, "acc_o", ("p", 1), "EUR", ("t", 1), "r1", "")
-    return program(1, (step,), (Reason.NONE, 0), 0, 1 << 62)
+    return program(1, (step,), (Reason.NONE, 0), (0, 1 << 62))
 
 
 def charge(endpoint: str, price: Rate, quantity: int, mode: StepMode) -> ChargeOp:

@@ -11,7 +11,7 @@ from services.catalog.domain.tariffs import (
     named,
     published,
     require_exact_prices,
-    with_rate_ids,
+    with_names,
 )
 from services.catalog.domain.zones import RateZone, ZoneReach
 from services.common.errors import FailedPreconditionError, InvalidArgumentError
@@ -34,7 +34,7 @@ def test_a_tariff_without_overlap_gives_each_network_one_rate(data, reaches):
             max_size=4,
         )
     )
-    rates = with_rate_ids(tuple(rates))
+    rates = with_names(Tariff(rates=tuple(rates))).rates
 
     def matching(network, service, access):
         return [

@@ -43,8 +43,8 @@ def addon(name: str, quantity: int, **fields: object) -> PlanTerms:
 
 
 def tariff(name: str, price_per_gb: int, zone: str = "", effective_ms: int = 0, version: int = 1) -> TariffVersion:
-    terms = RateTerms("r1", zone, ALL, frozenset(), rate(price_per_gb, GB, 1, 0))
-    return TariffVersion(name, version, "EUR", effective_ms, (terms,))
+    terms = RateTerms(id="r1", zone_id=zone, services=ALL, rate=rate(price_per_gb, GB, 1, 0))
+    return TariffVersion(id=name, version=version, currency="EUR", effective_ms=effective_ms, rates=(terms,))
 
 
 def catalog(plans: list[PlanTerms], tariffs: list[TariffVersion] = []) -> CatalogTerms:  # noqa: B006

@@ -112,6 +112,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.SmallInteger(), nullable=False),
         sa.Column("refused_step", sa.SmallInteger(), nullable=False),
         sa.Column("uncovered", sa.BigInteger(), nullable=False),
+        sa.Column("throttled", sa.SmallInteger(), nullable=False),
         sa.Column("program_id", sa.String(length=24), nullable=False),
         sa.Column("steps", sa.LargeBinary(), nullable=False),
         sa.Column("decided_ms", sa.BigInteger(), nullable=False),

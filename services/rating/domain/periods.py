@@ -1,0 +1,51 @@
+"""Periods over which prices count: days and billing cycles, as an account's or a tariff's clock has them."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from services.common.clock import DAY_MS
+from services.rating.domain.cycles import boundaries
+
+SECOND_MS = 1000
+_KEPT_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where days or cycles begin.
+
+    Attributes:
+        day: day of the month on which a cycle begins, 1 to 28; 0 for the days themselves.
+        time_zone: IANA name.
+    """
+
+    day: int
+    time_zone: str
+
+
+_present: dict[Clock, tuple[int, int]] = {}
+
+
+def period(clock: Clock, at_ms: int) -> int:
+    """Begin of the period in which a moment lies, in seconds since 1970."""
+    start, end = _present.get(clock, (0, 0))
+    if not start <= at_ms < end:
+        start, end = bounds(clock, at_ms)
+        if len(_present) >= _KEPT_MAX:
+            _present.clear()
+        _present[clock] = (start, end)
+    return start // SECOND_MS
+
+
+def bounds(clock: Clock, at_ms: int) -> tuple[int, int]:
+    """Begin and end of the period in which a moment lies, in milliseconds since 1970; the end is not in it."""
+    zone = ZoneInfo(clock.time_zone)
+    if clock.day:
+        first = boundaries(at_ms - 32 * DAY_MS, clock.day, clock.time_zone, 3)
+        return next((start, end) for start, end in pairwise(first) if start <= at_ms < end)
+    local = datetime.fromtimestamp(at_ms // SECOND_MS, UTC).astimezone(zone)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    following = (midnight + timedelta(days=1)).replace(fold=0)
+    return round(midnight.timestamp()) * SECOND_MS, round(following.timestamp()) * SECOND_MS
