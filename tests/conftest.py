@@ -22,6 +22,9 @@ _database_numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--tariffs", type=Path, metavar="FILE", help="published tariffs to charge the examples of, as data/tariffs.json"
+    )
+    parser.addoption(
         "--requirements-report",
         type=Path,
         metavar="FILE",

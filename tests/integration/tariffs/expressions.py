@@ -1,0 +1,134 @@
+"""Reads how a published tariff is said in Meterline's terms: the contract's own fields, with a little sugar."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.type.money_pb2 import Money
+
+from meterline.catalog.v1 import plans_pb2, tariffs_pb2
+
+MICROS = 10**6
+NETWORKS = {"A": ("net_20601", "BE"), "B": ("net_20610", "BE"), "C": ("net_26201", "DE")}
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+DEFAULT_TIME = "2026-03-20 12:00"
+
+
+@dataclass(frozen=True)
+class Use:
+    """A use of the network."""
+
+    quantity: int
+    service: str = "DATA"
+    network: str = "A"
+    endpoint: str = "a"
+    session: str = ""
+    time: str = DEFAULT_TIME
+
+    @property
+    def at_ms(self) -> int:
+        moment = datetime.fromisoformat(self.time)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A worked example, said as uses of a tariff, or why it is not."""
+
+    verdict: str = ""
+    why: str = ""
+    tariff: tariffs_pb2.Tariff = field(default_factory=tariffs_pb2.Tariff)
+    benefits: tuple[plans_pb2.Benefit, ...] = ()
+    uses: tuple[Use, ...] = ()
+    fees: Fraction = Fraction(0)
+    per: Fraction = Fraction(1)
+    times: int = 1
+    within: Fraction = Fraction(0)
+
+
+def volume(text: object) -> int:
+    """Read `100KB` as 100000."""
+    found = re.fullmatch(r"([0-9]+)([A-Za-z]*)", str(text))
+    assert found, f"{text!r} is not a volume"
+    return int(found[1]) * UNITS[found[2]]
+
+
+def money(text: object, currency: str) -> Money:
+    """Read an amount, whole micros."""
+    micros = Fraction(str(text)) * MICROS
+    assert micros.denominator == 1, f"{text!r} is finer than a micro"
+    return Money(currency_code=currency, units=int(micros) // MICROS, nanos=int(micros) % MICROS * 1000)
+
+
+def fill(message: Message, fields: dict[str, Any], currency: str) -> Message:
+    """Set fields of a message from plain data."""
+    for name, given in fields.items():
+        described = message.DESCRIPTOR.fields_by_name[name]
+        values = given if isinstance(given, list) else [given]
+        read = [_value(described, value, currency) for value in values]
+        if described.is_repeated:
+            getattr(message, name).extend(read)
+        elif described.message_type:
+            getattr(message, name).CopyFrom(read[0])
+        else:
+            setattr(message, name, read[0])
+    return message
+
+
+def _value(described: Any, value: Any, currency: str) -> Any:
+    if described.enum_type is not None:
+        first: str = described.enum_type.values[0].name
+        return described.enum_type.values_by_name[first.removesuffix("UNSPECIFIED") + value].number
+    if described.message_type is not None:
+        if described.message_type.full_name == "google.type.Money":
+            return money(value, currency)
+        return fill(GetMessageClass(described.message_type)(), value, currency)
+    if described.type == FieldDescriptor.TYPE_INT64:
+        return volume(value)
+    return value
+
+
+def tariff(fields: dict[str, Any]) -> tariffs_pb2.Tariff:
+    """Read a tariff."""
+    made = tariffs_pb2.Tariff()
+    fill(made, fields, fields["currency"])
+    return made
+
+
+def _benefit(fields: dict[str, Any]) -> plans_pb2.Benefit:
+    made = plans_pb2.Benefit()
+    fill(made, fields, "")
+    return made
+
+
+def _use(given: Any) -> Use:
+    fields = given if isinstance(given, dict) else {"quantity": given}
+    return Use(**{**fields, "quantity": volume(fields["quantity"])})
+
+
+def examples(entry: dict[str, Any], count: int) -> list[Example]:
+    """Read the examples of a tariff; each of `count` has one."""
+    read = []
+    for said in entry["examples"]:
+        reasons = [(verdict, said[verdict]) for verdict in ("not_usage", "not_yet") if verdict in said]
+        if reasons:
+            read.append(Example(*reasons[0]))
+            continue
+        read.append(
+            Example(
+                tariff=tariff(said.get("tariff") or entry["tariff"]),
+                benefits=tuple(map(_benefit, said.get("benefits", entry.get("benefits", [])))),
+                uses=tuple(map(_use, said["uses"])),
+                fees=Fraction(said.get("fees", 0)),
+                per=Fraction(said.get("per", 1)),
+                times=said.get("times", 1),
+                within=Fraction(said.get("within", 0)),
+            )
+        )
+    assert len(read) == count, f"says {len(read)} of {count} examples"
+    return read
