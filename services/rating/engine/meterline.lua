@@ -14,8 +14,8 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 
 -- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one. BLOCKED names, as
 -- digits, the services of which reported usage was not covered. COUNTERS are what prices count over days and cycles,
--- each {begin of the period, count, begin of the period before, its count}, and over the sessions of events, each
--- {time of the last use, count}.
+-- each {begin of the period, count, begin of the period before, its count}, and by `|` and its reference what they
+-- count over each session of events: {time of the last use, counts}.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local COUNTERS_KEPT_S = 100 * 86400
 local SESSIONS_COUNTED_MAX = 16
@@ -174,8 +174,8 @@ local function counted(counter, owner, period, use)
     elseif use.session_ref == '' then
       return 0
     end
-    local found = holder(use.endpoint)[COUNTERS][counter .. '|' .. use.session_ref]
-    return found and found[2] or 0
+    local found = holder(use.endpoint)[COUNTERS]['|' .. use.session_ref]
+    return found and found[2][counter] or 0
   end
   local payer = holder(owner == '' and use.endpoint or owner)
   local found, begin = payer[COUNTERS][counter], use.periods[period]
@@ -187,12 +187,12 @@ local function counted(counter, owner, period, use)
   return found[3] == begin and found[4] or 0
 end
 
--- Keeps the count of a session of events; of many, those last used.
-local function count_in_session(counters, name, time, count)
+-- The counts of a session of events; of many sessions, those last used are kept.
+local function counts_of_session(counters, name, time)
   if not counters[name] then
     local sessions_counted, oldest = 0, nil
     for other, found in pairs(counters) do
-      if string.find(other, '|', 1, true) then
+      if string.sub(other, 1, 1) == '|' then
         sessions_counted = sessions_counted + 1
         if not oldest or found[1] < counters[oldest][1] or (found[1] == counters[oldest][1] and other < oldest) then
           oldest = other
@@ -202,8 +202,10 @@ local function count_in_session(counters, name, time, count)
     if sessions_counted >= SESSIONS_COUNTED_MAX then
       counters[oldest] = nil
     end
+    counters[name] = { time, {} }
   end
-  counters[name] = { time, count }
+  counters[name][1] = max(time, counters[name][1])
+  return counters[name][2]
 end
 
 local function set_count(counter, owner, period, count, use)
@@ -211,7 +213,8 @@ local function set_count(counter, owner, period, count, use)
     if use.session then
       use.session[counter] = count
     elseif use.session_ref ~= '' then
-      count_in_session(holder(use.endpoint)[COUNTERS], counter .. '|' .. use.session_ref, floor(use.time / 1000), count)
+      local counters = holder(use.endpoint)[COUNTERS]
+      counts_of_session(counters, '|' .. use.session_ref, floor(use.time / 1000))[counter] = count
       dirty[use.endpoint] = true
     end
     return

@@ -134,7 +134,22 @@ class _Charge:
                     self._answers[place] = _reused()
                 else:
                     self._answers[place] = self._answer(place, outcome, position, replayed=True)
+        if not all(self._digests[place][0] in found for place in old):
+            await self._require_books_current()
         return [place for place in places if self._answers[place] is None]
+
+    async def _require_books_current(self) -> None:
+        """Raise UNAVAILABLE while an id may be neither remembered any more nor in the books yet."""
+        cell = self._kit.cell.engine.cell
+        cursor = await self._kit.ledger.cursor(cell)
+        waiting = await self._kit.journal.read(cell, cursor.sequence, 1)
+        if waiting and waiting[0].decided_ms < self._now_ms - IDS_WINDOW_MS:
+            raise UnavailableError(
+                "BOOKS_BEHIND",
+                "The books lag more than a day, so a repeat of an old event could not be told. Start the fold, then "
+                "try again.",
+                retry_after_ms=10_000,
+            )
 
     async def _decide(self, places: list[int]) -> list[int]:
         """Decide events; return those whose terms were stale."""
