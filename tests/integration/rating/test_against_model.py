@@ -16,12 +16,14 @@ from services.rating.domain.events import Answer, UsageEvent
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import BalanceState, Outcome
 from services.rating.domain.terms import (
+    AccountTerms,
     Assignment,
     Benefit,
     CapTerms,
     CatalogTerms,
     ComponentTerms,
     CountedBy,
+    EndpointTerms,
     PlanTerms,
     RateTerms,
     Scope,
@@ -278,7 +280,7 @@ class Histories(RuleBasedStateMachine):
     def state_agrees(self) -> None:
         if not hasattr(self, "core"):
             return
-        payers = [*self.model.endpoints.values(), *self.model.chain[:-1]]
+        payers: list[EndpointTerms | AccountTerms] = [*self.model.endpoints.values(), *self.model.chain[:-1]]
         names = [payer.id for payer in payers if self._configured(payer.id)]
         for payer in payers:
             if payer.id in names:
