@@ -116,6 +116,10 @@ class Cell:
         self._enqueue(work)
         return await work.answer
 
+    async def confirm(self) -> None:
+        """Return when the cell's state is known to be the journal's: what is not there now was never decided."""
+        await self.submit((), {})
+
     def _enqueue(self, work: _Work, *, first: bool = False) -> None:
         self._queued_ops += len(work.ops)
         if first:

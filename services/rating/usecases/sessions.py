@@ -20,6 +20,7 @@ from services.rating.domain.decisions import (
     Op,
     Outcome,
     SessionAction,
+    SessionImage,
     SessionLine,
     SessionOp,
     SessionState,
@@ -140,9 +141,7 @@ class Sessions:
     async def get(self, caller: Principal, name: str) -> Session:
         """Return a session as its last answer left it."""
         caller.require_role(*CHARGERS)
-        image = await self._kit.cell.engine.session(name)
-        if image is None:
-            raise not_found("charging_session", name)
+        image = await self._image(name)
         known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
         outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms]
         empty = SessionCall(
@@ -153,9 +152,7 @@ class Sessions:
     async def _completed(self, call: SessionCall) -> SessionCall:
         if call.action is SessionAction.CREATE:
             return call
-        image = await self._kit.cell.engine.session(call.session_id)
-        if image is None:
-            raise not_found("charging_session", call.session_id)
+        image = await self._image(call.session_id)
         return SessionCall(
             call.session_id,
             image.session_ref,
@@ -168,6 +165,17 @@ class Sessions:
             call.event_ms,
             call.body_digest,
         )
+
+    async def _image(self, name: str) -> SessionImage:
+        """A session as it stands; one that is missing is looked for again when the state is sure not to be lost."""
+        engine = self._kit.cell.engine
+        image = await engine.session(name)
+        if image is None:
+            await self._kit.cell.confirm()
+            image = await engine.session(name)
+        if image is None:
+            raise not_found("charging_session", name)
+        return image
 
     async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
         await self._kit.terms.load([endpoint_id])
