@@ -50,7 +50,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._ready: list[asyncio.Handle] = []
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._number = 0
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[tuple[asyncio.Task[Any], Actor | None]] = []
         self._held: list[asyncio.Handle] = []
         self._ending = False
         self.steps = 0
@@ -94,7 +94,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
         task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name or "task", context=context)
-        self._tasks.append(task)  # nothing ends because nobody holds it
+        owner = context.get(ACTOR) if context else ACTOR.get(None)
+        self._tasks.append((task, owner))  # nothing ends because nobody holds it
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -167,18 +168,19 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _end(self) -> None:
         """Cancel what is left, of dead actors too, so that nothing is ended later by the garbage collector."""
         self._ending = True
-        for task in self._tasks:
-            if task.done() and not task.cancelled() and task._log_traceback and (error := task.exception()):  # type: ignore[attr-defined]
+        for task, owner in self._tasks:
+            lives = owner is None or not owner.dead
+            if lives and task.done() and not task.cancelled() and task._log_traceback and (error := task.exception()):  # type: ignore[attr-defined]
                 self.unseen.append(f"nobody looked at {error!r}")
         self._ready += self._held
         self._held.clear()
-        for task in self._tasks:
+        for task, _ in self._tasks:
             if not task.done():
                 task.cancel()
         for _ in range(STEPS_MAX):
             if not self._ready:
                 break
             self._run(self._ready.pop(0))
-        for task in self._tasks:
+        for task, _ in self._tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # seen

@@ -42,6 +42,7 @@ local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
 local CREATE, UPDATE, RELEASE = 0, 1, 2
 local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED, OVERFLOW = 1, 2, 3, 4, 5
 local CLOSED_SESSION_KEPT_MS = 86400000
+local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or be set back
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index
@@ -593,8 +594,9 @@ local function load_holders(expected)
   end
 end
 
--- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at.
-local function load_answered(ops, stretch)
+-- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at, and
+-- the next one when another clock may already be in it.
+local function load_answered(ops, stretch, stretch_ms)
   local ids, position = {}, {}
   for index, op in ipairs(ops) do
     if op[1] == CHARGE or op[1] == TOP_UP then
@@ -604,8 +606,8 @@ local function load_answered(ops, stretch)
   end
   local answered = {}
   if ids[1] then
-    for age = 0, 1 do
-      local found = redis.call('HMGET', key('d:', string.format('%d', stretch - age)), unpack(ids))
+    for each = stretch - 1, floor((now + CLOCK_SKEW_MAX_MS) / stretch_ms) do
+      local found = redis.call('HMGET', key('d:', string.format('%d', each)), unpack(ids))
       for index, value in ipairs(found) do
         answered[position[index]] = answered[position[index]] or value
       end
@@ -690,7 +692,7 @@ local function decide(keys, args)
   holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
   load_holders(expected)
   local stretch = floor(now / header[4])
-  local answered, answered_now, seen = load_answered(ops, stretch), {}, {}
+  local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
