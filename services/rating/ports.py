@@ -41,8 +41,15 @@ class Engine(Protocol):
         """A session as it stands."""
         ...
 
+    async def being_rebuilt(self) -> bool:
+        """Whether somebody else rebuilds the cell's state at this time."""
+        ...
+
+    async def begin_rebuild(self, epoch: int) -> None:
+        """Close the cell; until `open` only this rebuild changes it, or CELL_CLOSED if another one does."""
+
     async def clear(self) -> None:
-        """Delete everything of the cell."""
+        """Delete everything of the cell that is about to be rebuilt."""
 
     async def load(self, images: Mapping[str, bytes]) -> None:
         """Write holders and sessions as the journal left them, with the ends of open sessions."""

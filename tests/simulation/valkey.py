@@ -1,7 +1,7 @@
 """A Valkey of plain dictionaries that runs the real Function, and a client of it with the methods that the driver uses."""
 
 import fnmatch
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -124,6 +124,9 @@ class Keys:
             self.unlink(name)
         return gone
 
+    def time(self) -> list[bytes]:
+        return [b"%d" % (self.now_ms // 1000), b"%d" % (self.now_ms % 1000 * 1000)]
+
     def pexpire(self, name: bytes, milliseconds: bytes) -> int:
         if name not in self.values:
             return 0
@@ -243,23 +246,12 @@ class SimulatedClient:
     async def hmget(self, name: str, *fields: str) -> Any:
         return await self._run("hmget", name, *fields)
 
-    async def mset(self, values: Mapping[Any, Any]) -> None:
-        await self._run("mset", *_flat(values))
-
-    async def hset(self, name: str, *, mapping: Mapping[Any, Any]) -> None:
-        await self._run("hset", name, *_flat(mapping))
+    async def time(self) -> tuple[int, int]:
+        seconds, microseconds = await self._run("time")
+        return int(seconds), int(microseconds)
 
     async def xrange(self, name: str, first: str, last: str) -> Any:
         return await self._run("xrange", name, first, last)
-
-    async def unlink(self, *names: bytes) -> None:
-        await self._run("unlink", *names)
-
-    async def zadd(self, name: str, scores: Mapping[str, int]) -> None:
-        await self._run("zadd", name, *(word for member, score in scores.items() for word in (score, member)))
-
-    async def pexpire(self, name: str, milliseconds: int) -> None:
-        await self._run("pexpire", name, milliseconds)
 
     async def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
         assert count > SCAN_PAGE
@@ -268,10 +260,6 @@ class SimulatedClient:
             for name in page:
                 yield name
             after = page[-1]
-
-
-def _flat(values: Mapping[Any, Any]) -> list[Any]:
-    return [word for pair in values.items() for word in pair]
 
 
 def _bytes(word: Any) -> bytes:

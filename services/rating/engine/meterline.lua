@@ -730,4 +730,57 @@ local function decide(keys, args)
   return { sequence, outcome_blob, images }
 end
 
+-- Rebuilding ----------------------------------------------------------------------------------------------------
+
+-- A rebuild writes into a closed cell: `building` says for which epoch, and which step was the last. A step out of its
+-- turn changes nothing: the rebuild was overtaken by one for a later epoch, or the server lost what came before.
+local function note_step(meta, building)
+  redis.call('HSET', meta, 'building', building, 'built', redis.call('TIME')[1])
+  return 'OK'
+end
+
+local function begin_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[2] == args[1] .. ':0' then
+    return 'OK' -- the same again
+  end
+  local building = string.match(meta[2] or '0', '^%d+')
+  if tonumber(meta[1] or 0) >= tonumber(args[1]) or tonumber(building) >= tonumber(args[1]) then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'epoch', 'sequence')
+  return note_step(keys[1], args[1] .. ':0')
+end
+
+-- ARGV: epoch, step, a command and its arguments.
+local function rebuild(keys, args)
+  local building = redis.call('HMGET', keys[1], 'building')[1]
+  local step = args[1] .. ':' .. args[2]
+  if building == step then
+    return 'OK' -- the same again
+  end
+  if building ~= args[1] .. ':' .. string.format('%d', tonumber(args[2]) - 1) then
+    return 'OVERTAKEN'
+  end
+  redis.call(unpack(args, 3))
+  return note_step(keys[1], step)
+end
+
+-- ARGV: epoch, last step, sequence.
+local function end_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[1] == args[1] then
+    return 'OK' -- the same again
+  end
+  if meta[2] ~= args[1] .. ':' .. args[2] then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'building', 'built')
+  redis.call('HSET', keys[1], 'epoch', args[1], 'sequence', args[3])
+  return 'OK'
+end
+
 redis.register_function('decide', decide)
+redis.register_function('begin_rebuild', begin_rebuild)
+redis.register_function('rebuild', rebuild)
+redis.register_function('end_rebuild', end_rebuild)

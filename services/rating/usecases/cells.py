@@ -296,10 +296,11 @@ class Opening:
         """Begin a new epoch with the state that books and journal tell."""
         cell = self._engine.cell
         started_ms = self._clock.now_ms()
-        if not await self._journal.raise_epoch(cell, epoch):
+        if await self._engine.being_rebuilt() or not await self._journal.raise_epoch(cell, epoch):
             raise UnavailableError(
                 "CELL_CLOSED", "Another process rebuilds the balances; try again.", retry_after_ms=1000
             )
+        await self._engine.begin_rebuild(epoch + 1)
         await self._engine.clear()
         cursor = await self._ledger.cursor(cell)
         images = dict(await self._ledger.images(cell))

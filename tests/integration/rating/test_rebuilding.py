@@ -127,3 +127,45 @@ async def test_the_journal_on_postgresql_keeps_the_same_promises(valkey_url, pos
         assert await state(core) == before
         await core.fold()
         assert len(await core.charged_in_journal()) == 40
+
+
+async def test_a_rebuild_that_was_overtaken_changes_nothing_any_more(valkey_url, sqlite_url):
+    from services.rating.domain.decisions import CellClosedError
+    from services.rating.engine.driver import Engine
+
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        old = {f"h:{ENDPOINT}": await core.client.get("{c0}h:" + ENDPOINT) or b""}
+        await core.use(MB, "two")
+        before = {f"h:{ENDPOINT}": await core.client.get("{c0}h:" + ENDPOINT) or b""}
+        late, quick = Engine(core.client, 0), Engine(core.client, 0)
+        await late.begin_rebuild(2)
+        assert await quick.being_rebuilt()
+        assert not await late.being_rebuilt()
+        assert (await core.client.hget("{c0}m", "epoch")) is None  # nobody decides meanwhile
+        await quick.begin_rebuild(3)
+        await quick.clear()
+        await quick.load(before)
+        await quick.open(3, 2)
+        for late_write in (late.clear(), late.load(old), late.load_ids([], 0, 10**6), late.open(2, 1)):
+            with pytest.raises(CellClosedError):
+                await late_write
+        assert await core.client.get("{c0}h:" + ENDPOINT) == before[f"h:{ENDPOINT}"]
+        assert await quick.position() == (3, 2)
+
+
+async def test_a_rebuild_that_loses_what_it_wrote_ends(valkey_url, sqlite_url):
+    from services.rating.domain.decisions import CellClosedError
+    from services.rating.engine.driver import Engine
+
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        engine = Engine(core.client, 0)
+        await engine.begin_rebuild(2)
+        await engine.clear()
+        half = await core.client.dump("{c0}m") or b""
+        await engine.load({f"h:{ENDPOINT}": b"x"})
+        await core.client.flushdb()
+        await core.client.restore("{c0}m", 0, half)  # the server came back as it was before the load
+        with pytest.raises(CellClosedError):
+            await engine.open(2, 1)
