@@ -57,8 +57,8 @@ class Engine(Protocol):
     async def load_ids(self, answers: Iterable["AnsweredId"], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered."""
 
-    async def open(self, epoch: int, sequence: int) -> None:
-        """Let the cell decide in an epoch, from a sequence on."""
+    async def open(self, epoch: int, sequence: int, mark: bytes) -> None:
+        """Let the cell decide in an epoch, from the journal's last segment on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from services.rating.domain.balances import balance_id
-from services.rating.domain.decisions import Segment, SessionState, Status
+from services.rating.domain.decisions import NO_MARK, Segment, SessionState, Status
 from services.rating.domain.programs import StepMode, steps_from_body
 from services.rating.domain.reasons import MovementKind, Outcome, Reason
 from services.rating.domain.records import LINES_MAX, Position, usage_record_id
@@ -64,7 +64,8 @@ class Replay:
         for record, outcome in zip(records, read_outcomes(segment.outcomes)[0], strict=True):
             if record[0] == OpKind.SESSION and outcome[0] == Status.DONE:
                 self.calls.setdefault((record[1][0], record[1][1]), []).append(outcome)
-        self._look(segment, read_images(segment.images))
+        configured = any(record[0] == OpKind.CONFIGURE for record in records)
+        self._look(segment, read_images(segment.images), steady_limit=not configured)
 
     def _move(self, name: str, change: int) -> None:
         self.balances[name] += change
@@ -79,7 +80,7 @@ class Replay:
             elif step.mode == StepMode.POSTPAID:
                 self.used[holder] += amount
 
-    def _look(self, segment: Segment, images: Any) -> None:
+    def _look(self, segment: Segment, images: Any, *, steady_limit: bool) -> None:
         """Compare the state that a segment says it left behind with the sums of what the journal says happened."""
         for name, image in images.items():
             if not name.startswith("h:"):
@@ -97,8 +98,10 @@ class Replay:
                     self.wrong.append(f"{where}: {balance} has {reserved} of {remaining} reserved")
             if holder.credit_used != self.used[holder.id]:
                 self.wrong.append(f"{where}: owes {holder.credit_used}, charges say {self.used[holder.id]}")
-            owed, owed_before = (each and each.credit_used + each.credit_reserved for each in (holder, before))
-            if holder.credit_limit >= 0 and owed > (owed_before or 0) and owed > holder.credit_limit:  # type: ignore[operator]
+            owed, owed_before = holder.credit_used + holder.credit_reserved, 0
+            if before is not None:
+                owed_before = before.credit_used + before.credit_reserved
+            if steady_limit and holder.credit_limit >= 0 and owed > max(owed_before, holder.credit_limit):
                 self.wrong.append(f"{where}: owes and holds {owed} of {holder.credit_limit}")
         self.images.update(images)
 
@@ -110,11 +113,13 @@ def check(around: Surroundings, history: History) -> list[str]:
     wrong = list(around.failures)
     if [segment.sequence for segment in segments] != list(range(1, len(segments) + 1)):
         wrong.append(f"the journal has gaps: {sorted(there)}")
+    if [segment.mark_before for segment in segments] != [NO_MARK, *(segment.mark for segment in segments[:-1])]:
+        wrong.append("a segment of the journal was not decided on the one before")
     replay = Replay(segments, around.journal.programs)
     wrong += replay.wrong
     wrong += _answers(history, replay)
     wrong += _reservations(replay)
-    wrong += _valkey(around, replay, len(segments))
+    wrong += _valkey(around, replay, segments)
     wrong += _books(around, replay, segments)
     return wrong
 
@@ -184,15 +189,17 @@ def _reservations(replay: Replay) -> Iterator[str]:
                     yield f"{holder.id}: {bucket}: open sessions hold {held[holder.id, bucket.id]}"
 
 
-def _valkey(around: Surroundings, replay: Replay, last: int) -> Iterator[str]:
+def _valkey(around: Surroundings, replay: Replay, segments: list[Segment]) -> Iterator[str]:
     keys = around.valkey.keys
     found = {name.decode().removeprefix(TAG): value for name, value in keys.values.items()}
     state = {name: value for name, value in found.items() if name.startswith(("h:", "s:"))}
     for name in sorted(state.keys() | replay.images.keys()):
         if state.get(name) != replay.images.get(name):
             yield f"{name} is {_read(name, state.get(name))} in Valkey, {_read(name, replay.images.get(name))} in the journal"
-    if found.get("m") != {b"epoch": b"%d" % around.journal.epochs[CELL], b"sequence": b"%d" % last}:
-        yield f"Valkey is at {found.get('m')}, the journal at epoch {around.journal.epochs[CELL]} and sequence {last}"
+    epoch, last = around.journal.epochs[CELL], segments[-1]
+    place = {b"epoch": b"%d" % epoch, b"sequence": b"%d" % last.sequence, b"mark": last.mark}
+    if found.get("m") != place:
+        yield f"Valkey is at {found.get('m')}, the journal at {place}"
     sessions = {name[2:]: read_session(image) for name, image in replay.images.items() if name.startswith("s:")}
     due = {name.encode(): s.valid_until_ms for name, s in sessions.items() if s.state is SessionState.OPEN}
     if found.get("x", {}) != due:

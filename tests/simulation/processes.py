@@ -113,7 +113,7 @@ class RatingProcess(Process):
         clock = ProcessClock(around.clock, self.name)
         self.terms = MarketView(around.market, around.random)
         holders = Holders()
-        self.cell = Cell(Engine(client, CELL), journal, ledger, clock)
+        self.cell = Cell(Engine(client, CELL, lambda: around.random.randbytes(8)), journal, ledger, clock)
         self.cell.on_open = holders.forget_all
         kit = Kit(self.cell, self.terms, journal, ledger, holders, clock)
         self.charging, self.sessions, self.balances = Charging(kit), Sessions(kit), Balances(kit)

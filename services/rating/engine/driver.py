@@ -1,7 +1,8 @@
 """Calls the Function of a cell, reads balances, and loads a cell's state anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.common.errors import UnavailableError
 from services.rating.domain.balances import Holder
-from services.rating.domain.decisions import Decided, Op, Segment, SessionImage, SessionState, closed
+from services.rating.domain.decisions import (
+    MARK_BYTES,
+    NO_MARK,
+    Decided,
+    Op,
+    Segment,
+    SessionImage,
+    SessionState,
+    closed,
+    last_mark,
+)
 from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session
 from services.rating.ports import AnsweredId
 
@@ -43,10 +54,14 @@ class Engine:
     Args:
         client: a connection pool to the server that holds the cell, without decoding.
         cell: number of the cell.
+        new_mark: makes the mark of a segment, different each time.
     """
 
-    def __init__(self, client: Redis, cell: int) -> None:
+    def __init__(
+        self, client: Redis, cell: int, new_mark: Callable[[], bytes] = lambda: os.urandom(MARK_BYTES)
+    ) -> None:
         self._client: Any = client
+        self._new_mark = new_mark
         self.cell = cell
         self.tag = f"{{c{cell}}}"
         self.meta_key = f"{self.tag}m"
@@ -76,7 +91,9 @@ class Engine:
             CellClosedError: the cell's state is not of this epoch, or older than `least`.
             UnavailableError: Valkey does not answer; whether it decided is not known.
         """
-        arguments = Batch(ops, self._wires).arguments([epoch, least, now_ms, ids_ttl_ms, least], expected)
+        arguments = Batch(ops, self._wires).arguments(
+            [epoch, least, now_ms, ids_ttl_ms, least], expected, self._new_mark()
+        )
         try:
             reply = await asyncio.wait_for(
                 self._client.execute_command("FCALL", "decide", 1, self.meta_key, *arguments), CALL_SECONDS
@@ -93,7 +110,7 @@ class Engine:
         sequence, packed, images = reply
         outcomes, _ = read_outcomes(packed)
         segment = Segment(sequence, now_ms, arguments[2], packed, images) if images else None
-        return Decided(sequence, outcomes, segment)
+        return Decided(sequence, last_mark(packed), outcomes, segment)
 
     async def segments(self, first: int, last: int) -> list[Segment]:
         """Read decided segments from the cell's stream: those whose deciders did not journal them."""
@@ -191,11 +208,11 @@ class Engine:
             await self._write("HSET", name, *_flat(items[start : start + IDS_CHUNK]))
         await self._write("PEXPIRE", name, 2 * ttl_ms)
 
-    async def open(self, epoch: int, sequence: int) -> None:
-        """Let the cell decide in an epoch, from a sequence on: the end of its rebuild."""
+    async def open(self, epoch: int, sequence: int, mark: bytes = NO_MARK) -> None:
+        """Let the cell decide in an epoch, from the journal's last segment on: the end of its rebuild."""
         if self._rebuild[0] != epoch:
             await self.begin_rebuild(epoch)
-        await self._rebuilding("end_rebuild", *self._rebuild, sequence)
+        await self._rebuilding("end_rebuild", *self._rebuild, sequence, mark)
 
 
 def _flat(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:

@@ -670,14 +670,16 @@ local function changes_something(op, outcome)
 end
 
 -- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions, operations}, programs,
--- records (kept for the journal as they are). Answer: {sequence, outcomes, images} or {refusal word, ...}.
+-- records (kept for the journal as they are). The header ends with the mark that a segment made by this call bears.
+-- Answer: {sequence, outcomes, images} or {refusal word, ...}; outcomes end with the marks of the segment before and of
+-- the last one, so that the journal can tell two segments with one number apart.
 local function decide(keys, args)
   pack, unpack_blob = cmsgpack.pack, cmsgpack.unpack
   floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
   local header = unpack_blob(args[1])
   local epoch, least, journalled, expected, ops = header[1], header[2], header[5], header[6], header[7]
   cell, now = string.sub(keys[1], 1, -2), header[3]
-  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence')
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence', 'mark')
   if meta[1] ~= tostring(epoch) then
     return { 'EPOCH', meta[1] or '' }
   end
@@ -717,14 +719,14 @@ local function decide(keys, args)
     outcomes[index] = outcome
   end
   if not (decided or next(dirty)) then
-    return { sequence - 1, pack({ outcomes, moves }), '' }
+    return { sequence - 1, pack({ outcomes, moves, meta[3], meta[3] }), '' }
   end
   local images = pack(write_state(stretch, header[4], answered_now))
   for _, id in ipairs(due) do
     redis.call('ZREM', key('x', ''), id)
   end
-  local outcome_blob = pack({ outcomes, moves })
-  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence))
+  local outcome_blob = pack({ outcomes, moves, meta[3], header[8] })
+  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence), 'mark', header[8])
   redis.call('XADD', key('j', ''), 'MINID', string.format('%d-0', journalled), string.format('%d-0', sequence),
     't', string.format('%d', now), 'r', args[3], 'o', outcome_blob, 'i', images)
   return { sequence, outcome_blob, images }
@@ -748,7 +750,7 @@ local function begin_rebuild(keys, args)
   if tonumber(meta[1] or 0) >= tonumber(args[1]) or tonumber(building) >= tonumber(args[1]) then
     return 'OVERTAKEN'
   end
-  redis.call('HDEL', keys[1], 'epoch', 'sequence')
+  redis.call('HDEL', keys[1], 'epoch', 'sequence', 'mark')
   return note_step(keys[1], args[1] .. ':0')
 end
 
@@ -766,7 +768,7 @@ local function rebuild(keys, args)
   return note_step(keys[1], step)
 end
 
--- ARGV: epoch, last step, sequence.
+-- ARGV: epoch, last step, sequence and mark of the journal's last segment.
 local function end_rebuild(keys, args)
   local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
   if meta[1] == args[1] then
@@ -776,7 +778,7 @@ local function end_rebuild(keys, args)
     return 'OVERTAKEN'
   end
   redis.call('HDEL', keys[1], 'building', 'built')
-  redis.call('HSET', keys[1], 'epoch', args[1], 'sequence', args[3])
+  redis.call('HSET', keys[1], 'epoch', args[1], 'sequence', args[3], 'mark', args[4])
   return 'OK'
 end
 

@@ -207,8 +207,10 @@ class Sessions:
                 lines,
             )
         )
-        answered = await self._kit.cell.submit(ops, expected)
-        outcome = answered.outcomes[-1]
+        outcome = (await self._kit.cell.submit(ops, expected)).outcomes[-1]
+        if outcome[0] == Status.FAILED:
+            await self._kit.cell.confirm()
+            outcome = (await self._kit.cell.submit(ops, expected)).outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
         return outcome
