@@ -93,7 +93,9 @@ class Replay:
             for bucket, remaining, reserved in sums:
                 balance = balance_id(holder.id, bucket)
                 if remaining != self.balances[balance]:
-                    self.wrong.append(f"{where}: {balance} holds {remaining}, its movements say {self.balances[balance]}")
+                    self.wrong.append(
+                        f"{where}: {balance} holds {remaining}, its movements say {self.balances[balance]}"
+                    )
                 if not 0 <= reserved <= remaining:
                     self.wrong.append(f"{where}: {balance} has {reserved} of {remaining} reserved")
             if holder.credit_used != self.used[holder.id]:
@@ -136,6 +138,10 @@ def _answers(history: History, replay: Replay) -> Iterator[str]:
             yield f"top-up {name} was confirmed {top_up.confirmed} times and stands in the journal {len(done)} times"
         if any(each != (top_up.owner, top_up.micros) for each in done):
             yield f"top-up {name} is not what was asked: {done}"
+    yield from _calls(history, replay)
+
+
+def _calls(history: History, replay: Replay) -> Iterator[str]:
     for (session, sequence), call in history.calls.items():
         name = f"{call.call.session_ref} {sequence}"
         done_calls = replay.calls.get((session, sequence), [])
@@ -152,7 +158,7 @@ def _event(name: str, about: EventHistory, replay: Replay) -> Iterator[str]:
     decided = replay.events.get(name, [])
     for answer in about.answers:
         if answer.outcome is Outcome.INVALID:
-            if answer.reason not in {Reason.USAGE_TIME_IN_FUTURE}:
+            if answer.reason != Reason.USAGE_TIME_IN_FUTURE:
                 yield f"{name} was answered {answer}"
             continue
         if not decided:

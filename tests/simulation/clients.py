@@ -17,7 +17,7 @@ from services.rating.domain.reasons import Outcome, Reason
 from services.rating.usecases.sessions import Session, SessionCall, Units, session_id
 from tests.integration.rating.world import event
 from tests.simulation.market import ENDPOINTS
-from tests.simulation.network import Lost, Refused
+from tests.simulation.network import LostError, RefusedError
 from tests.simulation.processes import RatingProcess, Surroundings
 from tests.unit.rating.terms import ENTERPRISE, EU, MB, RESELLER
 
@@ -97,7 +97,7 @@ class Client:
         self._around.trace(f"{self._name} asks {process.name}: {what}")
         try:
             answer = await process.ask(what, lambda: work(process), CALL_TIMEOUT_S)
-        except (Lost, Refused, UnavailableError, ResourceExhaustedError) as error:
+        except (LostError, RefusedError, UnavailableError, ResourceExhaustedError) as error:
             self._around.trace(f"{self._name} has no answer: {what}: {error}")
             return False
         self._around.trace(f"{self._name} is told: {what}: {answer}")
@@ -187,9 +187,7 @@ class Client:
             if answers[0].reason not in {Reason.EVENT_ID_REUSED, Reason.USAGE_TIME_IN_FUTURE}:
                 self._failure(f"{other.event_id} with other content was answered {answers[0]}")
 
-        await self._insist(
-            f"reuse {other.event_id}", lambda process: process.charging.charge(CALLER, [other]), take
-        )
+        await self._insist(f"reuse {other.event_id}", lambda process: process.charging.charge(CALLER, [other]), take)
 
     # --- money -----------------------------------------------------------------------------------------------------
 

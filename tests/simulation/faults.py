@@ -29,7 +29,16 @@ class Faults:
     async def run(self) -> None:
         """One thing after the other, until cancelled."""
         random, around = self._random, self._around
-        kinds = [self._crash, self._crash_soon, self._pause, self._valkey, self._store, self._cut, self._clock, self._weather]
+        kinds = [
+            self._crash,
+            self._crash_soon,
+            self._pause,
+            self._valkey,
+            self._store,
+            self._cut,
+            self._clock,
+            self._weather,
+        ]
         pace = random.choice([0.3, 1.0, 3.0])
         around.network.weather = random.choice(WEATHERS)
         while True:

@@ -71,15 +71,21 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         return False
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._number += 1
         heapq.heappush(self._timers, (when, self._number, handle))
@@ -163,14 +169,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     self._held.append(handle)
                     actor.on_crash()
                     return
-        handle._run()  # type: ignore[attr-defined]
+        handle._run()
 
     def _end(self) -> None:
         """Cancel what is left, of dead actors too, so that nothing is ended later by the garbage collector."""
         self._ending = True
         for task, owner in self._tasks:
             lives = owner is None or not owner.dead
-            if lives and task.done() and not task.cancelled() and task._log_traceback and (error := task.exception()):  # type: ignore[attr-defined]
+            if lives and task.done() and not task.cancelled() and task._log_traceback and (error := task.exception()):
                 self.unseen.append(f"nobody looked at {error!r}")
         self._ready += self._held
         self._held.clear()

@@ -7,14 +7,13 @@ from random import Random
 
 from services.common.clock import MINUTE_MS
 from services.common.errors import not_found
-from services.rating.domain.terms import AccountTerms, Assignment, CatalogTerms, EndpointTerms
+from services.rating.domain.terms import AccountTerms, Assignment, Benefit, CatalogTerms, EndpointTerms
 from services.rating.ports import ChainTerms, KnownEndpoint
 from tests.unit.rating.terms import (
     ENTERPRISE,
     GB,
     MB,
     RESELLER,
-    Benefit,
     addon,
     catalog,
     chain,
@@ -73,10 +72,7 @@ class Market:
             self._account(name, credit_limit_micros=limit)
             return f"limit of {name} is {limit}"
         old = self.endpoints.get(name) or next(each for each in self.accounts if each.id == name)
-        if old.addons and random.random() < 0.4:
-            addons = old.addons[1:]
-        else:
-            addons = (*old.addons, self._addon())
+        addons = old.addons[1:] if old.addons and random.random() < 0.4 else (*old.addons, self._addon())
         if name == ENTERPRISE:
             self._account(name, addons=addons)
         else:
@@ -130,7 +126,7 @@ class MarketView:
                 return account, self._market.catalog
         raise not_found("account", account_id)
 
-    def forget(self, endpoint_id: str) -> None:
+    def forget(self, endpoint_id: str = "") -> None:  # noqa: ARG002 - it forgets all
         self._stale = True
 
     async def wait_for(self, cursors: Sequence[int], seconds: float) -> None: ...

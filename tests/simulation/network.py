@@ -58,11 +58,11 @@ class Server:
         """The process that does what arrives; None if it is done at once."""
 
 
-class Lost(Exception):
+class LostError(Exception):
     """No answer came in time: whether it happened is not known."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The server is not there: it did not happen."""
 
 
@@ -92,8 +92,8 @@ class Network:
         """Send a call; it happens at the server, at once or, if the server is a process, as a task of it.
 
         Raises:
-            Lost: no answer within `timeout` seconds.
-            Refused: the server is not there.
+            LostError: no answer within `timeout` seconds.
+            RefusedError: the server is not there.
         """
         sender = ACTOR.get(None)
         wire = (sender.name if sender else "-", server.name)
@@ -104,7 +104,7 @@ class Network:
                 self._trace(f"lost {name} to {server.name}")
                 continue
             self._loop.call_later(self._delay(), self._arrive, server, name, happen, answer, wire, context=WORLD)
-        timer = self._loop.call_later(timeout, _set, answer, Lost(name), context=WORLD)
+        timer = self._loop.call_later(timeout, _set, answer, LostError(name), context=WORLD)
         try:
             return await answer
         finally:
@@ -116,13 +116,13 @@ class Network:
         if server.silent:
             return
         if server.refuses:
-            self._reply(answer, Refused(name), wire)
+            self._reply(answer, RefusedError(name), wire)
             return
         self._trace(f"{wire[0]} -> {server.name} {name}")
         if server.actor is None:
             try:
                 result = happen()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the caller gets it
                 result = error
             self._reply(answer, result, wire)
         else:

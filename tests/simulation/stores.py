@@ -10,7 +10,7 @@ from services.rating.domain.programs import Program
 from services.rating.domain.records import Position
 from services.rating.engine.records import read_segment
 from services.rating.ports import AnsweredId, Cursor, Sheet, UsageRow
-from tests.simulation.network import Lost, Network, Refused, Server
+from tests.simulation.network import LostError, Network, RefusedError, Server
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ class _Store:
     async def _ask(self, name: str, happen: Callable[[], T]) -> T:
         try:
             return await self._network.call(self._server, name, happen, TIMEOUT_S)
-        except (Lost, Refused) as error:
+        except (LostError, RefusedError) as error:
             raise UnavailableError("DATABASE_UNAVAILABLE", "The database does not answer; try again.") from error
 
 
@@ -190,10 +190,10 @@ class SimulatedLedger(_Store):
         name = f"post after {cursor.sequence} to {last.sequence}"
         await self._ask(name, lambda: self._store.post(cell, cursor, last, sheet))
 
-    async def images(self, cell: int) -> Mapping[str, bytes]:
+    async def images(self, cell: int) -> Mapping[str, bytes]:  # noqa: ARG002 - there is one cell
         return await self._ask("images", lambda: dict(self._store.sheet.images))
 
-    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
+    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:  # noqa: ARG002 - as above
         return await self._ask("recent ids", lambda: self._store.recent_ids(since_ms))
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
@@ -204,5 +204,3 @@ class SimulatedLedger(_Store):
 
     async def outcomes(self, digests: Sequence[bytes]) -> dict[bytes, tuple[Position, bytes, list[Any]]]:
         return await self._ask("outcomes", lambda: self._store.outcomes(digests))
-
-

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as NoAnswerError
 
-from tests.simulation.network import Lost, Network, Refused, Server
+from tests.simulation.network import LostError, Network, RefusedError, Server
 
 CMSGPACK = Path(__file__).with_name("cmsgpack.lua")
 SOCKET_TIMEOUT_S = 1.0
@@ -222,9 +222,9 @@ class SimulatedClient:
     async def _ask(self, name: str, happen: Callable[[], Any]) -> Any:
         try:
             return await self._network.call(self._server, name, happen, SOCKET_TIMEOUT_S)
-        except Lost as error:
+        except LostError as error:
             raise NoAnswerError("no answer") from error
-        except Refused as error:
+        except RefusedError as error:
             raise NoConnectionError("refused") from error
 
     async def _run(self, command: str, *words: Any) -> Any:

@@ -162,7 +162,7 @@ class Segment:
         sequence: its number in its cell, from 1, without gaps.
         decided_ms: when it was decided, milliseconds since 1970.
         records: packed: what the operations were.
-        outcomes: packed: what became of them, movements of balances that no draw explains, and at the end the two marks.
+        outcomes: packed: what became of them, movements of balances that no draw explains, and at the end both marks.
         images: packed: the state that the batch left behind.
     """
 

@@ -56,11 +56,13 @@ class Answered:
     """Durable outcomes of operations that were decided together.
 
     Attributes:
+        epoch: the epoch in which they were decided.
         sequence: the segment that they stand in.
         first: position of the first of them in it, from 0.
         outcomes: one for each operation.
     """
 
+    epoch: int
     sequence: int
     first: int
     outcomes: Sequence[Outcome]
@@ -126,13 +128,19 @@ class Cell:
         self._enqueue(work)
         return await work.answer
 
-    async def confirm(self) -> None:
-        """Return when the cell's state is known to hold all of the journal: what is not there now was never decided.
+    @property
+    def epoch(self) -> int:
+        """The epoch in which it decides; 0 if it is not open."""
+        return self._journaller.epoch if self._journaller is not None else 0
 
-        A Valkey that came back with old data is not found out before something is decided on it.
+    async def confirm(self) -> int:
+        """Make sure that the cell's state holds all of the journal; return the epoch.
+
+        A Valkey that came back with old data is not found out before something is decided on it. What was missing in
+        it, or refused by it, is so for certain if this returns the epoch in which it was read or decided.
         """
         self._least = max(self._least, await self._journal.last_sequence(self.engine.cell))
-        await self.submit((), {})
+        return (await self.submit((), {})).epoch
 
     def _enqueue(self, work: _Work, *, first: bool = False) -> None:
         self._queued_ops += len(work.ops)
@@ -229,7 +237,7 @@ class Cell:
         for work in works:
             end = start + len(work.ops)
             if not work.answer.done():
-                work.answer.set_result(Answered(decided.sequence, start, decided.outcomes[start:end]))
+                work.answer.set_result(Answered(journaller.epoch, decided.sequence, start, decided.outcomes[start:end]))
             start = end
 
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:

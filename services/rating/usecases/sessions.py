@@ -35,6 +35,8 @@ from services.rating.usecases.kit import Kit
 VALIDITY_MS = 30 * MINUTE_MS
 """How long a grant holds without an update."""
 STALE_TRIES_MAX = 5
+LOST_TRIES_MAX = 5
+"""How often a state that turns out to be lost is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +169,16 @@ class Sessions:
         )
 
     async def _image(self, name: str) -> SessionImage:
-        """A session as it stands; one that is missing is looked for again when the state is sure not to be lost."""
-        engine = self._kit.cell.engine
-        image = await engine.session(name)
-        if image is None:
-            await self._kit.cell.confirm()
-            image = await engine.session(name)
-        if image is None:
-            raise not_found("charging_session", name)
-        return image
+        """A session as it stands; that there is none is believed only of a state that is not lost."""
+        cell = self._kit.cell
+        for _ in range(LOST_TRIES_MAX):
+            epoch = cell.epoch
+            image = await cell.engine.session(name)
+            if image is not None:
+                return image
+            if await cell.confirm() == epoch:
+                raise not_found("charging_session", name)
+        raise _changing()
 
     async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
         await self._kit.terms.load([endpoint_id])
@@ -207,13 +210,18 @@ class Sessions:
                 lines,
             )
         )
-        outcome = (await self._kit.cell.submit(ops, expected)).outcomes[-1]
-        if outcome[0] == Status.FAILED:
-            await self._kit.cell.confirm()
-            outcome = (await self._kit.cell.submit(ops, expected)).outcomes[-1]
-        if outcome[0] == Status.FAILED:
-            raise _failure(call, Failure(outcome[1]), outcome[2])
-        return outcome
+        for _ in range(LOST_TRIES_MAX):
+            answered = await self._kit.cell.submit(ops, expected)
+            outcome = answered.outcomes[-1]
+            if outcome[0] != Status.FAILED:
+                return outcome
+            if await self._kit.cell.confirm() == answered.epoch:
+                raise _failure(call, Failure(outcome[1]), outcome[2])
+        raise _changing()
+
+
+def _changing() -> UnavailableError:
+    return UnavailableError("CELL_CLOSED", "Balances are being rebuilt; try again.", retry_after_ms=500)
 
 
 def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:
