@@ -56,13 +56,11 @@ class Answered:
     """Durable outcomes of operations that were decided together.
 
     Attributes:
-        epoch: the epoch in which they were decided.
         sequence: the segment that they stand in.
         first: position of the first of them in it, from 0.
         outcomes: one for each operation.
     """
 
-    epoch: int
     sequence: int
     first: int
     outcomes: Sequence[Outcome]
@@ -128,19 +126,14 @@ class Cell:
         self._enqueue(work)
         return await work.answer
 
-    @property
-    def epoch(self) -> int:
-        """The epoch in which it decides; 0 if it is not open."""
-        return self._journaller.epoch if self._journaller is not None else 0
+    async def submit_surely(self, ops: Sequence[Op], expected: Mapping[str, int]) -> Answered:
+        """Decide as `submit` does, on a state that holds all that was journalled before.
 
-    async def confirm(self) -> int:
-        """Make sure that the cell's state holds all of the journal; return the epoch.
-
-        A Valkey that came back with old data is not found out before something is decided on it. What was missing in
-        it, or refused by it, is so for certain if this returns the epoch in which it was read or decided.
+        A Valkey that came back with old data is otherwise not found out before something changes on it: what fails
+        there leaves no trace, and may have failed for want of what is lost.
         """
         self._least = max(self._least, await self._journal.last_sequence(self.engine.cell))
-        return (await self.submit((), {})).epoch
+        return await self.submit(ops, expected)
 
     def _enqueue(self, work: _Work, *, first: bool = False) -> None:
         self._queued_ops += len(work.ops)
@@ -237,7 +230,7 @@ class Cell:
         for work in works:
             end = start + len(work.ops)
             if not work.answer.done():
-                work.answer.set_result(Answered(journaller.epoch, decided.sequence, start, decided.outcomes[start:end]))
+                work.answer.set_result(Answered(decided.sequence, start, decided.outcomes[start:end]))
             start = end
 
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
