@@ -49,6 +49,8 @@ class Result:
         """For people: what is wrong, what happened last, how to see it again."""
         shown = [line if len(line) < 400 else f"{line[:400]}..." for line in self._told()]
         wrong = [f"  {each[:1500]}" for each in self.wrong[:12]]
+        if not self.wrong:
+            return f"seed {self.seed}, trace {self.digest}: {self.segments} segments, {self.steps} steps, nothing wrong"
         return "\n".join(
             [
                 f"seed {self.seed}, trace {self.digest}",
