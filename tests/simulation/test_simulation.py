@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.simulation import simulate
 
-SEEDS = 300
+SEEDS = 200
 PART = 25
 
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import AsyncIterator, Callable
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -86,6 +86,13 @@ class Keys:
         self.ends: dict[bytes, int] = {}
         self.now_ms = 0
 
+    def copy(self) -> "Keys":
+        """The same keys, independent of these."""
+        other = Keys()
+        other.values = {name: value if isinstance(value, bytes) else copy(value) for name, value in self.values.items()}
+        other.ends = dict(self.ends)
+        return other
+
     def expire(self, now_ms: int) -> None:
         """Forget what has ended."""
         self.now_ms = now_ms
@@ -162,9 +169,9 @@ class Keys:
         if number <= stream.top:
             raise ResponseError("The ID specified in XADD is equal or smaller than the target stream top item")
         stream.top = number
-        stream.entries.append((number, dict(zip(flat[::2], flat[1::2], strict=True))))
         first = int(least.partition(b"-")[0])
-        stream.entries = [each for each in stream.entries if each[0] >= first]
+        entries = [*stream.entries, (number, dict(zip(flat[::2], flat[1::2], strict=True)))]
+        stream.entries = [each for each in entries if each[0] >= first]
         return entry
 
     def xrange(self, name: bytes, first: bytes, last: bytes) -> list[tuple[bytes, dict[bytes, bytes]]]:
@@ -188,11 +195,12 @@ class SimulatedValkey(Server):
 
     def snapshot(self) -> tuple[Keys, str]:
         """What could come back later."""
-        return deepcopy(self.keys), self.source
+        return self.keys.copy(), self.source
 
     def restore(self, snapshot: tuple[Keys, str] | None) -> None:
         """Come back as a snapshot says, or empty."""
-        self.keys, self.source = deepcopy(snapshot) if snapshot else (Keys(), "")
+        keys, self.source = snapshot or (Keys(), "")
+        self.keys = keys.copy()
 
     def function_load(self, source: str) -> None:
         """Take a Function in place of an older one."""
