@@ -165,15 +165,23 @@ class SessionOp:
 Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp
 
 
+MARK_BYTES = 8
+NO_MARK = bytes(MARK_BYTES)
+"""Stands before the first segment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A decided batch as the journal keeps it.
+
+    It bears a random mark and that of the segment before, on whose state it was decided: a Valkey that came back with
+    old data gives a number a second time, to another segment.
 
     Attributes:
         sequence: its number in its cell, from 1, without gaps.
         decided_ms: when it was decided, milliseconds since 1970.
         records: packed: what the operations were.
-        outcomes: packed: what became of them, and movements of balances that no draw explains.
+        outcomes: packed: what became of them, movements of balances that no draw explains, and at the end both marks.
         images: packed: the state that the batch left behind.
     """
 
@@ -183,6 +191,21 @@ class Segment:
     outcomes: bytes
     images: bytes
 
+    @property
+    def mark(self) -> bytes:
+        """Its own mark."""
+        return last_mark(self.outcomes)
+
+    @property
+    def mark_before(self) -> bytes:
+        """The mark of the segment before."""
+        return last_mark(self.outcomes[: -MARK_BYTES - 1])
+
+
+def last_mark(outcomes: bytes) -> bytes:
+    """The mark with which packed outcomes end."""
+    return outcomes[-MARK_BYTES:]
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -190,11 +213,13 @@ class Decided:
 
     Attributes:
         sequence: number of the segment, or, if nothing changed, of the last one before.
+        mark: mark of the segment with that number.
         outcomes: one for each operation.
         segment: what the journal must keep; None if nothing changed.
     """
 
     sequence: int
+    mark: bytes
     outcomes: Sequence[Outcome]
     segment: Segment | None
 

@@ -58,6 +58,7 @@ local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
 local CREATE, UPDATE, RELEASE = 0, 1, 2
 local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED, OVERFLOW = 1, 2, 3, 4, 5
 local CLOSED_SESSION_KEPT_MS = 86400000
+local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or be set back
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
@@ -850,8 +851,9 @@ local function load_holders(expected)
   end
 end
 
--- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at.
-local function load_answered(ops, stretch)
+-- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at, and
+-- the next one when another clock may already be in it.
+local function load_answered(ops, stretch, stretch_ms)
   local ids, position = {}, {}
   for index, op in ipairs(ops) do
     if op[1] == CHARGE or op[1] == TOP_UP then
@@ -861,8 +863,8 @@ local function load_answered(ops, stretch)
   end
   local answered = {}
   if ids[1] then
-    for age = 0, 1 do
-      local found = redis.call('HMGET', key('d:', string.format('%d', stretch - age)), unpack(ids))
+    for each = stretch - 1, floor((now + CLOCK_SKEW_MAX_MS) / stretch_ms) do
+      local found = redis.call('HMGET', key('d:', string.format('%d', each)), unpack(ids))
       for index, value in ipairs(found) do
         answered[position[index]] = answered[position[index]] or value
       end
@@ -925,14 +927,16 @@ local function changes_something(op, outcome)
 end
 
 -- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions, operations}, programs,
--- records (kept for the journal as they are). Answer: {sequence, outcomes, images} or {refusal word, ...}.
+-- records (kept for the journal as they are). The header ends with the mark that a segment made by this call bears.
+-- Answer: {sequence, outcomes, images} or {refusal word, ...}; outcomes end with the marks of the segment before and of
+-- the last one, so that the journal can tell two segments with one number apart.
 local function decide(keys, args)
   pack, unpack_blob = cmsgpack.pack, cmsgpack.unpack
   floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
   local header = unpack_blob(args[1])
   local epoch, least, journalled, expected, ops = header[1], header[2], header[5], header[6], header[7]
   cell, now = string.sub(keys[1], 1, -2), header[3]
-  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence')
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence', 'mark')
   if meta[1] ~= tostring(epoch) then
     return { 'EPOCH', meta[1] or '' }
   end
@@ -947,7 +951,7 @@ local function decide(keys, args)
   holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of = {}, {}, {}, {}, {}, 0, {}
   load_holders(expected)
   local stretch = floor(now / header[4])
-  local answered, answered_now, seen = load_answered(ops, stretch), {}, {}
+  local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
@@ -972,17 +976,70 @@ local function decide(keys, args)
     outcomes[index] = outcome
   end
   if not (decided or next(dirty)) then
-    return { sequence - 1, pack({ outcomes, moves }), '' }
+    return { sequence - 1, pack({ outcomes, moves, meta[3], meta[3] }), '' }
   end
   local images = pack(write_state(stretch, header[4], answered_now))
   for _, id in ipairs(due) do
     redis.call('ZREM', key('x', ''), id)
   end
-  local outcome_blob = pack({ outcomes, moves })
-  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence))
+  local outcome_blob = pack({ outcomes, moves, meta[3], header[8] })
+  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence), 'mark', header[8])
   redis.call('XADD', key('j', ''), 'MINID', string.format('%d-0', journalled), string.format('%d-0', sequence),
     't', string.format('%d', now), 'r', args[3], 'o', outcome_blob, 'i', images)
   return { sequence, outcome_blob, images }
 end
 
+-- Rebuilding ----------------------------------------------------------------------------------------------------
+
+-- A rebuild writes into a closed cell: `building` says for which epoch, and which step was the last. A step out of its
+-- turn changes nothing: the rebuild was overtaken by one for a later epoch, or the server lost what came before.
+local function note_step(meta, building)
+  redis.call('HSET', meta, 'building', building, 'built', redis.call('TIME')[1])
+  return 'OK'
+end
+
+local function begin_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[2] == args[1] .. ':0' then
+    return 'OK' -- the same again
+  end
+  local building = string.match(meta[2] or '0', '^%d+')
+  if tonumber(meta[1] or 0) >= tonumber(args[1]) or tonumber(building) >= tonumber(args[1]) then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'epoch', 'sequence', 'mark')
+  return note_step(keys[1], args[1] .. ':0')
+end
+
+-- ARGV: epoch, step, a command and its arguments.
+local function rebuild(keys, args)
+  local building = redis.call('HMGET', keys[1], 'building')[1]
+  local step = args[1] .. ':' .. args[2]
+  if building == step then
+    return 'OK' -- the same again
+  end
+  if building ~= args[1] .. ':' .. string.format('%d', tonumber(args[2]) - 1) then
+    return 'OVERTAKEN'
+  end
+  redis.call(unpack(args, 3))
+  return note_step(keys[1], step)
+end
+
+-- ARGV: epoch, last step, sequence and mark of the journal's last segment.
+local function end_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[1] == args[1] then
+    return 'OK' -- the same again
+  end
+  if meta[2] ~= args[1] .. ':' .. args[2] then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'building', 'built')
+  redis.call('HSET', keys[1], 'epoch', args[1], 'sequence', args[3], 'mark', args[4])
+  return 'OK'
+end
+
 redis.register_function('decide', decide)
+redis.register_function('begin_rebuild', begin_rebuild)
+redis.register_function('rebuild', rebuild)
+redis.register_function('end_rebuild', end_rebuild)

@@ -116,10 +116,10 @@ class Batch:
         said = [op.session_id, op.sequence, op.endpoint_id, op.network_id, op.access_type, op.event_ms]
         self.records.append([int(OpKind.SESSION), said, reported])
 
-    def arguments(self, header: Sequence[int], expected: Mapping[str, int]) -> list[bytes]:
+    def arguments(self, header: Sequence[int], expected: Mapping[str, int], mark: bytes) -> list[bytes]:
         """The three arguments of the Function; the header is epoch, least sequence, now, id ttl, journalled up to."""
         return [
-            pack([*header, expected, self.ops], text_as_bytes=True),
+            pack([*header, expected, self.ops, mark], text_as_bytes=True),
             pack(self._programs, text_as_bytes=True),
             pack([list(self._positions), self.records]),
         ]
@@ -145,7 +145,7 @@ def _spec(spec: BucketSpec) -> list[Any]:
 
 def read_outcomes(blob: bytes) -> tuple[list[Outcome], list[Movement]]:
     """Unpack outcomes and movements."""
-    outcomes, moves = unpack(blob)
+    outcomes, moves, *_ = unpack(blob)
     return list(outcomes), [Movement(operation - 1, *rest) for operation, *rest in moves]
 
 

@@ -20,6 +20,7 @@ from services.rating.domain.decisions import (
     Op,
     Outcome,
     SessionAction,
+    SessionImage,
     SessionLine,
     SessionOp,
     SessionState,
@@ -35,6 +36,8 @@ from services.rating.usecases.kit import Kit
 VALIDITY_MS = 30 * MINUTE_MS
 """How long a grant holds without an update."""
 STALE_TRIES_MAX = 5
+LOST_TRIES_MAX = 5
+"""How often a state that turns out to be lost is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +149,7 @@ class Sessions:
     async def get(self, caller: Principal, name: str) -> Session:
         """Return a session as its last answer left it."""
         caller.require_role(*CHARGERS)
-        image = await self._kit.cell.engine.session(name)
-        if image is None:
-            raise not_found("charging_session", name)
+        image = await self._image(name)
         known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
         outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms]
         empty = SessionCall(
@@ -159,9 +160,7 @@ class Sessions:
     async def _completed(self, call: SessionCall) -> SessionCall:
         if call.action is SessionAction.CREATE:
             return call
-        image = await self._kit.cell.engine.session(call.session_id)
-        if image is None:
-            raise not_found("charging_session", call.session_id)
+        image = await self._image(call.session_id)
         return SessionCall(
             call.session_id,
             image.session_ref,
@@ -174,6 +173,18 @@ class Sessions:
             call.event_ms,
             call.body_digest,
         )
+
+    async def _image(self, name: str) -> SessionImage:
+        """A session as it stands; that there is none is believed only of a state that is not lost."""
+        cell = self._kit.cell
+        for _ in range(LOST_TRIES_MAX):
+            image = await cell.engine.session(name)
+            if image is not None:
+                return image
+            (outcome,) = (await cell.submit_surely([_probe(name)], {})).outcomes
+            if outcome[1] == Failure.SESSION_NOT_FOUND:
+                raise not_found("charging_session", name)
+        raise UnavailableError("CELL_CLOSED", "Balances are being rebuilt; try again.", retry_after_ms=500)
 
     async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
         await self._kit.terms.load([endpoint_id])
@@ -209,8 +220,9 @@ class Sessions:
                 lines,
             )
         )
-        answered = await self._kit.cell.submit(ops, expected)
-        outcome = answered.outcomes[-1]
+        outcome = (await self._kit.cell.submit(ops, expected)).outcomes[-1]
+        if outcome[0] == Status.FAILED:
+            outcome = (await self._kit.cell.submit_surely(ops, expected)).outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
         ends = [line.program.valid_until_ms for line in lines]
@@ -232,6 +244,11 @@ def _require_sound(units: Sequence[Units], event_ms: int, now_ms: int) -> None:
     asking = [each.service for each in units if each.requested]
     if len(set(asking)) != len(asking):
         raise invalid("units", "asks for a service twice; ask in the element of the latest usage_time_ms")
+
+
+def _probe(name: str) -> SessionOp:
+    """An update that fits no session: it says whether there is one and changes nothing."""
+    return SessionOp(name, "", SessionAction.UPDATE, -1, b"", "", "", 0, 0, 0, ())
 
 
 def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:
