@@ -62,7 +62,7 @@ class Calls:
     def _program(self) -> Program:
         deny = (Reason.SERVICE_BARRED, 0) if self._random.random() < 0.1 else (Reason.NONE, 0)
         steps = (self._step(""), self._step("acc_e"), self._step(NO_HOLDER))
-        return program(self._random.choice([1, 2]), steps, deny, 0, 1 << 62)
+        return program(self._random.choice([1, 2]), steps, deny, (0, 1 << 62))
 
     def _configure(self, holder: str) -> ConfigureOp:
         random = self._random
