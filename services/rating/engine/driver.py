@@ -12,7 +12,8 @@ from redis.exceptions import RedisError, ResponseError
 from services.common.errors import UnavailableError
 from services.rating.domain.balances import Holder
 from services.rating.domain.decisions import Decided, Op, Segment, SessionImage, SessionState, closed
-from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session
+from services.rating.domain.escrow import Slice
+from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session, read_slice
 from services.rating.ports import AnsweredId
 
 LIBRARY = Path(__file__).with_name("meterline.lua")
@@ -113,6 +114,14 @@ class Engine:
         with _translated():
             images = await self._client.mget([f"{self.tag}h:{name}" for name in names])
         return {name: read_holder(name, image) for name, image in zip(names, images, strict=True) if image is not None}
+
+    async def slices(self, keys: Sequence[tuple[str, int]]) -> list[Slice]:
+        """Read slices as they stand, by holder and kind; what is read may not be durable yet."""
+        with _translated():
+            images = await self._client.mget(
+                [f"{self.tag}{kind}:{name}" for name, _ in keys for kind in ("h", "l")]
+            )
+        return [read_slice(images[2 * n], images[2 * n + 1], kind) for n, (_, kind) in enumerate(keys)]
 
     async def session(self, session_id: str) -> SessionImage | None:
         """Read a session."""

@@ -28,23 +28,28 @@ local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
 local DENY_REASON, DENY_STEP, STEPS, SERVICE = 1, 2, 3, 4
 -- Kinds of operations.
 local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
+local LEASE = 8
 -- Modes of a charge.
 local ONLINE, OFFLINE = 1, 2
 -- Outcomes.
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
+local SHORT = 7
 -- Reasons, as in the contract.
 local BALANCE_DEPLETED, NO_VALID_ADDON, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 4, 11, 27
 -- Kinds of movements, as in the contract.
 local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
+local LEASED = 11
 -- A session.
 local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT = 1, 2, 3, 4, 5, 6, 7
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
 local CREATE, UPDATE, RELEASE = 0, 1, 2
 local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED, OVERFLOW = 1, 2, 3, 4, 5
+local SLICE_OVERFLOW = 10
 local CLOSED_SESSION_KEPT_MS = 86400000
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index
+local leases, dirty_leases
 
 local function key(kind, name)
   return cell .. kind .. name
@@ -304,6 +309,108 @@ local function charge(program, endpoint, quantity, time, mode)
   return { CHARGED, uncovered, drawn }
 end
 
+-- Slices --------------------------------------------------------------------------------------------------------
+
+-- An account above enterprises has only a slice of its money or limit here; the rest is free or in other cells
+-- (services/rating/domain/escrow.py). What was ever leased to the cell and returned by it: of money at 1 and 2, of
+-- credit at 3 and 4. An operation that names such steps is SHORT where it would be refused for want of more.
+local MONEY_KIND = 1
+
+local function lease_of(name)
+  local found = leases[name]
+  if found == nil then
+    local blob = redis.call('GET', key('l:', name))
+    found = blob and unpack_blob(blob) or { 0, 0, 0, 0 }
+    leases[name] = found
+  end
+  return found
+end
+
+local function unspent(payer, is_money)
+  if is_money then
+    return payer[MONEY] - payer[MONEY_RESERVED]
+  end
+  return payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
+end
+
+-- op: kind, holder, money or credit, all that was ever leased, how much to give back at most
+local function lease_op(op)
+  local name, is_money, leased, back = op[2], op[3] == MONEY_KIND, op[4], op[5]
+  local record, payer, at = lease_of(name), holder(name), 2 * op[3] - 1
+  local more = max(0, leased - record[at])
+  if not payer then
+    if more == 0 then
+      return { DONE, record[at], record[at + 1], 0 }
+    end
+    payer = { -1, {}, 0, 0, 0, 0, 0, 0, '' }
+  end
+  local field = is_money and MONEY or LIMIT
+  if leased > EXACT_MAX or payer[field] + more > EXACT_MAX then
+    return { FAILED, SLICE_OVERFLOW }
+  end
+  holders[name] = payer
+  payer[field] = payer[field] + more
+  local returned = min(back, max(0, unspent(payer, is_money)))
+  if more > 0 or returned > 0 then
+    payer[field] = payer[field] - returned
+    record[at], record[at + 1] = record[at] + more, record[at + 1] + returned
+    dirty[name], dirty_leases[name] = true, true
+    if is_money and more ~= returned then
+      move(name, '', LEASED, more - returned)
+    end
+  end
+  return { DONE, record[at], record[at + 1], unspent(payer, is_money) }
+end
+
+-- What a step needs for a volume if money is no question. Changes no balance.
+local function needed_at(step, name, payer, quantity, time)
+  local field = step[MODE] == PREPAID and MONEY or LIMIT
+  local kept = payer[field]
+  payer[field] = EXACT_MAX
+  local amount = cover(step, name, payer, quantity, time).amount
+  payer[field] = kept
+  return amount
+end
+
+-- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. `needs` sums up what
+-- each holder needs; `held` is what the operation itself will give back of it.
+local function short_of(program, endpoint, slices, quantities, time, needs, held)
+  for _, index in ipairs(slices) do
+    local step = program[STEPS][index]
+    local name, payer = step_holder(step, endpoint)
+    local needed = needs[name] or 0
+    for _, quantity in ipairs(quantities) do
+      if quantity > 0 then
+        needed = needed + needed_at(step, name, payer, quantity, time)
+      end
+    end
+    needs[name] = needed
+    local lacking = needed - unspent(payer, step[MODE] == PREPAID) - (held[name] or 0)
+    if needed > 0 and lacking > 0 then
+      return { SHORT, index - 1, needed, lacking }
+    end
+  end
+  return nil
+end
+
+-- A charge at steps with slices: what only lacks a larger slice is SHORT and changes nothing.
+local function charge_from_slices(program, endpoint, op)
+  local outcome, at_slice = charge(program, endpoint, op[6], op[7], ONLINE), false
+  if outcome[1] == CHARGED then
+    return outcome
+  end
+  for _, index in ipairs(op[9]) do
+    at_slice = at_slice or index == outcome[3] + 1
+  end
+  if at_slice or op[8] == OFFLINE then
+    local short = short_of(program, endpoint, op[9], { op[6] }, op[7], {}, NOTHING)
+    if short then
+      return short
+    end
+  end
+  return op[8] == ONLINE and outcome or charge(program, endpoint, op[6], op[7], OFFLINE)
+end
+
 -- Operations ----------------------------------------------------------------------------------------------------
 
 -- Whether the accounts that a program works with are configured as it expects; the same for all of a batch.
@@ -338,6 +445,9 @@ local function charge_op(op, programs, expected)
     if is_blocked(program, endpoint) then
       return { REFUSED, ENDPOINT_BLOCKED, 0 }
     end
+  end
+  if op[9] then
+    return charge_from_slices(program, endpoint, op)
   end
   return charge(program, endpoint, op[6], op[7], op[8])
 end
@@ -524,8 +634,33 @@ local function misfit(open, action, sequence, hash)
   return nil
 end
 
--- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested},
--- about {endpoint, reference, network, access type}
+-- Says which slice is too small for a call of a session, before the call changes anything.
+local function session_short(op, open, programs)
+  local needs, held, is_release = {}, {}, op[3] == RELEASE
+  local named = {}
+  for _, line in ipairs(op[9]) do
+    named[line[1]] = true
+  end
+  for _, reservation in ipairs(open and open[RESERVATIONS] or NOTHING) do
+    if is_release or named[reservation[5]] then
+      held[reservation[1]] = (held[reservation[1]] or 0) + reservation[2]
+    end
+  end
+  for number, line in ipairs(op[9]) do
+    if line[5] then
+      local volumes = { line[3], is_release and 0 or line[4] }
+      local short = short_of(programs[line[2]], op[6], line[5], volumes, op[7], needs, held)
+      if short then
+        short[5] = number - 1
+        return short
+      end
+    end
+  end
+  return nil
+end
+
+-- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
+-- steps with slices}, about {endpoint, reference, network, access type}
 local function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint, time = op[2], op[3], op[4], op[5], op[6], op[7]
   local open = session(id)
@@ -539,6 +674,10 @@ local function session_op(op, programs, expected)
     if not fresh(programs[line[2]], endpoint, expected) then
       return { STALE }
     end
+  end
+  local short = session_short(op, open, programs)
+  if short then
+    return short
   end
   open = open or { 0, OPEN, '', {}, 0, {}, {} }
   if action == RELEASE then
@@ -630,6 +769,8 @@ local function decide_op(op, programs, expected)
     return configure_op(op)
   elseif op[1] == TOP_UP then
     return top_up_op(op)
+  elseif op[1] == LEASE then
+    return lease_op(op)
   end
   return session_op(op, programs, expected)
 end
@@ -640,6 +781,11 @@ local function write_state(stretch, stretch_ms, answered_now)
     local blob = pack(holders[name])
     images[#images + 1], images[#images + 2] = 'h:' .. name, blob
     pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('h:', name), blob
+  end
+  for name in pairs(dirty_leases) do
+    local blob = pack(leases[name])
+    images[#images + 1], images[#images + 2] = 'l:' .. name, blob
+    pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('l:', name), blob
   end
   for id in pairs(dirty_sessions) do
     local blob = pack(sessions[id])
@@ -664,7 +810,7 @@ local function write_state(stretch, stretch_ms, answered_now)
 end
 
 local function changes_something(op, outcome)
-  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE)
+  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE and op[1] ~= LEASE)
 end
 
 -- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions, operations}, programs,
@@ -688,6 +834,7 @@ local function decide(keys, args)
     programs[index] = unpack_blob(blob)
   end
   holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
+  leases, dirty_leases = {}, {}
   load_holders(expected)
   local stretch = floor(now / header[4])
   local answered, answered_now, seen = load_answered(ops, stretch), {}, {}
@@ -698,7 +845,7 @@ local function decide(keys, args)
   for index, op in ipairs(ops) do
     op_index = index
     local outcome
-    local earlier = op[1] ~= SESSION and op[1] ~= CONFIGURE and (answered[index] or seen[op[2]])
+    local earlier = op[1] ~= SESSION and op[1] ~= CONFIGURE and op[1] ~= LEASE and (answered[index] or seen[op[2]])
     if earlier then
       outcome = earlier_answer(earlier, op[3])
     else
