@@ -221,6 +221,10 @@ class ChainTerms:
         """Path of the enterprise, from the OPERATOR down."""
         return self.accounts[0].path
 
+    def account(self, account_id: str) -> AccountTerms | None:
+        """An account of the chain."""
+        return next((account for account in self.accounts if account.id == account_id), None)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownEndpoint:

@@ -1,7 +1,7 @@
 """Charging sessions: reserve, report and reserve again, release (RFC 8506, TS 32.291)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.common.clock import MINUTE_MS
 from services.common.errors import (
@@ -15,20 +15,24 @@ from services.common.errors import (
 )
 from services.common.identity import CHARGERS, Principal
 from services.common.ids import derived_id
+from services.rating.domain.cells import cell_of_session, session_in_cell
 from services.rating.domain.decisions import (
     Failure,
     Op,
     Outcome,
     SessionAction,
+    SessionImage,
     SessionLine,
     SessionOp,
     SessionState,
     Status,
 )
+from services.rating.domain.escrow import kind_of
 from services.rating.domain.events import AGE_MAX_MS, FUTURE_MAX_MS
 from services.rating.domain.reasons import Reason
 from services.rating.ports import KnownEndpoint
-from services.rating.usecases.charging import program_for, visible_steps
+from services.rating.usecases.cells import Cell
+from services.rating.usecases.charging import LEASE_TRIES_MAX, program_for, visible_steps
 from services.rating.usecases.kit import Kit
 
 VALIDITY_MS = 30 * MINUTE_MS
@@ -95,9 +99,9 @@ class Session:
     replayed: bool
 
 
-def session_id(endpoint_id: str, session_ref: str) -> str:
-    """Id of the session that a client's reference stands for."""
-    return derived_id("ses", endpoint_id, session_ref)
+def session_id(endpoint_id: str, session_ref: str, cell: int = 0) -> str:
+    """Id of the session that a client's reference stands for, in a cell."""
+    return session_in_cell(derived_id("ses", endpoint_id, session_ref), cell)
 
 
 class Sessions:
@@ -128,21 +132,26 @@ class Sessions:
             await self._known(caller, call.endpoint_id)
             if call.network_id not in self._kit.terms.networks:
                 raise not_found("network", call.network_id)
-        for _ in range(STALE_TRIES_MAX):
+        leased = 0
+        for _ in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
             known = await self._known(caller, call.endpoint_id)
-            outcome = await self._decide(call, known, event_ms, now_ms + VALIDITY_MS)
-            if outcome[0] != Status.STALE:
+            cell = self._kit.cells.of(known.terms.enterprise_id)
+            if call.action is SessionAction.CREATE:
+                call = replace(call, session_id=session_in_cell(call.session_id, cell.engine.cell))
+            outcome = await self._decide(cell, call, known, event_ms, may_lease=leased < LEASE_TRIES_MAX)
+            if outcome[0] == Status.SHORT:
+                leased = leased + 1 if await self._lease(cell, call, known, event_ms, outcome) else LEASE_TRIES_MAX
+            elif outcome[0] == Status.STALE:
+                cell.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
+                self._kit.terms.forget(call.endpoint_id)
+            else:
                 return _session(call, outcome, visible_steps(caller, known.chain))
-            self._kit.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
-            self._kit.terms.forget(call.endpoint_id)
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
 
     async def get(self, caller: Principal, name: str) -> Session:
         """Return a session as its last answer left it."""
         caller.require_role(*CHARGERS)
-        image = await self._kit.cell.engine.session(name)
-        if image is None:
-            raise not_found("charging_session", name)
+        image = await self._image(name)
         known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
         outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms]
         empty = SessionCall(
@@ -153,9 +162,7 @@ class Sessions:
     async def _completed(self, call: SessionCall) -> SessionCall:
         if call.action is SessionAction.CREATE:
             return call
-        image = await self._kit.cell.engine.session(call.session_id)
-        if image is None:
-            raise not_found("charging_session", call.session_id)
+        image = await self._image(call.session_id)
         return SessionCall(
             call.session_id,
             image.session_ref,
@@ -169,6 +176,14 @@ class Sessions:
             call.body_digest,
         )
 
+    async def _image(self, name: str) -> SessionImage:
+        number = cell_of_session(name)
+        known = 0 <= number < self._kit.cells.count
+        image = await self._kit.cells[number].engine.session(name) if known else None
+        if image is None:
+            raise not_found("charging_session", name)
+        return image
+
     async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
         await self._kit.terms.load([endpoint_id])
         known = self._kit.terms.known.get(endpoint_id)
@@ -176,14 +191,18 @@ class Sessions:
             raise hidden or not_found("endpoint", endpoint_id)
         return known
 
-    async def _decide(self, call: SessionCall, known: KnownEndpoint, event_ms: int, valid_until_ms: int) -> Outcome:
+    async def _decide(
+        self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, *, may_lease: bool
+    ) -> Outcome:
         expected: dict[str, int] = {}
         ops: list[Op] = []
         lines = []
+        valid_until_ms = self._kit.clock.now_ms() + VALIDITY_MS
         for units in call.units:
             program = program_for(known, units.service, call.network_id, call.access_type, event_ms)
-            ops.extend(self._kit.holders.prepare(known, program, expected))
-            lines.append(SessionLine(units.service, program, units.used, units.requested))
+            ops.extend(cell.holders.prepare(known, program, expected))
+            slices = self._kit.escrow.slices(program) if may_lease else ()
+            lines.append(SessionLine(units.service, program, units.used, units.requested, slices))
         ops.append(
             SessionOp(
                 call.session_id,
@@ -199,11 +218,21 @@ class Sessions:
                 lines,
             )
         )
-        answered = await self._kit.cell.submit(ops, expected)
+        answered = await cell.submit(ops, expected)
         outcome = answered.outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
         return outcome
+
+    async def _lease(
+        self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, outcome: Outcome
+    ) -> bool:
+        """Enlarge the slice that a call found too small; whatever comes helps, for a grant may be partial."""
+        _, step, needed, _, line = outcome
+        program = program_for(known, call.units[line].service, call.network_id, call.access_type, event_ms)
+        payer = program.steps[step]
+        account = known.chain.account(payer.payer)
+        return account is not None and await self._kit.escrow.acquire(cell, account, kind_of(payer.mode), needed, 1)
 
 
 def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:
