@@ -20,7 +20,7 @@ from services.rating.usecases.cells import IDS_WINDOW_MS, Answered, Cell
 from services.rating.usecases.kit import Kit
 
 STALE_TRIES_MAX = 5
-LEASE_TRIES_MAX = 6
+LEASE_TRIES_MAX = 10
 """How often an event asks for a larger slice before what is there decides."""
 
 

@@ -30,6 +30,8 @@ TICK_S = 0.1
 """How often slices are looked at, to renew them ahead of need."""
 IDLE_S = 30.0
 """A slice that nobody used for so long is no longer looked at."""
+CALLS_BACK_MAX = 3
+"""How often cells are asked to give back for one lease: what they showed may be spent before they hear of it."""
 DRY_S = 0.05
 """How long it is remembered that too little was left in all cells together."""
 PROGRAMS_MAX = 100_000
@@ -198,14 +200,16 @@ class Escrow:
         use.used_at = now
         wish = Wish(number, demand.needed, demand.least, use.ahead(now), self._cells.count)
         central = await self._move(pool, {}, wish)
-        if not central.granted:
+        for _ in range(CALLS_BACK_MAX):
+            if central.granted:
+                break
             slices, left = await self._call_back(pool, central, wish)
             if left < demand.least:
                 pool.dry_until, pool.dry_left = _now() + DRY_S, left
                 return False
             central = await self._move(pool, slices, wish)
         if not central.granted:
-            return bool(central.free)  # another process was quicker: let it try once more
+            return True  # what was there was spent before it came back: let it try once more
         use.leased_at, use.last_lease = now, central.granted
         LEASES.labels("need").inc()
         await self._apply(pool, cell, central.leases[number].leased, 0)
@@ -322,10 +326,11 @@ class Escrow:
                 await self._move(pool, told)
 
     def replenished(self, account_id: str) -> None:
-        """Forget that an account had nothing left: somebody topped it up."""
-        pool = self._pools.get((account_id, Kind.MONEY))
-        if pool is not None:
-            pool.dry_until = 0.0
+        """Forget that an account had nothing left: it was topped up, or a session gave a reservation back."""
+        for kind in Kind:
+            pool = self._pools.get((account_id, kind))
+            if pool is not None:
+                pool.dry_until = 0.0
 
     def _pool(self, account: AccountTerms, kind: Kind) -> _Pool:
         limit = Limit(0, 0)

@@ -145,6 +145,8 @@ class Sessions:
                 cell.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
                 self._kit.terms.forget(call.endpoint_id)
             else:
+                for account in known.chain.accounts[1:]:
+                    self._kit.escrow.replenished(account.id)
                 return _session(call, outcome, visible_steps(caller, known.chain))
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
 
