@@ -57,7 +57,7 @@ class Engine:
         """Load the Function into the server that holds the cell, in place of an older one."""
         with _translated():
             at = await node_of(self._client, self.meta_key)
-            await self._client.function_load(LIBRARY.read_text(), replace=True, **at)
+            await self._client.execute_command("FUNCTION LOAD", "REPLACE", LIBRARY.read_text(), **at)
 
     async def decide(
         self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
