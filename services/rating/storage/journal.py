@@ -66,7 +66,7 @@ class Journal:
                 raise FailedPreconditionError(
                     "CELLS_CHANGED",
                     f"This installation was made with {made} cells and is told to run with {count}. Where an "
-                    f"enterprise lives depends on the number: set METERLINE_RATING_CELLS={made}, or begin with an empty journal.",
+                    f"enterprise lives depends on it: set METERLINE_RATING_CELLS={made}, or begin a new journal.",
                 )
 
     async def epoch(self, cell: int) -> int:

@@ -4,12 +4,16 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest_asyncio
 
 from services.common.errors import UnavailableError
 from services.rating.domain.escrow import Kind
+from services.rating.domain.events import Answer
 from services.rating.domain.reasons import Outcome
+from services.rating.usecases.cells import Cell
 from tests.integration.rating.many import MB, PRICE, ManyTerms, count, many
 from tests.integration.rating.test_escrow import burst
 from tests.valkey_cluster import valkey_cluster
@@ -21,12 +25,25 @@ async def cluster(tmp_path):
         yield started
 
 
+async def again(call: Callable[..., Awaitable[Answer]], *arguments: object) -> Answer:
+    """Call until there is an answer, as clients do."""
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(UnavailableError):
+                return await call(*arguments)
+            await asyncio.sleep(0.2)
+
+
+def meta_key(cell: Cell) -> str:
+    return f"{{c{cell.engine.cell}}}m"
+
+
 async def test_cells_are_spread_over_masters_and_no_call_crosses_a_slot(cluster, sqlite_url, tmp_path):
     ledger = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}"
     async with many(ManyTerms(64, 1_500 * PRICE), cluster.url, sqlite_url, ledger) as core:
         answered = await burst(core, 2_000)
         assert count((a for _, _, a in answered), Outcome.CHARGED) == 1_500
-        masters = Counter([await cluster.master_of(cell.engine.meta_key) for cell in core.cells])
+        masters = Counter([await cluster.master_of(meta_key(cell)) for cell in core.cells])
         assert len(masters) == 3
         assert all(calls > 0 for calls in await cluster.counted("fcall"))
         assert sum(await cluster.counted("command|getkeys")) == 0  # the client knows where a call goes
@@ -61,7 +78,7 @@ async def test_a_master_that_fails_takes_only_its_own_cells_along(cluster, sqlit
     ledger = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}"
     async with many(ManyTerms(64, 10**12), cluster.url, sqlite_url, ledger) as core:
         await burst(core, 200)
-        homes = {cell.engine.cell: await cluster.master_of(cell.engine.meta_key) for cell in core.cells}
+        homes = {cell.engine.cell: await cluster.master_of(meta_key(cell)) for cell in core.cells}
         failed = homes[0]
         os.kill(cluster.masters[failed].pid, signal.SIGSTOP)  # it hangs, as a machine that is gone does
         try:
@@ -80,13 +97,7 @@ async def test_a_master_that_fails_takes_only_its_own_cells_along(cluster, sqlit
         finally:
             await cluster.masters[failed].stop()
         async with cluster.masters[failed]:  # it comes back with nothing in it
-            async with asyncio.timeout(20):
-                while True:
-                    try:
-                        answer = await core.use(core.endpoint_in(0), MB, "gone")
-                        break
-                    except UnavailableError:
-                        await asyncio.sleep(0.2)
+            answer = await again(core.use, core.endpoint_in(0), MB, "gone")
             assert answer.outcome is Outcome.CHARGED
             assert await core.charged() == (200 + 2 * sum(home != failed for home in homes.values()) + 1) * PRICE
 
@@ -95,7 +106,7 @@ async def test_a_cell_may_be_moved_to_another_master_under_load(cluster, sqlite_
     ledger = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}"
     async with many(ManyTerms(64, 3_000 * PRICE), cluster.url, sqlite_url, ledger) as core:
         await burst(core, 100)
-        key = core.cells[2].engine.meta_key
+        key = meta_key(core.cells[2])
         source = await cluster.master_of(key)
         load = asyncio.create_task(burst(core, 4_000, seed=2))
         await asyncio.sleep(0.2)
