@@ -1,9 +1,7 @@
 """Escrow: leases parts of the limit of an account above enterprises to the cells that use it, before they run dry."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 from prometheus_client import Counter
@@ -24,6 +22,7 @@ from services.rating.domain.escrow import (
 from services.rating.domain.programs import Program
 from services.rating.domain.terms import AccountTerms
 from services.rating.usecases.cells import Cell
+from services.rating.usecases.pools import Demand, EscrowStore, Pool
 from services.rating.usecases.routes import Cells
 
 TICK_S = 0.1
@@ -32,94 +31,18 @@ IDLE_S = 30.0
 """A slice that nobody used for so long is no longer looked at."""
 CALLS_BACK_MAX = 3
 """How often cells are asked to give back for one lease: what they showed may be spent before they hear of it."""
+TAKE_BACK_S = 1.0
+"""How often what cells hold beyond a lowered limit is asked for again."""
 DRY_S = 0.05
 """How long it is remembered that too little was left in all cells together."""
+PATIENCE_S = 1.0
+"""How long a cell is waited for while others wait; then it is left alone for SILENT_S."""
+SILENT_S = 5.0
 PROGRAMS_MAX = 100_000
 
 log = structlog.get_logger(part="escrow")
 LEASES = Counter("meterline_escrow_leases", "Leases to cells.", ["why"])
 CALLED_BACK = Counter("meterline_escrow_called_back", "Slices called back from cells.")
-
-
-class EscrowStore(Protocol):
-    """Central rows; see services.rating.storage.escrow."""
-
-    async def move(
-        self,
-        account_id: str,
-        kind: Kind,
-        limit: Limit,
-        slices: Mapping[int, Slice],
-        wish: Wish | None = None,
-        *,
-        create: bool = False,
-    ) -> Central | None:
-        """Take in what is newly known, lease what is wished for; None if there is no row."""
-        ...
-
-    async def free(self, account_id: str, kind: Kind) -> int:
-        """What is in no slice, micros."""
-        ...
-
-
-@dataclass(slots=True)
-class _Demand:
-    """What waits in a cell for one lease."""
-
-    answer: asyncio.Future[bool]
-    needed: int = 0
-    least: int = 0
-
-    def add(self, needed: int, least: int) -> None:
-        self.needed += needed
-        self.least = min(self.least or least, least)
-
-
-@dataclass(slots=True)
-class _Use:
-    """How a cell uses its slice: micros a second, and what the rate was measured from."""
-
-    rate: float = 0.0
-    seen: Slice | None = None
-    seen_at: float = 0.0
-    used_at: float = 0.0
-    leased_at: float = 0.0
-    last_lease: int = 0
-
-    def look(self, now: float, there: Slice) -> None:
-        """Measure the rate."""
-        if self.seen is not None and now > self.seen_at:
-            leased, returned = there.leased - self.seen.leased, there.returned - self.seen.returned
-            spent = max(0, self.seen.unspent + leased - returned - there.unspent)
-            self.rate = (self.rate + spent / (now - self.seen_at)) / 2
-            if spent:
-                self.used_at = now
-        self.seen, self.seen_at = there, now
-
-    def ahead(self, now: float) -> int:
-        """What to lease in order not to come back soon; doubles while it does not last."""
-        grown = 2 * self.last_lease if now - self.leased_at < LOW_WATER_S else 0
-        return max(round(self.rate * AHEAD_S), grown)
-
-
-@dataclass(slots=True)
-class _Pool:
-    """The money or the credit of one account, as this process knows it."""
-
-    account_id: str
-    kind: Kind
-    limit: Limit
-    central: Central | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: dict[int, _Demand] = field(default_factory=dict)
-    uses: dict[int, _Use] = field(default_factory=dict)
-    unheard: set[int] = field(default_factory=set)
-    dry_until: float = 0.0
-    dry_left: int = 0
-    settled_version: int = -1
-
-    def use(self, cell: int) -> _Use:
-        return self.uses.setdefault(cell, _Use())
 
 
 def _now() -> float:
@@ -137,9 +60,10 @@ class Escrow:
     def __init__(self, cells: Cells, store: EscrowStore) -> None:
         self._cells = cells
         self._store = store
-        self._pools: dict[tuple[str, Kind], _Pool] = {}
+        self._pools: dict[tuple[str, Kind], Pool] = {}
         self._sliced: dict[str, tuple[int, ...]] = {}
         self._serving: set[asyncio.Task[None]] = set()
+        self._silent_until: dict[int, float] = {}
 
     def slices(self, program: Program) -> tuple[int, ...]:
         """Positions, from 1, of the steps of a program at which a cell has only a slice."""
@@ -172,29 +96,32 @@ class Escrow:
         number = cell.engine.cell
         demand = pool.waiting.get(number)
         if demand is None:
-            demand = pool.waiting[number] = _Demand(asyncio.get_running_loop().create_future())
+            demand = pool.waiting[number] = Demand(asyncio.get_running_loop().create_future())
             task = asyncio.create_task(self._serve(pool, cell, demand))
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
         demand.add(needed, least)
         return await asyncio.shield(demand.answer)
 
-    async def _serve(self, pool: _Pool, cell: Cell, demand: _Demand) -> None:
+    async def _serve(self, pool: Pool, cell: Cell, demand: Demand) -> None:
         """Answer what has gathered when the pool's turn comes."""
-        async with pool.lock:
-            del pool.waiting[cell.engine.cell]
-            try:
-                answer = await self._enlarge(pool, cell, demand)
-            except Exception as error:  # noqa: BLE001 - whoever waits gets it
-                demand.answer.set_exception(error)
-                demand.answer.exception()  # somebody may have stopped waiting
-            else:
-                demand.answer.set_result(answer)
+        try:
+            async with pool.lock:
+                del pool.waiting[cell.engine.cell]
+                central = await self._enlarge(pool, cell.engine.cell, demand)
+            if central is not None and central.granted:  # outside of the lock: this cell may be slow, others are not
+                await self._tell(pool, cell, central)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            demand.answer.set_exception(error)
+            demand.answer.exception()  # somebody may have stopped waiting
+        else:
+            demand.answer.set_result(central is not None)
 
-    async def _enlarge(self, pool: _Pool, cell: Cell, demand: _Demand) -> bool:
-        number, now = cell.engine.cell, _now()
+    async def _enlarge(self, pool: Pool, number: int, demand: Demand) -> Central | None:
+        """Lease to a cell; None if all cells together have too little."""
+        now = _now()
         if now < pool.dry_until and pool.dry_left < demand.least:
-            return False
+            return None
         await self._reconciled(pool)
         use = pool.use(number)
         use.used_at = now
@@ -206,22 +133,21 @@ class Escrow:
             slices, left = await self._call_back(pool, central, wish)
             if left < demand.least:
                 pool.dry_until, pool.dry_left = _now() + DRY_S, left
-                return False
+                return None
             central = await self._move(pool, slices, wish)
-        if not central.granted:
-            return True  # what was there was spent before it came back: let it try once more
-        use.leased_at, use.last_lease = now, central.granted
-        LEASES.labels("need").inc()
-        await self._apply(pool, cell, central.leases[number].leased, 0)
-        return True
+        if central.granted:  # else what was there was spent before it came back: whoever waits may try once more
+            use.leased_at, use.last_lease = now, central.granted
+            LEASES.labels("need").inc()
+        return central
 
-    async def _call_back(self, pool: _Pool, central: Central, wish: Wish) -> tuple[dict[int, Slice], int]:
+    async def _call_back(self, pool: Pool, central: Central, wish: Wish) -> tuple[dict[int, Slice], int]:
         """Call unspent slices of other cells back; return what they told, and how much there is in all."""
         there = await self._looked_at(pool, except_for=wish.cell)
         could, back = {}, 0
         for number, slice_ in there.items():
             lease = central.leases.get(number, Slice(0, 0))
-            could[number] = slice_.unspent + max(0, lease.leased - slice_.leased)
+            lost = 0 if pool.applying[number] else max(0, lease.leased - slice_.leased)
+            could[number] = slice_.unspent + lost
             back += max(0, slice_.returned - lease.returned)
         left = central.free + back + sum(could.values())
         if left < wish.least:
@@ -230,21 +156,42 @@ class Escrow:
         wanted = called_back(missing, could) or dict.fromkeys(could, 0)
         return await self._give_back(pool, central, wanted), left
 
-    async def _give_back(self, pool: _Pool, central: Central, wanted: Mapping[int, int]) -> dict[int, Slice]:
+    async def _give_back(self, pool: Pool, central: Central, wanted: Mapping[int, int]) -> dict[int, Slice]:
         """Let cells give back; a cell that does not answer keeps what it has."""
-        numbers = list(wanted)
-        leased = [central.leases.get(number, Slice(0, 0)).leased for number in numbers]
-        told = await asyncio.gather(
-            *(
-                self._apply(pool, self._cells[number], total, wanted[number])
-                for number, total in zip(numbers, leased, strict=True)
-            ),
-            return_exceptions=True,
-        )
-        CALLED_BACK.inc(len(numbers))
-        return {number: one for number, one in zip(numbers, told, strict=True) if isinstance(one, Slice)}
+        CALLED_BACK.inc(len(wanted))
 
-    async def _apply(self, pool: _Pool, cell: Cell, leased: int, give_back: int) -> Slice:
+        def give_back(number: int) -> Awaitable[Slice]:
+            leased = central.leases.get(number, Slice(0, 0)).leased
+            return self._apply(pool, self._cells[number], leased, wanted[number])
+
+        return await self._told(wanted, give_back)
+
+    async def _told(self, numbers: Iterable[int], ask: Callable[[int], Awaitable[Slice]]) -> dict[int, Slice]:
+        """What cells answer in time; those that do not are left out, and left alone for a while."""
+
+        async def one(number: int) -> Slice | None:
+            if _now() < self._silent_until.get(number, 0.0):
+                return None
+            try:
+                return await asyncio.wait_for(ask(number), PATIENCE_S)
+            except (MeterlineError, TimeoutError):
+                self._silent_until[number] = _now() + SILENT_S
+                return None
+
+        asked = list(numbers)
+        answers = await asyncio.gather(*(one(number) for number in asked))
+        return {number: told for number, told in zip(asked, answers, strict=True) if told is not None}
+
+    async def _tell(self, pool: Pool, cell: Cell, central: Central) -> Slice:
+        """Tell a cell of its lease; until it knows, nobody calls it back."""
+        number = cell.engine.cell
+        pool.applying[number] += 1
+        try:
+            return await self._apply(pool, cell, central.leases[number].leased, 0)
+        finally:
+            pool.applying[number] -= 1
+
+    async def _apply(self, pool: Pool, cell: Cell, leased: int, give_back: int) -> Slice:
         """Bring a cell up to what was leased to it; return its durable totals."""
         op = LeaseOp(pool.account_id, int(pool.kind), leased, give_back)
         outcome = (await cell.submit([op], {})).outcomes[0]
@@ -254,15 +201,15 @@ class Escrow:
             )
         return Slice(*outcome[1:])
 
-    async def _looked_at(self, pool: _Pool, except_for: int = -1) -> dict[int, Slice]:
+    async def _looked_at(self, pool: Pool, except_for: int = -1) -> dict[int, Slice]:
         """Slices as cells show them now; cells that do not answer are left out."""
-        cells = [cell for cell in self._cells if cell.engine.cell != except_for]
-        told = await asyncio.gather(
-            *(cell.engine.slices([(pool.account_id, int(pool.kind))]) for cell in cells), return_exceptions=True
-        )
-        return {cell.engine.cell: one[0] for cell, one in zip(cells, told, strict=True) if isinstance(one, list)}
 
-    async def _move(self, pool: _Pool, slices: Mapping[int, Slice], wish: Wish | None = None) -> Central:
+        async def look(number: int) -> Slice:
+            return (await self._cells[number].engine.slices([(pool.account_id, int(pool.kind))]))[0]
+
+        return await self._told((number for number in range(self._cells.count) if number != except_for), look)
+
+    async def _move(self, pool: Pool, slices: Mapping[int, Slice], wish: Wish | None = None) -> Central:
         central = await self._store.move(pool.account_id, pool.kind, pool.limit, slices, wish)
         if central is None:  # the books were emptied under our feet
             pool.central = None
@@ -270,19 +217,16 @@ class Escrow:
         pool.central, pool.settled_version = central, pool.limit.version
         return central
 
-    async def _reconciled(self, pool: _Pool) -> Central:
+    async def _reconciled(self, pool: Pool) -> Central:
         """The central row, compared once by this process with what the cells know.
 
         Repairs what a crash left between the row and a cell, and makes the row anew if the books were lost.
         """
-        if pool.central is not None and not pool.unheard:
-            return pool.central
-        numbers = range(self._cells.count) if pool.central is None else sorted(pool.unheard)
-        told = await asyncio.gather(
-            *(self._apply(pool, self._cells[number], 0, 0) for number in numbers), return_exceptions=True
-        )
-        slices = {number: one for number, one in zip(numbers, told, strict=True) if isinstance(one, Slice)}
-        unheard = set(numbers) - slices.keys()
+        numbers = pool.unheard if pool.central is not None else set(range(self._cells.count))
+        if pool.central is not None and all(_now() < self._silent_until.get(number, 0.0) for number in numbers):
+            return pool.central  # all were heard, or cannot be heard now
+        slices = await self._told(numbers, lambda number: self._apply(pool, self._cells[number], 0, 0))
+        unheard = numbers - slices.keys()
         central = await self._store.move(
             pool.account_id, pool.kind, pool.limit, slices, create=not unheard and pool.central is None
         )
@@ -296,7 +240,7 @@ class Escrow:
             log.warning("cells not heard", account=pool.account_id, cells=sorted(unheard))
         pool.central, pool.unheard, pool.settled_version = central, unheard, pool.limit.version
         late = [n for n, one in slices.items() if central.leases.get(n, one).leased > one.leased]
-        await asyncio.gather(*(self._apply(pool, self._cells[n], central.leases[n].leased, 0) for n in late))
+        await self._told(late, lambda number: self._apply(pool, self._cells[number], central.leases[number].leased, 0))
         return central
 
     # --- limits --------------------------------------------------------------------------------------------------
@@ -315,8 +259,8 @@ class Escrow:
                     await self._reconciled(pool)
                     await self._take_back(pool, await self._move(pool, {}))
 
-    async def _take_back(self, pool: _Pool, central: Central) -> None:
-        pool.dry_until = 0.0
+    async def _take_back(self, pool: Pool, central: Central) -> None:
+        pool.dry_until, pool.taken_back_at = 0.0, _now()
         if central.free < 0:
             there = await self._looked_at(pool)
             told = await self._give_back(
@@ -332,13 +276,13 @@ class Escrow:
             if pool is not None:
                 pool.dry_until = 0.0
 
-    def _pool(self, account: AccountTerms, kind: Kind) -> _Pool:
+    def _pool(self, account: AccountTerms, kind: Kind) -> Pool:
         limit = Limit(0, 0)
         if kind is Kind.CREDIT and account.credit_limit_micros is not None:
             limit = Limit(account.credit_limit_micros, account.limit_version)
         pool = self._pools.get((account.id, kind))
         if pool is None:
-            pool = self._pools[account.id, kind] = _Pool(account.id, kind, limit)
+            pool = self._pools[account.id, kind] = Pool(account.id, kind, limit)
         elif pool.limit.version < limit.version:
             pool.limit = limit
         return pool
@@ -364,34 +308,40 @@ class Escrow:
 
     async def _look(self) -> None:
         """Look at all slices in use; enlarge those that run low."""
-        now = _now()
-        for cell in self._cells:
-            number = cell.engine.cell
-            pools = [
-                pool
-                for pool in self._pools.values()
-                if number in pool.uses and now - pool.uses[number].used_at < IDLE_S and pool.central is not None
-            ]
-            if not pools:
-                continue
-            for pool, there in zip(
-                pools, await cell.engine.slices([(pool.account_id, int(pool.kind)) for pool in pools]), strict=True
-            ):
-                use = pool.uses[number]
-                use.look(now, there)
-                if there.unspent < use.rate * LOW_WATER_S and not pool.lock.locked():
-                    await self._renew(pool, cell, round(use.rate * AHEAD_S) - there.unspent)
-        for pool in self._pools.values():
-            if pool.central is not None and pool.central.free < 0 and not pool.lock.locked():
+        await asyncio.gather(*(self._look_at(cell) for cell in self._cells))
+        for pool in list(self._pools.values()):
+            overdue = _now() - pool.taken_back_at > TAKE_BACK_S
+            if pool.central is not None and pool.central.free < 0 and overdue and not pool.lock.locked():
                 async with pool.lock:
                     await self._take_back(pool, pool.central)
 
-    async def _renew(self, pool: _Pool, cell: Cell, ahead: int) -> None:
+    async def _look_at(self, cell: Cell) -> None:
+        number, now = cell.engine.cell, _now()
+        pools = [
+            pool
+            for pool in self._pools.values()
+            if number in pool.uses and now - pool.uses[number].used_at < IDLE_S and pool.central is not None
+        ]
+        if not pools or now < self._silent_until.get(number, 0.0):
+            return
+        try:
+            keys = [(pool.account_id, int(pool.kind)) for pool in pools]
+            slices = await asyncio.wait_for(cell.engine.slices(keys), PATIENCE_S)
+        except (MeterlineError, TimeoutError):
+            self._silent_until[number] = _now() + SILENT_S
+            return
+        for pool, there in zip(pools, slices, strict=True):
+            use = pool.uses[number]
+            use.look(now, there)
+            if there.unspent < use.rate * LOW_WATER_S and not pool.lock.locked():
+                await self._renew(pool, cell, round(use.rate * AHEAD_S) - there.unspent)
+
+    async def _renew(self, pool: Pool, cell: Cell, ahead: int) -> None:
         """Lease ahead, if a good part of it is free; nobody is asked to give back for this."""
         async with pool.lock:
             if pool.central is None or pool.central.free // self._cells.count < max(ahead // 4, 1):
                 return
             central = await self._move(pool, {}, Wish(cell.engine.cell, 0, 1, ahead, self._cells.count))
-            if central.granted:
-                LEASES.labels("ahead").inc()
-                await self._apply(pool, cell, central.leases[cell.engine.cell].leased, 0)
+        if central.granted:
+            LEASES.labels("ahead").inc()
+            await self._told([cell.engine.cell], lambda _: self._tell(pool, cell, central))
