@@ -115,3 +115,25 @@ async def test_a_cell_may_be_moved_to_another_master_under_load(cluster, sqlite_
         assert await cluster.master_of(key) == (source + 1) % 3
         assert (await core.use(core.endpoint_in(2), MB, "b1-0", mode=1)).outcome is not None
         assert await core.charged() == 3_000 * PRICE
+
+
+async def test_a_master_that_hangs_does_not_hold_up_leases_to_other_cells(cluster, sqlite_url, tmp_path):
+    ledger = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}"
+    terms = ManyTerms(64, 1_000 * PRICE)
+    async with many(terms, cluster.url, sqlite_url, ledger) as core:
+        await burst(core, 200)
+        homes = [await cluster.master_of(meta_key(cell)) for cell in core.cells]
+        hanging = homes[0]
+        alive = [float(home != hanging) for home in homes]
+        os.kill(cluster.masters[hanging].pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(20):
+                answered = await burst(core, 1_000, alive, seed=2)
+        finally:
+            os.kill(cluster.masters[hanging].pid, signal.SIGCONT)
+        before = count((a for _, _, a in answered), Outcome.CHARGED)
+        await again(core.use, core.endpoint_in(0), MB, "back")
+        after = count((a for _, _, a in await burst(core, 1_000, seed=3)), Outcome.CHARGED)
+        charged = await core.charged()
+        assert 200 + before + after <= charged // PRICE <= 200 + before + after + 1
+        assert charged == 1_000 * PRICE
