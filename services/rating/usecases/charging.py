@@ -167,12 +167,11 @@ class _Charge:
 
     async def _settle_limits(self, places: list[int]) -> None:
         """See to it that a limit that changed is shared out anew before it is drawn on."""
-        escrow = self._kit.escrow
         chains = {id(chain): chain for place in places if (chain := self._chain(place)) is not None}
-        shared = (account for chain in chains.values() for account in chain.accounts[1:])
-        changed = {account.id: account for account in shared if escrow.unsettled(account)}
+        shared = {account.id: account for chain in chains.values() for account in chain.accounts[1:]}
+        changed = self._kit.escrow.unsettled(shared.values())
         if changed:
-            await escrow.settle(changed.values())
+            await self._kit.escrow.settle(changed)
             await self._kit.terms.load(self._events[place].endpoint_id for place in places)
 
     def _chain(self, place: int) -> ChainTerms | None:

@@ -31,6 +31,8 @@ IDLE_S = 30.0
 """A slice that nobody used for so long is no longer looked at."""
 CALLS_BACK_MAX = 3
 """How often cells are asked to give back for one lease: what they showed may be spent before they hear of it."""
+UNDER_WAY_S = 0.005
+"""How long what is on its way to a cell is waited for before it is called back from there."""
 TAKE_BACK_S = 1.0
 """How often what cells hold beyond a lowered limit is asked for again."""
 DRY_S = 0.05
@@ -143,15 +145,17 @@ class Escrow:
     async def _call_back(self, pool: Pool, central: Central, wish: Wish) -> tuple[dict[int, Slice], int]:
         """Call unspent slices of other cells back; return what they told, and how much there is in all."""
         there = await self._looked_at(pool, except_for=wish.cell)
-        could, back = {}, 0
+        could, under_way = {}, 0
         for number, slice_ in there.items():
             lease = central.leases.get(number, Slice(0, 0))
-            lost = 0 if pool.applying[number] else max(0, lease.leased - slice_.leased)
-            could[number] = slice_.unspent + lost
-            back += max(0, slice_.returned - lease.returned)
-        left = central.free + back + sum(could.values())
+            to_cell = max(0, lease.leased - slice_.leased)  # being told, or lost by whoever should have told it
+            could[number] = slice_.unspent + (0 if pool.applying[number] else to_cell)
+            under_way += max(0, slice_.returned - lease.returned) + (to_cell if pool.applying[number] else 0)
+        left = central.free + under_way + sum(could.values())
         if left < wish.least:
             return {}, left
+        if left - under_way < wish.least:
+            await asyncio.sleep(UNDER_WAY_S)
         missing = max(min(max(wish.needed, wish.least), left) - central.free, 1)
         wanted = called_back(missing, could) or dict.fromkeys(could, 0)
         return await self._give_back(pool, central, wanted), left
@@ -214,7 +218,7 @@ class Escrow:
         if central is None:  # the books were emptied under our feet
             pool.central = None
             raise UnavailableError("LIMIT_UNKNOWN", "The account's limit is being counted; try again.")
-        pool.central, pool.settled_version = central, pool.limit.version
+        pool.central = central
         return central
 
     async def _reconciled(self, pool: Pool) -> Central:
@@ -238,17 +242,24 @@ class Escrow:
             )
         if unheard:
             log.warning("cells not heard", account=pool.account_id, cells=sorted(unheard))
-        pool.central, pool.unheard, pool.settled_version = central, unheard, pool.limit.version
+        pool.central, pool.unheard = central, unheard
         late = [n for n, one in slices.items() if central.leases.get(n, one).leased > one.leased]
         await self._told(late, lambda number: self._apply(pool, self._cells[number], central.leases[number].leased, 0))
         return central
 
     # --- limits --------------------------------------------------------------------------------------------------
 
-    def unsettled(self, account: AccountTerms) -> bool:
-        """Whether the limit of an account changed since this process last shared it out."""
+    def unsettled(self, accounts: Iterable[AccountTerms]) -> list[AccountTerms]:
+        """Those of some accounts above enterprises whose limits changed since this process last shared them out."""
+        if self._cells.count == 1:
+            return []
+        return [account for account in accounts if not self._is_settled(account)]
+
+    def _is_settled(self, account: AccountTerms) -> bool:
+        if account.credit_limit_micros is None:
+            return True
         pool = self._pools.get((account.id, Kind.CREDIT))
-        return pool is not None and pool.settled_version < account.limit_version
+        return pool is not None and pool.settled_version >= account.limit_version
 
     async def settle(self, accounts: Iterable[AccountTerms]) -> None:
         """Take in changed limits: a lowered one takes back what is free first, then unspent slices."""
@@ -258,6 +269,7 @@ class Escrow:
                 if pool.settled_version < account.limit_version:
                     await self._reconciled(pool)
                     await self._take_back(pool, await self._move(pool, {}))
+                    pool.settled_version = account.limit_version
 
     async def _take_back(self, pool: Pool, central: Central) -> None:
         pool.dry_until, pool.taken_back_at = 0.0, _now()

@@ -135,6 +135,7 @@ class Sessions:
         leased = 0
         for _ in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
             known = await self._known(caller, call.endpoint_id)
+            await self._kit.escrow.settle(self._kit.escrow.unsettled(known.chain.accounts[1:]))
             cell = self._kit.cells.of(known.terms.enterprise_id)
             if call.action is SessionAction.CREATE:
                 call = replace(call, session_id=session_in_cell(call.session_id, cell.engine.cell))
