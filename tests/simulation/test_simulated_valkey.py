@@ -93,7 +93,11 @@ class Calls:
         number = random.randrange(len(self._sessions))
         action = random.choice(list(SessionAction))
         self._sessions[number] += action is not SessionAction.CREATE
-        lines = [SessionLine(1, random.choice(self._programs), random.choice([0, self._amount()]), self._amount())]
+        lines = [
+            SessionLine(
+                1, random.choice(self._programs), random.choice([0, self._amount()]), self._amount(), self.now_ms
+            )
+        ]
         until = self.now_ms + random.choice([0, MINUTE_MS])
         return SessionOp(
             f"ses_{number}", "ref", action, self._sessions[number], body, endpoint, "net", 3, self.now_ms, until, lines

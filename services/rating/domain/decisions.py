@@ -20,6 +20,7 @@ class Status(IntEnum):
     STALE = 4
     DONE = 5
     FAILED = 6
+    SHORT = 7
 
 
 class Failure(IntEnum):
@@ -30,6 +31,7 @@ class Failure(IntEnum):
     OUT_OF_SEQUENCE = 3
     REF_REUSED = 4
     OVERFLOW = 5
+    SLICE_OVERFLOW = 10
 
 
 class SessionAction(IntEnum):
@@ -56,9 +58,12 @@ Outcome = list[Any]
   bucket.
 - REFUSED: reason, step.
 - REPEATED: sequence and position (from 1) of the answer; for a session its last answer, state and validity.
-- DONE: for a top-up the money after it; for a session its answers, state and validity; an answer is service,
-  granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down.
+- DONE: for a top-up the money after it; for a lease all that was ever leased and returned, and what is unspent; for a
+  session its answers, state and validity; an answer is service, granted, reason, limiting step, the outcome of charging
+  what was reported, or False, and whether to slow down.
 - FAILED: a Failure.
+- SHORT: step, what it needs, how much of that is not in this cell's slice (micros), and the line of a session;
+  nothing was decided.
 - REUSED, STALE: nothing.
 """
 
@@ -80,6 +85,7 @@ class ChargeOp:
         record: what the journal keeps of it.
         cost: what the visited network asks, micros.
         session_ref: the session that it belongs to, or empty.
+        slices: positions (from 1) of steps at which a refusal for want of money is SHORT instead.
     """
 
     id_digest: bytes
@@ -92,6 +98,7 @@ class ChargeOp:
     record: bytes
     cost: int = 0
     session_ref: str = ""
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,7 @@ class SessionLine:
     used: int
     requested: int
     usage_ms: int
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +170,23 @@ class SessionOp:
     lines: Sequence[SessionLine]
 
 
-Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp
+@dataclass(frozen=True, slots=True)
+class LeaseOp:
+    """Bring the slice of a holder up to all that was ever leased to it, and give some back; may be repeated.
+
+    Attributes:
+        kind: 1 is money, 2 the credit limit.
+        leased: all that was ever leased to the cell, micros.
+        give_back: how much it gives back at most, micros; it keeps what is spent or reserved.
+    """
+
+    holder_id: str
+    kind: int
+    leased: int
+    give_back: int
+
+
+Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp | LeaseOp
 
 
 MARK_BYTES = 8

@@ -74,6 +74,7 @@ class MovementKind(IntEnum):
     TOP_UP = 3
     EXPIRY = 4
     REMOVAL = 5
+    LEASE = 11
 
 
 class BalanceState(IntEnum):
