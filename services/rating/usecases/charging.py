@@ -197,6 +197,7 @@ class _Charge:
     def _batches(self, places: list[int]) -> list[_Batch]:
         """Operations for each cell; nothing waits here, so what is known stays known."""
         kit, events = self._kit, self._events
+        only = _Batch(kit.cells[0]) if kit.cells.count == 1 else None
         batches: dict[int, _Batch] = {}
         for place in places:
             event = events[place]
@@ -204,11 +205,11 @@ class _Charge:
             if known is None:
                 raise not_found("endpoint", event.endpoint_id)  # it was there a moment ago
             program = program_for(known, event.service, event.network_id, event.access_type, event.usage_ms)
-            cell = kit.cells.of(known.terms.enterprise_id)
-            batch = batches.get(cell.engine.cell)
+            batch = only
             if batch is None:
-                batch = batches[cell.engine.cell] = _Batch(cell)
-            batch.configures.extend(cell.holders.prepare(known, program, batch.expected))
+                cell = kit.cells.of(known.terms.enterprise_id)
+                batch = batches.setdefault(cell.engine.cell, _Batch(cell))
+            batch.configures.extend(batch.cell.holders.prepare(known, program, batch.expected))
             batch.places.append(place)
             batch.charges.append(
                 ChargeOp(
@@ -221,10 +222,10 @@ class _Charge:
                     event.record,
                     event.cost,
                     event.session_ref,
-                    kit.escrow.slices(program) if self._leased[place] < LEASE_TRIES_MAX else (),
+                    () if only or self._leased[place] == LEASE_TRIES_MAX else kit.escrow.slices(program),
                 )
             )
-        return list(batches.values())
+        return [only] if only else list(batches.values())
 
     async def _submit(self, batch: _Batch) -> list[int]:
         ops: list[Op] = [*batch.configures, *batch.charges]
@@ -281,7 +282,7 @@ class _Charge:
             least = min(least for _, _, least in waiting)
             larger = await self._kit.escrow.acquire(cell, account, Kind(kind), sum(n for _, n, _ in waiting), least)
             for place, _, _ in waiting:
-                self._leased[place] = self._leased[place] + 1 if larger else LEASE_TRIES_MAX
+                self._leased[place] = min(self._leased[place] + 1, LEASE_TRIES_MAX) if larger else LEASE_TRIES_MAX
 
     async def _repeat(self, cell: int, repeated: list[tuple[int, int, int]]) -> None:
         """Answer again what was answered before, out of the journal."""

@@ -37,9 +37,10 @@ TAKE_BACK_S = 1.0
 """How often what cells hold beyond a lowered limit is asked for again."""
 DRY_S = 0.05
 """How long it is remembered that too little was left in all cells together."""
-PATIENCE_S = 1.0
-"""How long a cell is waited for while others wait; then it is left alone for SILENT_S."""
+PATIENCE_S = 2.0
+"""How long a cell is waited for while others wait."""
 SILENT_S = 5.0
+"""How long a cell whose Valkey did not answer is left alone."""
 PROGRAMS_MAX = 100_000
 
 log = structlog.get_logger(part="escrow")
@@ -132,9 +133,9 @@ class Escrow:
         for _ in range(CALLS_BACK_MAX):
             if central.granted:
                 break
-            slices, left = await self._call_back(pool, central, wish)
+            slices, left, own = await self._call_back(pool, central, wish)
             if left < demand.least:
-                pool.dry_until, pool.dry_left = _now() + DRY_S, left
+                pool.dry_until, pool.dry_left = _now() + DRY_S, left + own
                 return None
             central = await self._move(pool, slices, wish)
         if central.granted:  # else what was there was spent before it came back: whoever waits may try once more
@@ -142,23 +143,24 @@ class Escrow:
             LEASES.labels("need").inc()
         return central
 
-    async def _call_back(self, pool: Pool, central: Central, wish: Wish) -> tuple[dict[int, Slice], int]:
-        """Call unspent slices of other cells back; return what they told, and how much there is in all."""
-        there = await self._looked_at(pool, except_for=wish.cell)
+    async def _call_back(self, pool: Pool, central: Central, wish: Wish) -> tuple[dict[int, Slice], int, int]:
+        """Call unspent slices of other cells back; return what they told, what there is, and what is in the cell."""
+        there = await self._looked_at(pool)
         could, under_way = {}, 0
         for number, slice_ in there.items():
             lease = central.leases.get(number, Slice(0, 0))
             to_cell = max(0, lease.leased - slice_.leased)  # being told, or lost by whoever should have told it
             could[number] = slice_.unspent + (0 if pool.applying[number] else to_cell)
             under_way += max(0, slice_.returned - lease.returned) + (to_cell if pool.applying[number] else 0)
+        own = could.pop(wish.cell, 0)
         left = central.free + under_way + sum(could.values())
         if left < wish.least:
-            return {}, left
+            return {}, left, own
         if left - under_way < wish.least:
             await asyncio.sleep(UNDER_WAY_S)
         missing = max(min(max(wish.needed, wish.least), left) - central.free, 1)
         wanted = called_back(missing, could) or dict.fromkeys(could, 0)
-        return await self._give_back(pool, central, wanted), left
+        return await self._give_back(pool, central, wanted), left, own
 
     async def _give_back(self, pool: Pool, central: Central, wanted: Mapping[int, int]) -> dict[int, Slice]:
         """Let cells give back; a cell that does not answer keeps what it has."""
@@ -170,16 +172,24 @@ class Escrow:
 
         return await self._told(wanted, give_back)
 
-    async def _told(self, numbers: Iterable[int], ask: Callable[[int], Awaitable[Slice]]) -> dict[int, Slice]:
-        """What cells answer in time; those that do not are left out, and left alone for a while."""
+    async def _told(
+        self, numbers: Iterable[int], ask: Callable[[int], Awaitable[Slice]], *, only_looks: bool = False
+    ) -> dict[int, Slice]:
+        """What cells answer in time; those that do not are left out.
+
+        A cell whose Valkey does not answer is left alone for a while; one that is only slow is not: a journal that
+        stalls for a moment is no reason to refuse anybody while credit lies in the cell.
+        """
 
         async def one(number: int) -> Slice | None:
             if _now() < self._silent_until.get(number, 0.0):
                 return None
             try:
                 return await asyncio.wait_for(ask(number), PATIENCE_S)
-            except (MeterlineError, TimeoutError):
-                self._silent_until[number] = _now() + SILENT_S
+            except (MeterlineError, TimeoutError) as error:
+                if isinstance(error, MeterlineError) or only_looks:
+                    log.warning("cell does not answer", cell=number)
+                    self._silent_until[number] = _now() + SILENT_S
                 return None
 
         asked = list(numbers)
@@ -205,13 +215,13 @@ class Escrow:
             )
         return Slice(*outcome[1:])
 
-    async def _looked_at(self, pool: Pool, except_for: int = -1) -> dict[int, Slice]:
+    async def _looked_at(self, pool: Pool) -> dict[int, Slice]:
         """Slices as cells show them now; cells that do not answer are left out."""
 
         async def look(number: int) -> Slice:
             return (await self._cells[number].engine.slices([(pool.account_id, int(pool.kind))]))[0]
 
-        return await self._told((number for number in range(self._cells.count) if number != except_for), look)
+        return await self._told(range(self._cells.count), look, only_looks=True)
 
     async def _move(self, pool: Pool, slices: Mapping[int, Slice], wish: Wish | None = None) -> Central:
         central = await self._store.move(pool.account_id, pool.kind, pool.limit, slices, wish)
@@ -224,7 +234,8 @@ class Escrow:
     async def _reconciled(self, pool: Pool) -> Central:
         """The central row, compared once by this process with what the cells know.
 
-        Repairs what a crash left between the row and a cell, and makes the row anew if the books were lost.
+        The row learns what cells returned and what it lost; it is made anew if it is gone. What was leased and never
+        told is told with the next lease or call back.
         """
         numbers = pool.unheard if pool.central is not None else set(range(self._cells.count))
         if pool.central is not None and all(_now() < self._silent_until.get(number, 0.0) for number in numbers):
@@ -243,8 +254,6 @@ class Escrow:
         if unheard:
             log.warning("cells not heard", account=pool.account_id, cells=sorted(unheard))
         pool.central, pool.unheard = central, unheard
-        late = [n for n, one in slices.items() if central.leases.get(n, one).leased > one.leased]
-        await self._told(late, lambda number: self._apply(pool, self._cells[number], central.leases[number].leased, 0))
         return central
 
     # --- limits --------------------------------------------------------------------------------------------------
@@ -337,9 +346,8 @@ class Escrow:
         if not pools or now < self._silent_until.get(number, 0.0):
             return
         try:
-            keys = [(pool.account_id, int(pool.kind)) for pool in pools]
-            slices = await asyncio.wait_for(cell.engine.slices(keys), PATIENCE_S)
-        except (MeterlineError, TimeoutError):
+            slices = await cell.engine.slices([(pool.account_id, int(pool.kind)) for pool in pools])
+        except MeterlineError:
             self._silent_until[number] = _now() + SILENT_S
             return
         for pool, there in zip(pools, slices, strict=True):

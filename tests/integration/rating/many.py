@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from services.common.clock import FixedClock
 from services.common.errors import not_found
+from services.rating.__main__ import VALKEY_TIMEOUT_S
 from services.rating.domain.escrow import Kind
 from services.rating.domain.events import Answer, UsageEvent
 from services.rating.domain.reasons import Outcome
@@ -194,7 +195,7 @@ async def many(
         database = Database(url)
         await database.migrate(MIGRATIONS / name)
         databases.append(database)
-    client = connect(valkey_url)
+    client = connect(valkey_url, socket_timeout=VALKEY_TIMEOUT_S, socket_connect_timeout=VALKEY_TIMEOUT_S)
     clock = FixedClock(NOW_MS)
     journal, ledger = Journal(databases[0], read_segment), Ledger(databases[1])
     await journal.settle_cells(cells)

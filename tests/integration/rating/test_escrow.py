@@ -191,12 +191,25 @@ async def test_a_report_is_covered_by_what_lies_in_other_cells(valkey_url, sqlit
         assert (late.outcome, late.uncovered) == (Outcome.CHARGED, 8 * MB)
 
 
+async def lend(core: Many, cell: int, micros: int, limit: int, *, tell: bool = True) -> None:
+    """Lease to a cell."""
+    wish = Wish(cell, micros, micros, 0, 8)
+    central = await Escrows(core.ledger.database).move(RESELLER, Kind.CREDIT, Limit(limit, 1), {}, wish)
+    assert central is not None
+    assert central.granted == micros
+    if tell:
+        await core.cells[cell].submit([LeaseOp(RESELLER, 2, central.leases[cell].leased, 0)], {})
+
+
 async def test_a_lowered_limit_takes_back_what_is_free_and_then_what_lies_in_cells(
     valkey_url, database_url, ledger_url
 ):
     async with many(ManyTerms(64, 1_000 * PRICE), valkey_url, database_url, ledger_url) as core:
         charged = count((a for _, _, a in await burst(core, 300)), Outcome.CHARGED)
         assert charged == 300
+        for cell in range(8):  # each lies there unused
+            await lend(core, cell, 50 * PRICE, 1_000 * PRICE)
+        assert sum((await core.standing(Kind.CREDIT)).unspent.values()) >= 400 * PRICE
         core.terms.limit(400 * PRICE)
         charged = count((a for _, _, a in await burst(core, 400, seed=2)), Outcome.CHARGED)
         assert charged == 100
@@ -228,14 +241,9 @@ async def test_a_crash_between_the_row_and_the_cell_loses_and_doubles_nothing(
     terms = ManyTerms(64, 500 * PRICE)
     async with many(terms, valkey_url, database_url, ledger_url, renewing=False) as core:
         assert count((a for _, _, a in await burst(core, 100)), Outcome.CHARGED) == 100
-        store, cell, limit = Escrows(core.ledger.database), core.cells[3], Limit(500 * PRICE, 1)
-        central = await store.move(RESELLER, Kind.CREDIT, limit, {}, Wish(3, 50 * PRICE, 50 * PRICE, 0, 8))
-        assert central is not None
-        assert central.granted == 50 * PRICE
-        if dies != "before the cell knows":
-            await cell.submit([LeaseOp(RESELLER, 2, central.leases[3].leased, 0)], {})
+        await lend(core, 3, 50 * PRICE, 500 * PRICE, tell=dies != "before the cell knows")
         if dies == "after a cell gave back":
-            await cell.submit([LeaseOp(RESELLER, 2, 0, 20 * PRICE)], {})
+            await core.cells[3].submit([LeaseOp(RESELLER, 2, 0, 20 * PRICE)], {})
         standing = await core.standing(Kind.CREDIT)
         assert standing.total == 500 * PRICE
         assert (standing.under_way != 0) == (dies != "after the cell knows")
