@@ -7,6 +7,7 @@ from typing import Any
 
 from services.common.errors import UnavailableError
 from services.rating.domain.balances import BucketSpec
+from services.rating.domain.operations import DoneOperation, OperationOp
 from services.rating.domain.programs import Program
 
 
@@ -30,6 +31,20 @@ class Failure(IntEnum):
     OUT_OF_SEQUENCE = 3
     REF_REUSED = 4
     OVERFLOW = 5
+    REFUND_EXCEEDED = 6
+    NOT_ENOUGH = 7
+    LIMIT_EXCEEDED = 8
+    BUCKET_ENDED = 9
+
+
+class Purpose(IntEnum):
+    """What a call of the Function is for."""
+
+    DECIDE = 0
+    DRY_RUN = 1
+    """Say what would be decided."""
+    ENQUIRY = 2
+    """Say what it would cost if money and credit were no question."""
 
 
 class SessionAction(IntEnum):
@@ -55,10 +70,11 @@ Outcome = list[Any]
   if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and 1 if it activated the
   bucket.
 - REFUSED: reason, step.
-- REPEATED: sequence and position (from 1) of the answer; for a session its last answer, state and validity.
-- DONE: for a top-up the money after it; for a session its answers, state and validity; an answer is service,
-  granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down.
-- FAILED: a Failure.
+- REPEATED: sequence and position (from 1) of the answer; for a session as DONE.
+- DONE: for a top-up the money after it; for a session its answers, state, validity, end, and whether the call came
+  after it was closed; an answer is service, granted, reason, limiting step, the outcome of charging what was
+  reported, or False, and whether to slow down; for the others see DoneOperation.
+- FAILED: a Failure, and a number that belongs to it.
 - REUSED, STALE: nothing.
 """
 
@@ -159,10 +175,11 @@ class SessionOp:
     access_type: int
     event_ms: int
     valid_until_ms: int
+    ends_ms: int
     lines: Sequence[SessionLine]
 
 
-Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp
+Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp | OperationOp
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,16 +280,19 @@ class SegmentContent:
     requests: Sequence[AnsweredRequest]
     movements: Sequence[Movement]
     images: Mapping[str, bytes]
+    operations: Sequence[DoneOperation] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SessionImage:
-    """A session as it stands; `answers` as in the outcome of its last call."""
+    """A session as it stands; `answers` and `late` as in the outcome of its last call."""
 
     sequence: int
     state: SessionState
     answers: Sequence[Any]
     valid_until_ms: int
+    ends_ms: int
+    late: bool
     endpoint_id: str
     session_ref: str
     network_id: str

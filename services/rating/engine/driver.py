@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.common.errors import UnavailableError
 from services.rating.domain.balances import Holder
-from services.rating.domain.decisions import Decided, Op, Segment, SessionImage, SessionState, closed
+from services.rating.domain.decisions import Decided, Op, Purpose, Segment, SessionImage, SessionState, closed
 from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session
 from services.rating.ports import AnsweredId
 
@@ -57,7 +57,14 @@ class Engine:
             await self._client.function_load(LIBRARY.read_text(), replace=True)
 
     async def decide(
-        self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
+        self,
+        ops: Sequence[Op],
+        expected: Mapping[str, int],
+        epoch: int,
+        least: int,
+        now_ms: int,
+        ids_ttl_ms: int,
+        purpose: Purpose = Purpose.DECIDE,
     ) -> Decided:
         """Decide operations in their order; safe to repeat.
 
@@ -68,12 +75,13 @@ class Engine:
             least: sequence up to which the journal is known to reach.
             now_ms: the time, milliseconds since 1970.
             ids_ttl_ms: how long answered ids are remembered.
+            purpose: only DECIDE changes anything and makes a segment.
 
         Raises:
             CellClosedError: the cell's state is not of this epoch, or older than `least`.
             UnavailableError: Valkey does not answer; whether it decided is not known.
         """
-        arguments = Batch(ops, self._wires).arguments([epoch, least, now_ms, ids_ttl_ms, least], expected)
+        arguments = Batch(ops, self._wires).arguments([epoch, least, now_ms, ids_ttl_ms, least], expected, purpose)
         try:
             reply = await asyncio.wait_for(
                 self._client.execute_command("FCALL", "decide", 1, self.meta_key, *arguments), CALL_SECONDS

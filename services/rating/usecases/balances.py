@@ -1,7 +1,7 @@
 """Balances: read live, topped up with money."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.common.errors import (
     AlreadyExistsError,
@@ -101,10 +101,28 @@ class Balances:
         holder = await self._kit.ledger.holder_of(name)
         return [holder] if holder else []
 
+    async def owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
+        """Who holds balances, as the caller sees it; one of the two ids is empty."""
+        return await self._owner(caller, endpoint_id, account_id)
+
+    async def owner_of(self, caller: Principal, name: str) -> tuple[Owner, str]:
+        """Who holds a balance, and the name of its bucket; empty for money."""
+        balance = await self.get(caller, name)
+        account_id = "" if balance.endpoint_id else balance.account_id
+        bucket = "" if not balance.assignment_id else name.removeprefix("bal_")
+        return await self._owner(caller, balance.endpoint_id, account_id), bucket
+
     async def top_up(
-        self, caller: Principal, endpoint_id: str, account_id: str, amount: Money, request_id: str
+        self,
+        caller: Principal,
+        endpoint_id: str,
+        account_id: str,
+        amount: Money,
+        request_id: str,
+        *,
+        dry_run: bool = False,
     ) -> Balance:
-        """Add money, once for a request id.
+        """Add money, once for a request id. A dry run returns the balance as it would be, and changes nothing.
 
         Raises:
             PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
@@ -128,8 +146,19 @@ class Balances:
             raise _reused(request_id)
         if earlier is None:
             by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
-            await self._decide(owner, TopUpOp(digest, body, owner.id, amount.micros, request_id, by))
+            op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
+            if dry_run:
+                return await self._would_be(owner, op)
+            await self._decide(owner, op)
         return (await self._balances(owner))[-1]
+
+    async def _would_be(self, owner: Owner, op: TopUpOp) -> Balance:
+        self._kit.holders.forget([owner.id])
+        outcome = (await self._kit.cell.preview([owner.configure, op], {})).outcomes[-1]
+        _require_taken(outcome[0], op.request_id)
+        holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id) or _nothing(owner)
+        now = _of_money(owner, holder)
+        return replace(now, remaining=outcome[1], state=BalanceState.ACTIVE) if outcome[0] == Status.DONE else now
 
     async def _decide(self, owner: Owner, op: TopUpOp) -> None:
         for _ in range(TRIES_MAX):
@@ -137,10 +166,7 @@ class Balances:
             status = answered.outcomes[-1][0]
             if status in {Status.DONE, Status.REPEATED}:
                 return
-            if status == Status.REUSED:
-                raise _reused(op.request_id)
-            if status == Status.FAILED:
-                raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
+            _require_taken(status, op.request_id)
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
 
     async def _owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
@@ -167,7 +193,7 @@ class Balances:
             await self._kit.cell.submit([owner.configure], {})
             holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
         if holder is None:  # nothing was ever given: a configuration without content leaves no holder
-            holder = Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+            holder = _nothing(owner)
         now_ms = self._kit.clock.now_ms()
         order = sorted(holder.buckets, key=_consumption_order)
         return [_of_bucket(owner, bucket, now_ms) for bucket in order] + [_of_money(owner, holder)]
@@ -219,6 +245,18 @@ def _of_money(owner: Owner, holder: Holder) -> Balance:
         credit_used=holder.credit_used,
         credit_limit=holder.credit_limit,
     )
+
+
+def _nothing(owner: Owner) -> Holder:
+    return Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+
+
+def _require_taken(status: Status, request_id: str) -> None:
+    """Raise what stands against a top-up."""
+    if status == Status.REUSED:
+        raise _reused(request_id)
+    if status == Status.FAILED:
+        raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
 
 
 def _reused(request_id: str) -> AlreadyExistsError:

@@ -11,7 +11,16 @@ from prometheus_client import Counter, Histogram
 
 from services.common.clock import DAY_MS, HOUR_MS, Clock
 from services.common.errors import MeterlineError, ResourceExhaustedError, UnavailableError
-from services.rating.domain.decisions import CellClosedError, ChargeOp, Op, Outcome, SessionOp, StateLostError
+from services.rating.domain.decisions import (
+    CellClosedError,
+    ChargeOp,
+    Op,
+    Outcome,
+    Purpose,
+    SessionOp,
+    StateLostError,
+    closed,
+)
 from services.rating.ports import AnsweredId, Engine, Journal, Ledger
 from services.rating.usecases.journalling import Journaller
 
@@ -23,6 +32,8 @@ CALLS_MAX = 3
 """Calls under way at once: one decides while others are made up and read."""
 QUEUE_OPS_MAX = 50_000
 """Operations that wait; more are turned away."""
+PREVIEWS_MAX = 16
+"""Calls under way at once that only say what would be decided."""
 TRIES_MAX = 8
 RETRY_SECONDS = 0.25
 IDS_WINDOW_MS = DAY_MS
@@ -89,6 +100,7 @@ class Cell:
         self._deciding: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._opening_lock = asyncio.Lock()
+        self._previewing = asyncio.Semaphore(PREVIEWS_MAX)
         self.on_open: Callable[[], None] = lambda: None
         """Called when the cell opened anew: what was known of its holders may not hold any more."""
 
@@ -115,6 +127,37 @@ class Cell:
         work = _Work(ops, expected, asyncio.get_running_loop().create_future())
         self._enqueue(work)
         return await work.answer
+
+    async def preview(
+        self, ops: Sequence[Op], expected: Mapping[str, int], purpose: Purpose = Purpose.DRY_RUN
+    ) -> Answered:
+        """Say what would become of operations if they were decided now; nothing changes, and no id is remembered.
+
+        Args:
+            ops: later ones see what the earlier ones would do.
+            expected: version of the configuration of each holder that they touch.
+            purpose: DRY_RUN or ENQUIRY.
+
+        Raises:
+            UnavailableError: stores are away.
+        """
+        failure: UnavailableError | None = None
+        async with self._previewing:
+            for _ in range(TRIES_MAX):
+                try:
+                    journaller = await self.open()
+                    now_ms = self._clock.now_ms()
+                    decided = await self.engine.decide(
+                        ops, expected, self._epoch, journaller.last, now_ms, IDS_TTL_MS, purpose
+                    )
+                    await journaller.durable(decided.sequence)  # what it was decided upon, and what it repeats
+                except UnavailableError as error:
+                    failure = error
+                    await self._heed(error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    return Answered(decided.sequence, 0, decided.outcomes)
+        raise failure or closed("it cannot be opened")
 
     def _enqueue(self, work: _Work, *, first: bool = False) -> None:
         self._queued_ops += len(work.ops)
@@ -217,9 +260,7 @@ class Cell:
 
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
         """Decide works once more: ids make a repeat harmless."""
-        if isinstance(error, CellClosedError):
-            self._adopt = self._adopt and not isinstance(error, StateLostError)
-            await self._close(error)
+        await self._heed(error)
         await asyncio.sleep(RETRY_SECONDS)
         for work in reversed(works):
             work.tries += 1
@@ -229,6 +270,12 @@ class Cell:
                 self._enqueue(work, first=True)
             else:
                 work.answer.set_exception(error)
+
+    async def _heed(self, error: MeterlineError) -> None:
+        """Close the cell if its state is not the journal's."""
+        if isinstance(error, CellClosedError):
+            self._adopt = self._adopt and not isinstance(error, StateLostError)
+            await self._close(error)
 
     async def _close(self, error: MeterlineError) -> None:
         if self._journaller is not None:
@@ -310,6 +357,9 @@ class Opening:
             for request in content.requests:
                 at = (segment.sequence, request.operation, segment.decided_ms)
                 ids.append(AnsweredId(request.id_digest, request.body_digest, *at))
+            for done in content.operations:
+                at = (segment.sequence, done.operation, segment.decided_ms)
+                ids.append(AnsweredId(done.op.request.id_digest, done.op.request.body_digest, *at))
             last = segment.sequence
         await self._engine.load(images)
         await self._engine.load_ids(ids, self._clock.now_ms(), IDS_TTL_MS)

@@ -44,8 +44,12 @@ class Charging:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    async def charge(self, caller: Principal, events: Sequence[UsageEvent]) -> list[Answer]:
+    async def charge(
+        self, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool = False
+    ) -> list[Answer]:
         """Charge up to 1000 events; one bad event spoils only itself.
+
+        A dry run answers what would be answered, and changes nothing; later events see what earlier ones would do.
 
         Raises:
             InvalidArgumentError: BATCH_EMPTY, BATCH_TOO_LARGE.
@@ -59,14 +63,15 @@ class Charging:
                 "events", f"has {len(events)} elements; send at most {BATCH_MAX} in a batch", "BATCH_TOO_LARGE"
             )
         self._kit.terms.require_current()
-        return await _Charge(self._kit, caller, events).run()
+        return await _Charge(self._kit, caller, events, dry_run=dry_run).run()
 
 
 class _Charge:
     """One batch on its way."""
 
-    def __init__(self, kit: Kit, caller: Principal, events: Sequence[UsageEvent]) -> None:
+    def __init__(self, kit: Kit, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool) -> None:
         self._kit = kit
+        self._dry_run = dry_run
         self._caller = caller
         self._events = events
         self._now_ms = kit.clock.now_ms()
@@ -164,7 +169,11 @@ class _Charge:
                 )
             )
         ops: list[Op] = [*configures, *charges]
-        answered = await kit.cell.submit(ops, expected)
+        if self._dry_run:
+            kit.holders.forget(op.holder_id for op in configures)
+            answered = await kit.cell.preview(ops, expected)
+        else:
+            answered = await kit.cell.submit(ops, expected)
         return await self._take(places, answered.outcomes, len(configures), (answered.sequence, answered.first))
 
     async def _take(
@@ -175,7 +184,12 @@ class _Charge:
         for number, place in enumerate(places, skip):
             outcome = outcomes[number]
             status = outcome[0]
-            if status <= Status.REFUSED:
+            in_dry_run = status == Status.REPEATED and outcome[1] > sequence  # repeats what would stand in no journal
+            if in_dry_run:
+                self._answers[place] = self._answer(place, outcomes[outcome[2] - 1], None, replayed=True)
+            elif status <= Status.REFUSED and self._dry_run:
+                self._answers[place] = self._answer(place, outcome, None, replayed=False)
+            elif status <= Status.REFUSED:
                 position = Position(self._kit.cell.engine.cell, sequence, (first + number) * LINES_MAX)
                 self._answers[place] = self._answer(place, outcome, position, replayed=False)
             elif status == Status.REPEATED:
@@ -210,13 +224,14 @@ class _Charge:
             position = Position(cell, sequence, operation * LINES_MAX)
             self._answers[place] = self._answer(place, outcomes[sequence, operation], position, replayed=True)
 
-    def _answer(self, place: int, outcome: Outcome, position: Position, *, replayed: bool) -> Answer:
+    def _answer(self, place: int, outcome: Outcome, position: Position | None, *, replayed: bool) -> Answer:
+        record_id = usage_record_id(position) if position else ""
         if outcome[0] == Status.REFUSED:
             return Answer(
                 Became.REFUSED,
                 Reason(outcome[1]),
                 outcome[2],
-                usage_record_id=usage_record_id(position),
+                usage_record_id=record_id,
                 replayed=replayed,
             )
         steps = outcome[2][: self._steps[place]]
@@ -224,7 +239,7 @@ class _Charge:
             Became.CHARGED,
             amounts=[step[3] for step in steps],
             uncovered=max(step[2] for step in steps) if outcome[1] else 0,
-            usage_record_id=usage_record_id(position),
+            usage_record_id=record_id,
             replayed=replayed,
             throttled=is_throttled(outcome),
         )

@@ -1,9 +1,9 @@
 """Charging sessions: reserve, report and reserve again, release (RFC 8506, TS 32.291)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.common.clock import MINUTE_MS
+from services.common.clock import HOUR_MS, MINUTE_MS
 from services.common.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -16,10 +16,12 @@ from services.common.errors import (
 from services.common.identity import CHARGERS, Principal
 from services.common.ids import derived_id
 from services.rating.domain.decisions import (
+    ConfigureOp,
     Failure,
     Op,
     Outcome,
     SessionAction,
+    SessionImage,
     SessionLine,
     SessionOp,
     SessionState,
@@ -34,6 +36,8 @@ from services.rating.usecases.kit import Kit
 
 VALIDITY_MS = 30 * MINUTE_MS
 """How long a grant holds without an update."""
+EXPIRY_MS = 24 * HOUR_MS
+"""How long a session stays open without a call."""
 STALE_TRIES_MAX = 5
 
 
@@ -56,6 +60,7 @@ class SessionCall:
         session_ref: the client's own id of it.
         event_ms: when it happens, milliseconds since 1970; 0 means now.
         body_digest: digest of the call's content: a repeat has the same.
+        dry_run: say what would be answered, and change nothing.
     """
 
     session_id: str
@@ -68,6 +73,7 @@ class SessionCall:
     units: Sequence[Units]
     event_ms: int
     body_digest: bytes
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session with its last answer."""
+    """A session with its last answer.
+
+    Attributes:
+        valid_until_ms: until when the grants hold, milliseconds since 1970.
+        ends_ms: when it expires if no call comes.
+        late: whether the last call came after it was closed: its use was charged, and nothing granted.
+    """
 
     id: str
     session_ref: str
@@ -101,6 +113,8 @@ class Session:
     sequence: int
     grants: Sequence[Grant]
     valid_until_ms: int
+    ends_ms: int
+    late: bool
     replayed: bool
 
 
@@ -120,7 +134,7 @@ class Sessions:
 
         Raises:
             NotFoundError: no such session, endpoint or network for the caller.
-            AbortedError: SESSION_OUT_OF_SEQUENCE.
+            AbortedError: SESSION_OUT_OF_SEQUENCE, SESSION_CALL_CHANGED.
             AlreadyExistsError: SESSION_REF_REUSED.
             FailedPreconditionError: SESSION_CLOSED.
         """
@@ -136,7 +150,7 @@ class Sessions:
                 raise not_found("network", call.network_id)
         for _ in range(STALE_TRIES_MAX):
             known = await self._known(caller, call.endpoint_id)
-            outcome, switches = await self._decide(call, known, event_ms, now_ms + VALIDITY_MS)
+            outcome, switches = await self._decide(call, known, event_ms, now_ms)
             if outcome[0] != Status.STALE:
                 return _session(call, outcome, visible_steps(caller, known.chain), switches)
             self._kit.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
@@ -146,33 +160,33 @@ class Sessions:
     async def get(self, caller: Principal, name: str) -> Session:
         """Return a session as its last answer left it."""
         caller.require_role(*CHARGERS)
-        image = await self._kit.cell.engine.session(name)
-        if image is None:
-            raise not_found("charging_session", name)
+        image = await self._image(name)
         known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
-        outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms]
+        outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms, image.ends_ms, image.late]
         empty = SessionCall(
             name, image.session_ref, SessionAction.UPDATE, image.sequence, image.endpoint_id, "", 0, (), 0, b""
         )
         return _session(empty, outcome, visible_steps(caller, known.chain), [0] * len(image.answers))
 
+    async def _image(self, name: str) -> SessionImage:
+        image = await self._kit.cell.engine.session(name)
+        if image is None:  # it may be that the balance store lost its state and nobody has noticed yet
+            await self._kit.cell.preview([], {})
+            image = await self._kit.cell.engine.session(name)
+        if image is None:
+            raise not_found("charging_session", name)
+        return image
+
     async def _completed(self, call: SessionCall) -> SessionCall:
         if call.action is SessionAction.CREATE:
             return call
-        image = await self._kit.cell.engine.session(call.session_id)
-        if image is None:
-            raise not_found("charging_session", call.session_id)
-        return SessionCall(
-            call.session_id,
-            image.session_ref,
-            call.action,
-            call.sequence,
-            image.endpoint_id,
-            call.network_id or image.network_id,
-            call.access_type or image.access_type,
-            call.units,
-            call.event_ms,
-            call.body_digest,
+        image = await self._image(call.session_id)
+        return replace(
+            call,
+            session_ref=image.session_ref,
+            endpoint_id=image.endpoint_id,
+            network_id=call.network_id or image.network_id,
+            access_type=call.access_type or image.access_type,
         )
 
     async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
@@ -183,7 +197,7 @@ class Sessions:
         return known
 
     async def _decide(
-        self, call: SessionCall, known: KnownEndpoint, event_ms: int, valid_until_ms: int
+        self, call: SessionCall, known: KnownEndpoint, event_ms: int, now_ms: int
     ) -> tuple[Outcome, Sequence[int]]:
         """Decide a call; return the outcome, and when the price of each of its lines changes next."""
         expected: dict[str, int] = {}
@@ -205,11 +219,16 @@ class Sessions:
                 call.network_id,
                 call.access_type,
                 event_ms,
-                valid_until_ms,
+                now_ms + VALIDITY_MS,
+                now_ms + EXPIRY_MS,
                 lines,
             )
         )
-        answered = await self._kit.cell.submit(ops, expected)
+        if call.dry_run:
+            self._kit.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+            answered = await self._kit.cell.preview(ops, expected)
+        else:
+            answered = await self._kit.cell.submit(ops, expected)
         outcome = answered.outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
@@ -238,34 +257,52 @@ def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineErr
     if failure is Failure.SESSION_NOT_FOUND:
         return not_found("charging_session", call.session_id)
     if failure is Failure.SESSION_CLOSED:
-        return FailedPreconditionError("SESSION_CLOSED", "The session is released or expired; create a new one.")
+        return FailedPreconditionError("SESSION_CLOSED", "The session is released or expired, and no use is reported; create a new one.")
     if failure is Failure.REF_REUSED:
         return AlreadyExistsError(
             "SESSION_REF_REUSED", "A session with this session_ref and other content exists; take a new session_ref."
+        )
+    metadata = {"last_sequence_number": str(sequence)}
+    if call.sequence == sequence:
+        return AbortedError(
+            "SESSION_CALL_CHANGED",
+            f"Sequence number {sequence} was answered with other content; send it again unchanged to get its answer, "
+            f"or send {sequence + 1} with what was used since.",
+            metadata=metadata,
+        )
+    if call.sequence < sequence:
+        return AbortedError(
+            "SESSION_OUT_OF_SEQUENCE",
+            f"Sequence number {call.sequence} was answered, and {sequence} after it; do not send it again: what it "
+            f"reported is charged (usage records with event_id {call.session_id}.{call.sequence}.*). "
+            f"Send {sequence + 1} next.",
+            metadata=metadata,
         )
     return AbortedError(
         "SESSION_OUT_OF_SEQUENCE",
         f"The last sequence number answered is {sequence}; send {sequence + 1} next, "
         f"or {sequence} again, unchanged, to get its answer.",
-        metadata={"last_sequence_number": str(sequence)},
+        metadata=metadata,
     )
 
 
 def _session(call: SessionCall, outcome: Outcome, visible: int, switches: Sequence[int]) -> Session:
-    status, answers, state, valid_until_ms = outcome
+    status, answers, state, valid_until_ms, ends_ms, late = outcome
     return Session(
         call.session_id,
         call.session_ref,
         call.endpoint_id,
         SessionState(state),
         call.sequence,
-        [_grant(answer, visible, switch_ms) for answer, switch_ms in zip(answers, switches, strict=True)],
+        [_grant(answer, visible, switch_ms, late=late) for answer, switch_ms in zip(answers, switches, strict=True)],
         valid_until_ms,
+        ends_ms,
+        late,
         replayed=status == Status.REPEATED,
     )
 
 
-def _grant(answer: list[object], visible: int, switch_ms: int) -> Grant:
+def _grant(answer: list[object], visible: int, switch_ms: int, *, late: bool) -> Grant:
     service, granted, reason, limiting, charged, throttled = answer
     steps = charged[2][:visible] if isinstance(charged, list) else []
     return Grant(
@@ -273,7 +310,7 @@ def _grant(answer: list[object], visible: int, switch_ms: int) -> Grant:
         granted,  # type: ignore[arg-type]
         Reason(reason),  # type: ignore[arg-type]
         limiting,  # type: ignore[arg-type]
-        final=bool(reason),
+        final=bool(reason) or late,
         uncovered=max((step[2] for step in steps), default=0),
         amounts=[step[3] for step in steps],
         throttled=bool(throttled),
