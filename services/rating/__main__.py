@@ -5,11 +5,20 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from meterline.rating.v1 import audit_pb2_grpc, balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
+from meterline.rating.v1 import (
+    audit_pb2_grpc,
+    balances_pb2_grpc,
+    charges_pb2_grpc,
+    charging_pb2_grpc,
+    rating_pb2_grpc,
+    refunds_pb2_grpc,
+)
 from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
 from services.rating.api.books import UsageServicer
 from services.rating.api.charging import ChargingServicer
+from services.rating.api.rating import RatingServicer
+from services.rating.api.refunds import RefundServicer
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.peers import TermsView
@@ -17,13 +26,17 @@ from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
+from services.rating.storage.refunds import Refunds as RefundStore
 from services.rating.storage.tables import audit
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
+from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.enquiring import Enquiries
 from services.rating.usecases.folding import Folder
 from services.rating.usecases.holders import Holders
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.refunds import Refunds
 from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
 from services.runtime.database import Database
@@ -37,7 +50,15 @@ from services.runtime.valkey import connect
 SERVICE = "rating"
 MIGRATIONS = Path(__file__).parent / "migrations"
 NAMES = tuple(
-    f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService", "AuditService")
+    f"meterline.rating.v1.{name}"
+    for name in (
+        "ChargingService",
+        "BalanceService",
+        "UsageService",
+        "AuditService",
+        "RefundService",
+        "RatingService",
+    )
 )
 CELLS = (0,)
 VALKEY_TIMEOUT_S = 1.0
@@ -72,12 +93,17 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     cell.on_open = holders.forget_all
     background(stack, cell.run())
     kit = Kit(cell, terms, journal, ledger, holders, clock)
-    books = Books(BooksStore(ledger.database, journal, CELLS), journal, terms)
+    store = BooksStore(ledger.database, journal, CELLS)
+    books, balances = Books(store, journal, terms), Balances(kit)
+    corrections = Corrections(kit, balances)
+    refunds = Refunds(kit, corrections, store, RefundStore(ledger.database))
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
-        (BalanceServicer(Balances(kit), books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
+        (BalanceServicer(balances, corrections, books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
         (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
         (UsageServicer(books, terms), charges_pb2_grpc.add_UsageServiceServicer_to_server),
+        (RefundServicer(refunds), refunds_pb2_grpc.add_RefundServiceServicer_to_server),
+        (RatingServicer(Enquiries(kit), clock), rating_pb2_grpc.add_RatingServiceServicer_to_server),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)
     return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))

@@ -5,9 +5,9 @@ from typing import Any
 
 from meterline.rating.v1 import charging_pb2
 from services.rating.domain.decisions import Actor, AnsweredRequest, Outcome, Segment, SegmentContent, Status, Used
+from services.rating.domain.operations import DoneOperation
 from services.rating.domain.reasons import Mode
 from services.rating.domain.records import body_digest, id_digest
-from services.rating.domain.operations import DoneOperation
 from services.rating.engine import operations
 from services.rating.engine.wire import OpKind, read_images, read_outcomes
 from services.runtime.packing import unpack

@@ -1,12 +1,14 @@
 """Balances: read live, topped up with money."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from services.common.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     MeterlineError,
+    NotFoundError,
     PermissionDeniedError,
     UnavailableError,
     invalid,
@@ -107,10 +109,14 @@ class Balances:
 
     async def owner_of(self, caller: Principal, name: str) -> tuple[Owner, str]:
         """Who holds a balance, and the name of its bucket; empty for money."""
-        balance = await self.get(caller, name)
-        account_id = "" if balance.endpoint_id else balance.account_id
-        bucket = "" if not balance.assignment_id else name.removeprefix("bal_")
-        return await self._owner(caller, balance.endpoint_id, account_id), bucket
+        bucket = name.removeprefix("bal_")
+        if bucket.endswith(f".{MONEY_BUCKET}"):
+            bucket = ""
+        for owner_id in await self.owners_of(name):
+            ids = (owner_id, "") if owner_id.startswith("ep_") else ("", owner_id)
+            with suppress(NotFoundError):
+                return await self._owner(caller, *ids), bucket
+        raise not_found("balance", name)
 
     async def top_up(
         self,

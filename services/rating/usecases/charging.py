@@ -44,9 +44,7 @@ class Charging:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    async def charge(
-        self, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool = False
-    ) -> list[Answer]:
+    async def charge(self, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool = False) -> list[Answer]:
         """Charge up to 1000 events; one bad event spoils only itself.
 
         A dry run answers what would be answered, and changes nothing; later events see what earlier ones would do.

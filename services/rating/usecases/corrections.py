@@ -208,7 +208,7 @@ class Corrections:
 
 
 def _require_seller(caller: Principal, owner: Owner) -> None:
-    """Balances are adjusted by who sells to their owner: the enterprise for endpoints, an account above for accounts."""
+    """Who sells to the owner adjusts: the enterprise for endpoints, an account above for an account."""
     own_wallet = not owner.endpoint_id and owner.id == caller.account_id
     if not caller.service and (own_wallet or caller.account_kind is AccountKind.SUB_ACCOUNT):
         raise PermissionDeniedError(
@@ -241,4 +241,3 @@ def _failure(outcome: Outcome, what: str) -> MeterlineError:
     if failure is Failure.BUCKET_ENDED:
         return FailedPreconditionError("BALANCE_ENDED", "The balance expired or was removed; it does not come back.")
     return FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1.")
-

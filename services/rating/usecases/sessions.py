@@ -257,7 +257,9 @@ def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineErr
     if failure is Failure.SESSION_NOT_FOUND:
         return not_found("charging_session", call.session_id)
     if failure is Failure.SESSION_CLOSED:
-        return FailedPreconditionError("SESSION_CLOSED", "The session is released or expired, and no use is reported; create a new one.")
+        return FailedPreconditionError(
+            "SESSION_CLOSED", "The session is released or expired, and no use is reported; create a new one."
+        )
     if failure is Failure.REF_REUSED:
         return AlreadyExistsError(
             "SESSION_REF_REUSED", "A session with this session_ref and other content exists; take a new session_ref."
