@@ -1015,11 +1015,21 @@ local function reports_use(lines)
   return false
 end
 
+-- What was reserved is given back; a session that was silent for long ends.
+local function lapse(id, open)
+  give_back_service(open, nil)
+  open[SESSION_STATE] = open[ENDS] <= now and SESSION_EXPIRED or OPEN
+  keep_session(id, open)
+end
+
 -- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
 -- time of use, begins of periods}, about {endpoint, reference, network, access type}, when it ends without a call
 function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
+  if open and open[SESSION_STATE] == OPEN and open[ENDS] <= now then
+    lapse(id, open)
+  end
   local failure, again = misfit(open, action, sequence, hash)
   if again then
     return { REPEATED, open[SESSION_ANSWER], open[SESSION_STATE], open[VALID_UNTIL], open[ENDS], open[LATE] }
@@ -1069,15 +1079,13 @@ function due_at(open)
   return open[RESERVATIONS][1] and open[VALID_UNTIL] or open[ENDS]
 end
 
--- Sessions whose grants' validity has passed give their reservations back; those that were silent for long end.
+-- Looks at the sessions that are due.
 function sweep()
   local due = redis.call('ZRANGEBYSCORE', key('x', ''), '-inf', now, 'LIMIT', 0, SWEEP_MAX)
   for _, id in ipairs(due) do
     local open = session(id)
     if open and open[SESSION_STATE] == OPEN then
-      give_back_service(open, nil)
-      open[SESSION_STATE] = open[ENDS] <= now and SESSION_EXPIRED or OPEN
-      keep_session(id, open)
+      lapse(id, open)
     end
   end
   return due

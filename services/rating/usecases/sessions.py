@@ -162,7 +162,10 @@ class Sessions:
         caller.require_role(*CHARGERS)
         image = await self._image(name)
         known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
-        outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms, image.ends_ms, image.late]
+        state = image.state
+        if state is SessionState.OPEN and image.ends_ms <= self._kit.clock.now_ms():
+            state = SessionState.EXPIRED  # though nobody has looked at it yet
+        outcome = [Status.REPEATED, image.answers, state, image.valid_until_ms, image.ends_ms, image.late]
         empty = SessionCall(
             name, image.session_ref, SessionAction.UPDATE, image.sequence, image.endpoint_id, "", 0, (), 0, b""
         )

@@ -56,7 +56,7 @@ async def test_money_is_added_and_taken_by_hand_never_below_what_is_reserved(val
         added = await adjust(core, ENDPOINT_MONEY, 10_000)
         assert added.done.answer == [10_000]
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 3 * MB))
-        with pytest.raises(MeterlineError, match="BALANCE_TOO_SMALL.* at most 4000 ") as refused:
+        with pytest.raises(MeterlineError, match=r"BALANCE_TOO_SMALL.* at most 4000 ") as refused:
             await adjust(core, ENDPOINT_MONEY, -4_001)
         assert refused.value.metadata == {"available": "4000"}
         assert (await adjust(core, ENDPOINT_MONEY, -4_000)).done.answer == [6_000]
@@ -70,7 +70,7 @@ async def test_a_payment_lowers_what_is_owed_and_never_below_nothing(valkey_url,
         await adjust(core, ENDPOINT_MONEY, GB)
         await core.use(10 * MB, "x")
         assert (await adjust(core, RESELLER_MONEY, -4_000, credit_used=True)).done.answer == [6_000]
-        with pytest.raises(MeterlineError, match="BALANCE_TOO_SMALL.*what is owed at most 6000 "):
+        with pytest.raises(MeterlineError, match=r"BALANCE_TOO_SMALL.*what is owed at most 6000 "):
             await adjust(core, RESELLER_MONEY, -6_001, credit_used=True)
         with pytest.raises(MeterlineError, match="CREDIT_LIMIT_EXCEEDED"):
             await adjust(core, RESELLER_MONEY, GB, credit_used=True)
@@ -131,7 +131,7 @@ async def test_a_transfer_moves_money_at_once_and_never_overdraws(valkey_url, sq
         assert (await transfer(core, ENTERPRISE, ENDPOINT, 7_000)).done.answer == [3_000, 7_000]
         assert (await transfer(core, ENDPOINT, OTHER, 2_000, caller=ENTERPRISE_CALLER)).done.answer == [5_000, 2_000]
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 2 * MB))
-        with pytest.raises(MeterlineError, match="BALANCE_TOO_SMALL.* at most 1000 "):
+        with pytest.raises(MeterlineError, match=r"BALANCE_TOO_SMALL.* at most 1000 "):
             await transfer(core, ENDPOINT, ENTERPRISE, 1_001)  # 4,000 are reserved
         assert await money(core, ENTERPRISE, ENDPOINT, OTHER) == [3_000, 5_000, 2_000]
         moved = await transfer(core, OTHER, ENTERPRISE, 2_000)

@@ -77,17 +77,15 @@ async def test_a_dry_run_of_update_and_release_leaves_the_session_as_it_is(valke
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 100 * MB))
         before = await everything(core)
-        for call in (
-            session_call("s", SessionAction.UPDATE, 1, 50 * MB, 200 * MB),
-            session_call("s", SessionAction.RELEASE, 1, 50 * MB, 0),
-        ):
-            would = await core.sessions.call(OPERATOR_CALLER, replace(call, dry_run=True))
-            assert await everything(core) == before
-        real = await core.sessions.call(OPERATOR_CALLER, call)
-        assert real == would
+        update = session_call("s", SessionAction.UPDATE, 1, 50 * MB, 200 * MB)
+        release = session_call("s", SessionAction.RELEASE, 1, 50 * MB, 0)
+        assert (await core.sessions.call(OPERATOR_CALLER, replace(update, dry_run=True))).grants[0].granted == 200 * MB
+        would = await core.sessions.call(OPERATOR_CALLER, replace(release, dry_run=True))
+        assert await everything(core) == before
+        assert await core.sessions.call(OPERATOR_CALLER, release) == would
+        wrong = replace(session_call("s", SessionAction.UPDATE, 7, 0, 1), dry_run=True)
         with pytest.raises(MeterlineError, match="OUT_OF_SEQUENCE"):
-            wrong = session_call("s", SessionAction.UPDATE, 7, 0, 1)
-            await core.sessions.call(OPERATOR_CALLER, replace(wrong, dry_run=True))
+            await core.sessions.call(OPERATOR_CALLER, wrong)
 
 
 async def test_a_dry_run_of_money_moves_none(valkey_url, sqlite_url):
