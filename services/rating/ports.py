@@ -49,8 +49,15 @@ class Engine(Protocol):
         """A session as it stands."""
         ...
 
+    async def being_rebuilt(self) -> bool:
+        """Whether somebody else rebuilds the cell's state at this time."""
+        ...
+
+    async def begin_rebuild(self, epoch: int) -> None:
+        """Close the cell; until `open` only this rebuild changes it, or CELL_CLOSED if another one does."""
+
     async def clear(self) -> None:
-        """Delete everything of the cell."""
+        """Delete everything of the cell that is about to be rebuilt."""
 
     async def load(self, images: Mapping[str, bytes]) -> None:
         """Write holders and sessions as the journal left them, with the ends of open sessions."""
@@ -58,8 +65,8 @@ class Engine(Protocol):
     async def load_ids(self, answers: Iterable["AnsweredId"], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered."""
 
-    async def open(self, epoch: int, sequence: int) -> None:
-        """Let the cell decide in an epoch, from a sequence on."""
+    async def open(self, epoch: int, sequence: int, mark: bytes) -> None:
+        """Let the cell decide in an epoch, from the journal's last segment on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,15 +182,23 @@ class SessionOp:
 Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp | OperationOp
 
 
+MARK_BYTES = 8
+NO_MARK = bytes(MARK_BYTES)
+"""Stands before the first segment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A decided batch as the journal keeps it.
+
+    It bears a random mark and that of the segment before, on whose state it was decided: a Valkey that came back with
+    old data gives a number a second time, to another segment.
 
     Attributes:
         sequence: its number in its cell, from 1, without gaps.
         decided_ms: when it was decided, milliseconds since 1970.
         records: packed: what the operations were.
-        outcomes: packed: what became of them, and movements of balances that no draw explains.
+        outcomes: packed: what became of them, movements of balances that no draw explains, and at the end both marks.
         images: packed: the state that the batch left behind.
     """
 
@@ -200,6 +208,21 @@ class Segment:
     outcomes: bytes
     images: bytes
 
+    @property
+    def mark(self) -> bytes:
+        """Its own mark."""
+        return last_mark(self.outcomes)
+
+    @property
+    def mark_before(self) -> bytes:
+        """The mark of the segment before."""
+        return last_mark(self.outcomes[: -MARK_BYTES - 1])
+
+
+def last_mark(outcomes: bytes) -> bytes:
+    """The mark with which packed outcomes end."""
+    return outcomes[-MARK_BYTES:]
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -207,11 +230,13 @@ class Decided:
 
     Attributes:
         sequence: number of the segment, or, if nothing changed, of the last one before.
+        mark: mark of the segment with that number.
         outcomes: one for each operation.
         segment: what the journal must keep; None if nothing changed.
     """
 
     sequence: int
+    mark: bytes
     outcomes: Sequence[Outcome]
     segment: Segment | None
 
@@ -285,7 +310,13 @@ class SegmentContent:
 
 @dataclass(frozen=True, slots=True)
 class SessionImage:
-    """A session as it stands; `answers` and `late` as in the outcome of its last call."""
+    """A session as it stands.
+
+    Attributes:
+        answers: as in the outcome of its last call.
+        late: whether that call came after it was closed.
+        due_ms: when it is looked at next if it is open: at the end of its grants' validity, then at its own.
+    """
 
     sequence: int
     state: SessionState
@@ -293,6 +324,7 @@ class SessionImage:
     valid_until_ms: int
     ends_ms: int
     late: bool
+    due_ms: int
     endpoint_id: str
     session_ref: str
     network_id: str

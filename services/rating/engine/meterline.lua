@@ -14,8 +14,8 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 
 -- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one. BLOCKED names, as
 -- digits, the services of which reported usage was not covered. COUNTERS are what prices count over days and cycles,
--- each {begin of the period, count, begin of the period before, its count}, and over the sessions of events, each
--- {time of the last use, count}.
+-- each {begin of the period, count, begin of the period before, its count}, and by `|` and its reference what they
+-- count over each session of events: {time of the last use, counts}.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local COUNTERS_KEPT_S = 100 * 86400
 -- A bucket of a holder.
@@ -52,6 +52,7 @@ local CLOSED_SESSION_KEPT_MS = 86400000
 -- What a call is for: to decide, to say what would be decided, or what it would cost if money were no question.
 local DECIDE, ENQUIRY = 0, 2
 local PLACES, LINES_MAX = 65536, 8 -- places in a segment, and of an operation: one a line of a session's report
+local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or be set back
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
@@ -184,8 +185,8 @@ local function counted(counter, owner, period, use)
     elseif use.session_ref == '' then
       return 0
     end
-    local found = holder(use.endpoint)[COUNTERS][counter .. '|' .. use.session_ref]
-    return found and found[2] or 0
+    local found = holder(use.endpoint)[COUNTERS]['|' .. use.session_ref]
+    return found and found[2][counter] or 0
   end
   local payer = holder(owner == '' and use.endpoint or owner)
   local found, begin = payer[COUNTERS][counter], use.periods[period]
@@ -197,12 +198,12 @@ local function counted(counter, owner, period, use)
   return found[3] == begin and found[4] or 0
 end
 
--- Keeps the count of a session of events; of many, those last used.
-local function count_in_session(counters, name, time, count)
+-- The counts of a session of events; of many sessions, those last used are kept.
+local function counts_of_session(counters, name, time)
   if not counters[name] then
     local sessions_counted, oldest = 0, nil
     for other, found in pairs(counters) do
-      if string.find(other, '|', 1, true) then
+      if string.sub(other, 1, 1) == '|' then
         sessions_counted = sessions_counted + 1
         if not oldest or found[1] < counters[oldest][1] or (found[1] == counters[oldest][1] and other < oldest) then
           oldest = other
@@ -212,8 +213,10 @@ local function count_in_session(counters, name, time, count)
     if sessions_counted >= SESSIONS_COUNTED_MAX then
       counters[oldest] = nil
     end
+    counters[name] = { time, {} }
   end
-  counters[name] = { time, count }
+  counters[name][1] = max(time, counters[name][1])
+  return counters[name][2]
 end
 
 function set_count(counter, owner, period, count, use)
@@ -221,7 +224,8 @@ function set_count(counter, owner, period, count, use)
     if use.session then
       use.session[counter] = count
     elseif use.session_ref ~= '' then
-      count_in_session(holder(use.endpoint)[COUNTERS], counter .. '|' .. use.session_ref, floor(use.time / 1000), count)
+      local counters = holder(use.endpoint)[COUNTERS]
+      counts_of_session(counters, '|' .. use.session_ref, floor(use.time / 1000))[counter] = count
       dirty[use.endpoint] = true
     end
     return
@@ -1113,8 +1117,9 @@ local function has_id(op)
   return op[1] == CHARGE or op[1] == TOP_UP or (op[1] >= REFUND and op[1] <= TRANSFER)
 end
 
--- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at.
-local function load_answered(ops, stretch)
+-- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at, and
+-- the next one when another clock may already be in it.
+local function load_answered(ops, stretch, stretch_ms)
   local ids, position = {}, {}
   for index, op in ipairs(ops) do
     if has_id(op) then
@@ -1124,8 +1129,8 @@ local function load_answered(ops, stretch)
   end
   local answered = {}
   if ids[1] then
-    for age = 0, 1 do
-      local found = redis.call('HMGET', key('d:', string.format('%d', stretch - age)), unpack(ids))
+    for each = stretch - 1, floor((now + CLOCK_SKEW_MAX_MS) / stretch_ms) do
+      local found = redis.call('HMGET', key('d:', string.format('%d', each)), unpack(ids))
       for index, value in ipairs(found) do
         answered[position[index]] = answered[position[index]] or value
       end
@@ -1195,15 +1200,17 @@ local function changes_something(op, outcome)
 end
 
 -- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions,
--- operations, purpose}, programs,
--- records (kept for the journal as they are). Answer: {sequence, outcomes, images} or {refusal word, ...}.
+-- operations, mark, purpose}, programs,
+-- records (kept for the journal as they are). The mark is what a segment made by this call bears.
+-- Answer: {sequence, outcomes, images} or {refusal word, ...}; outcomes end with the marks of the segment before and of
+-- the last one, so that the journal can tell two segments with one number apart.
 local function decide(keys, args)
   pack, unpack_blob = cmsgpack.pack, cmsgpack.unpack
   floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
   local header = unpack_blob(args[1])
   local epoch, least, journalled, expected, ops = header[1], header[2], header[5], header[6], header[7]
-  cell, now, purpose = string.sub(keys[1], 1, -2), header[3], header[8]
-  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence')
+  cell, now, purpose = string.sub(keys[1], 1, -2), header[3], header[9]
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence', 'mark')
   if meta[1] ~= tostring(epoch) then
     return { 'EPOCH', meta[1] or '' }
   end
@@ -1219,7 +1226,7 @@ local function decide(keys, args)
   refunds, dirty_refunds, place = {}, {}, 0
   load_holders(expected)
   local stretch = floor(now / header[4])
-  local answered, answered_now, seen = load_answered(ops, stretch), {}, {}
+  local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
@@ -1244,7 +1251,7 @@ local function decide(keys, args)
     outcomes[index] = outcome
   end
   if purpose ~= DECIDE or not (decided or next(dirty)) then
-    return { sequence - 1, pack({ outcomes, moves }), '' }
+    return { sequence - 1, pack({ outcomes, moves, meta[3], meta[3] }), '' }
   end
   local images = pack(write_state(stretch, header[4], answered_now))
   for _, id in ipairs(due) do
@@ -1252,11 +1259,64 @@ local function decide(keys, args)
       redis.call('ZREM', key('x', ''), id)
     end
   end
-  local outcome_blob = pack({ outcomes, moves })
-  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence))
+  local outcome_blob = pack({ outcomes, moves, meta[3], header[8] })
+  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence), 'mark', header[8])
   redis.call('XADD', key('j', ''), 'MINID', string.format('%d-0', journalled), string.format('%d-0', sequence),
     't', string.format('%d', now), 'r', args[3], 'o', outcome_blob, 'i', images)
   return { sequence, outcome_blob, images }
 end
 
+-- Rebuilding ----------------------------------------------------------------------------------------------------
+
+-- A rebuild writes into a closed cell: `building` says for which epoch, and which step was the last. A step out of its
+-- turn changes nothing: the rebuild was overtaken by one for a later epoch, or the server lost what came before.
+local function note_step(meta, building)
+  redis.call('HSET', meta, 'building', building, 'built', redis.call('TIME')[1])
+  return 'OK'
+end
+
+local function begin_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[2] == args[1] .. ':0' then
+    return 'OK' -- the same again
+  end
+  local building = string.match(meta[2] or '0', '^%d+')
+  if tonumber(meta[1] or 0) >= tonumber(args[1]) or tonumber(building) >= tonumber(args[1]) then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'epoch', 'sequence', 'mark')
+  return note_step(keys[1], args[1] .. ':0')
+end
+
+-- ARGV: epoch, step, a command and its arguments.
+local function rebuild(keys, args)
+  local building = redis.call('HMGET', keys[1], 'building')[1]
+  local step = args[1] .. ':' .. args[2]
+  if building == step then
+    return 'OK' -- the same again
+  end
+  if building ~= args[1] .. ':' .. string.format('%d', tonumber(args[2]) - 1) then
+    return 'OVERTAKEN'
+  end
+  redis.call(unpack(args, 3))
+  return note_step(keys[1], step)
+end
+
+-- ARGV: epoch, last step, sequence and mark of the journal's last segment.
+local function end_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[1] == args[1] then
+    return 'OK' -- the same again
+  end
+  if meta[2] ~= args[1] .. ':' .. args[2] then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'building', 'built')
+  redis.call('HSET', keys[1], 'epoch', args[1], 'sequence', args[3], 'mark', args[4])
+  return 'OK'
+end
+
 redis.register_function('decide', decide)
+redis.register_function('begin_rebuild', begin_rebuild)
+redis.register_function('rebuild', rebuild)
+redis.register_function('end_rebuild', end_rebuild)

@@ -129,11 +129,11 @@ class Batch:
         self.records.append([int(OpKind.SESSION), said, reported])
 
     def arguments(
-        self, header: Sequence[int], expected: Mapping[str, int], purpose: Purpose = Purpose.DECIDE
+        self, header: Sequence[int], expected: Mapping[str, int], mark: bytes, purpose: Purpose = Purpose.DECIDE
     ) -> list[bytes]:
         """The three arguments of the Function; the header is epoch, least sequence, now, id ttl, journalled up to."""
         return [
-            pack([*header, expected, self.ops, int(purpose)], text_as_bytes=True),
+            pack([*header, expected, self.ops, mark, int(purpose)], text_as_bytes=True),
             pack(self._programs, text_as_bytes=True),
             pack([[*self._positions, *self._named], self.records]),
         ]
@@ -159,7 +159,7 @@ def _spec(spec: BucketSpec) -> list[Any]:
 
 def read_outcomes(blob: bytes) -> tuple[list[Outcome], list[Movement]]:
     """Unpack outcomes and movements."""
-    outcomes, moves = unpack(blob)
+    outcomes, moves, *_ = unpack(blob)
     return list(outcomes), [Movement(operation - 1, *rest) for operation, *rest in moves]
 
 
@@ -206,5 +206,6 @@ def _bucket(*fields: Any) -> Bucket:
 
 def read_session(image: bytes) -> SessionImage:
     """Unpack a session."""
-    sequence, state, _, answers, valid_until, _, about, _, ends, late = unpack(image)
-    return SessionImage(sequence, SessionState(state), list(answers), valid_until, ends, late, *about)
+    sequence, state, _, answers, valid_until, reservations, about, _, ends, late = unpack(image)
+    due = valid_until if reservations else ends
+    return SessionImage(sequence, SessionState(state), list(answers), valid_until, ends, late, due, *about)

@@ -12,8 +12,10 @@ from prometheus_client import Counter, Histogram
 from services.common.clock import DAY_MS, HOUR_MS, Clock
 from services.common.errors import MeterlineError, ResourceExhaustedError, UnavailableError
 from services.rating.domain.decisions import (
+    NO_MARK,
     CellClosedError,
     ChargeOp,
+    Decided,
     Op,
     Outcome,
     Purpose,
@@ -95,8 +97,8 @@ class Cell:
         self._wake = asyncio.Event()
         self._journaller: Journaller | None = None
         self._committing: asyncio.Task[None] | None = None
-        self._epoch = 0
         self._adopt = True
+        self._least = 0
         self._deciding: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._opening_lock = asyncio.Lock()
@@ -128,6 +130,15 @@ class Cell:
         self._enqueue(work)
         return await work.answer
 
+    async def submit_surely(self, ops: Sequence[Op], expected: Mapping[str, int]) -> Answered:
+        """Decide as `submit` does, on a state that holds all that was journalled before.
+
+        A Valkey that came back with old data is otherwise not found out before something changes on it: what fails
+        there leaves no trace, and may have failed for want of what is lost.
+        """
+        self._least = max(self._least, await self._journal.last_sequence(self.engine.cell))
+        return await self.submit(ops, expected)
+
     async def preview(
         self, ops: Sequence[Op], expected: Mapping[str, int], purpose: Purpose = Purpose.DRY_RUN
     ) -> Answered:
@@ -146,11 +157,11 @@ class Cell:
             for _ in range(TRIES_MAX):
                 try:
                     journaller = await self.open()
-                    now_ms = self._clock.now_ms()
+                    least = await self._journal.last_sequence(self.engine.cell)  # nothing else finds old data out here
                     decided = await self.engine.decide(
-                        ops, expected, self._epoch, journaller.last, now_ms, IDS_TTL_MS, purpose
+                        ops, expected, journaller.epoch, least, self._clock.now_ms(), IDS_TTL_MS, purpose
                     )
-                    await journaller.durable(decided.sequence)  # what it was decided upon, and what it repeats
+                    await journaller.durable(decided.sequence, decided.mark)  # what it was decided upon, or repeats
                 except UnavailableError as error:
                     failure = error
                     await self._heed(error)
@@ -219,9 +230,10 @@ class Cell:
                 expected.update(work.expected)
             await self._keep_programs(ops)
             OPERATIONS.observe(len(ops))
+            least = max(journaller.last, self._least)
             with DECIDING.time():
                 decided = await self.engine.decide(
-                    ops, expected, self._epoch, journaller.last, self._clock.now_ms(), IDS_TTL_MS
+                    ops, expected, journaller.epoch, least, self._clock.now_ms(), IDS_TTL_MS
                 )
         except MeterlineError as error:
             await self._again(works, error)
@@ -234,7 +246,7 @@ class Cell:
             return
         if decided.segment is not None:
             journaller.add(decided.segment)
-        task = asyncio.create_task(self._finish(journaller, works, decided.sequence, decided.outcomes))
+        task = asyncio.create_task(self._finish(journaller, works, decided))
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 
@@ -243,11 +255,9 @@ class Cell:
         programs += [line.program for op in ops if isinstance(op, SessionOp) for line in op.lines]
         await self._journal.keep_programs(programs)
 
-    async def _finish(
-        self, journaller: Journaller, works: Sequence[_Work], sequence: int, outcomes: Sequence[Outcome]
-    ) -> None:
+    async def _finish(self, journaller: Journaller, works: Sequence[_Work], decided: Decided) -> None:
         try:
-            await journaller.durable(sequence)
+            await journaller.durable(decided.sequence, decided.mark)
         except MeterlineError as error:
             await self._again(works, error)
             return
@@ -255,7 +265,7 @@ class Cell:
         for work in works:
             end = start + len(work.ops)
             if not work.answer.done():
-                work.answer.set_result(Answered(sequence, start, outcomes[start:end]))
+                work.answer.set_result(Answered(decided.sequence, start, decided.outcomes[start:end]))
             start = end
 
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
@@ -283,7 +293,10 @@ class Cell:
         await self._stop_committing()
 
     async def _stop_committing(self) -> None:
-        committing, self._committing, self._journaller = self._committing, None, None
+        committing, journaller = self._committing, self._journaller
+        self._committing, self._journaller = None, None
+        if journaller is not None:
+            journaller.end(closed("it is opened anew"))
         if committing is not None:
             committing.cancel()
             with suppress(asyncio.CancelledError):
@@ -305,9 +318,9 @@ class Cell:
         if self._journaller is not None and isinstance(self._journaller.broken, StateLostError):
             self._adopt = False
         await self._stop_committing()
-        self._epoch, last, decided = await self._opening().open(adopt=self._adopt)
+        epoch, last, mark, decided = await self._opening().open(adopt=self._adopt)
         self._adopt = True
-        journaller = Journaller(self._journal, self.engine, self._epoch, last, self._wake.set)
+        journaller = Journaller(self._journal, self.engine, epoch, last, mark, self._wake.set)
         self._journaller = journaller
         self._committing = asyncio.create_task(journaller.run())
         journaller.expect(decided)
@@ -324,25 +337,29 @@ class Opening:
         self._ledger = ledger
         self._clock = clock
 
-    async def open(self, *, adopt: bool) -> tuple[int, int, int]:
-        """Return the epoch, and the sequences up to which the journal and the cell's state reach."""
+    async def open(self, *, adopt: bool) -> tuple[int, int, bytes, int]:
+        """Return the epoch, number and mark of the journal's last segment, and up to where the cell's state reaches."""
         cell = self._engine.cell
         await self._engine.install()
         epoch = await self._journal.epoch(cell)
         last = await self._journal.last_sequence(cell)
         position = await self._engine.position()
         if adopt and epoch and position and position[0] == epoch and position[1] >= last:
-            return epoch, last, position[1]
+            return epoch, last, await self._mark(last), position[1]
         return await self.rebuild(epoch)
 
-    async def rebuild(self, epoch: int) -> tuple[int, int, int]:
+    async def _mark(self, last: int) -> bytes:
+        return (await self._journal.get(self._engine.cell, [last]))[last].mark if last else NO_MARK
+
+    async def rebuild(self, epoch: int) -> tuple[int, int, bytes, int]:
         """Begin a new epoch with the state that books and journal tell."""
         cell = self._engine.cell
         started_ms = self._clock.now_ms()
-        if not await self._journal.raise_epoch(cell, epoch):
+        if await self._engine.being_rebuilt() or not await self._journal.raise_epoch(cell, epoch):
             raise UnavailableError(
                 "CELL_CLOSED", "Another process rebuilds the balances; try again.", retry_after_ms=1000
             )
+        await self._engine.begin_rebuild(epoch + 1)
         await self._engine.clear()
         cursor = await self._ledger.cursor(cell)
         images = dict(await self._ledger.images(cell))
@@ -363,8 +380,9 @@ class Opening:
             last = segment.sequence
         await self._engine.load(images)
         await self._engine.load_ids(ids, self._clock.now_ms(), IDS_TTL_MS)
-        await self._engine.open(epoch + 1, last)
+        mark = await self._mark(last)
+        await self._engine.open(epoch + 1, last, mark)
         REBUILDS.inc()
         took_ms = self._clock.now_ms() - started_ms
         log.info("cell rebuilt", cell=cell, epoch=epoch + 1, holders=len(images), took_ms=took_ms)
-        return epoch + 1, last, last
+        return epoch + 1, last, mark, last

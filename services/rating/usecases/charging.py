@@ -38,6 +38,20 @@ def visible_steps(caller: Principal, chain: ChainTerms) -> int:
     return len(chain.path) - len(caller.account_path) + 2
 
 
+async def require_books_current(kit: Kit, now_ms: int) -> None:
+    """Raise UNAVAILABLE while an id may be neither remembered any more nor in the books yet."""
+    cell = kit.cell.engine.cell
+    cursor = await kit.ledger.cursor(cell)
+    waiting = await kit.journal.read(cell, cursor.sequence, 1)
+    if waiting and waiting[0].decided_ms < now_ms - IDS_WINDOW_MS:
+        raise UnavailableError(
+            "BOOKS_BEHIND",
+            "The books lag more than a day, so a repeat of an old request could not be told. Start the fold, then "
+            "try again.",
+            retry_after_ms=10_000,
+        )
+
+
 class Charging:
     """Charges batches of events."""
 
@@ -137,6 +151,8 @@ class _Charge:
                     self._answers[place] = _reused()
                 else:
                     self._answers[place] = self._answer(place, outcome, position, replayed=True)
+        if not all(self._digests[place][0] in found for place in old):
+            await require_books_current(self._kit, self._now_ms)
         return [place for place in places if self._answers[place] is None]
 
     async def _decide(self, places: list[int]) -> list[int]:

@@ -25,6 +25,8 @@ from services.rating.domain.operations import (
 )
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.usecases.balances import Balances, Owner
+from services.rating.usecases.cells import Answered
+from services.rating.usecases.charging import require_books_current
 from services.rating.usecases.kit import Kit
 
 TRIES_MAX = 5
@@ -82,6 +84,7 @@ class Corrections:
             AlreadyExistsError: REQUEST_ID_REUSED.
             FailedPreconditionError: REFUND_EXCEEDS_CHARGE, BALANCE_TOO_SMALL, CREDIT_LIMIT_EXCEEDED, BALANCE_ENDED,
                 BALANCE_OVERFLOW.
+            UnavailableError: BOOKS_BEHIND: a repeat could not be told.
         """
         cell = self._kit.cell
         earlier = await self._kit.ledger.answered_at(op.request.id_digest)
@@ -90,13 +93,10 @@ class Corrections:
             if body != op.request.body_digest:
                 raise _reused(op.request.request_id)
             return await self._answered(sequence, operation, replayed=True)
+        await require_books_current(self._kit, self._kit.clock.now_ms())
         ops: list[Op] = [*configures, op]
         for _ in range(TRIES_MAX):
-            if dry_run:
-                self._kit.holders.forget(configure.holder_id for configure in configures)
-                answered = await cell.preview(ops, {})
-            else:
-                answered = await cell.submit(ops, {})
+            answered = await self._submit(ops, dry_run=dry_run)
             outcome = answered.outcomes[-1]
             status = outcome[0]
             if status == Status.DONE and dry_run:
@@ -110,6 +110,16 @@ class Corrections:
             if status == Status.FAILED:
                 raise _failure(outcome, what)
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
+
+    async def _submit(self, ops: Sequence[Op], *, dry_run: bool) -> Answered:
+        cell = self._kit.cell
+        if dry_run:
+            self._kit.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+            return await cell.preview(ops, {})
+        answered = await cell.submit(ops, {})
+        if answered.outcomes[-1][0] == Status.FAILED:  # it may have failed for want of what the balance store lost
+            return await cell.submit_surely(ops, {})
+        return answered
 
     async def _answered(self, sequence: int, operation: int, *, replayed: bool) -> Corrected:
         """Read an answer out of the journal: the first one, and every repeat of it."""

@@ -39,6 +39,8 @@ VALIDITY_MS = 30 * MINUTE_MS
 EXPIRY_MS = 24 * HOUR_MS
 """How long a session stays open without a call."""
 STALE_TRIES_MAX = 5
+LOST_TRIES_MAX = 5
+"""How often a state that turns out to be lost is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +173,6 @@ class Sessions:
         )
         return _session(empty, outcome, visible_steps(caller, known.chain), [0] * len(image.answers))
 
-    async def _image(self, name: str) -> SessionImage:
-        image = await self._kit.cell.engine.session(name)
-        if image is None:  # it may be that the balance store lost its state and nobody has noticed yet
-            await self._kit.cell.preview([], {})
-            image = await self._kit.cell.engine.session(name)
-        if image is None:
-            raise not_found("charging_session", name)
-        return image
-
     async def _completed(self, call: SessionCall) -> SessionCall:
         if call.action is SessionAction.CREATE:
             return call
@@ -191,6 +184,18 @@ class Sessions:
             network_id=call.network_id or image.network_id,
             access_type=call.access_type or image.access_type,
         )
+
+    async def _image(self, name: str) -> SessionImage:
+        """A session as it stands; that there is none is believed only of a state that is not lost."""
+        cell = self._kit.cell
+        for _ in range(LOST_TRIES_MAX):
+            image = await cell.engine.session(name)
+            if image is not None:
+                return image
+            (outcome,) = (await cell.submit_surely([_probe(name)], {})).outcomes
+            if outcome[1] == Failure.SESSION_NOT_FOUND:
+                raise not_found("charging_session", name)
+        raise UnavailableError("CELL_CLOSED", "Balances are being rebuilt; try again.", retry_after_ms=500)
 
     async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
         await self._kit.terms.load([endpoint_id])
@@ -229,10 +234,11 @@ class Sessions:
         )
         if call.dry_run:
             self._kit.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
-            answered = await self._kit.cell.preview(ops, expected)
+            outcome = (await self._kit.cell.preview(ops, expected)).outcomes[-1]
         else:
-            answered = await self._kit.cell.submit(ops, expected)
-        outcome = answered.outcomes[-1]
+            outcome = (await self._kit.cell.submit(ops, expected)).outcomes[-1]
+        if outcome[0] == Status.FAILED and not call.dry_run:
+            outcome = (await self._kit.cell.submit_surely(ops, expected)).outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
         ends = [line.program.valid_until_ms for line in lines]
@@ -254,6 +260,11 @@ def _require_sound(units: Sequence[Units], event_ms: int, now_ms: int) -> None:
     asking = [each.service for each in units if each.requested]
     if len(set(asking)) != len(asking):
         raise invalid("units", "asks for a service twice; ask in the element of the latest usage_time_ms")
+
+
+def _probe(name: str) -> SessionOp:
+    """An update that fits no session: it says whether there is one and changes nothing."""
+    return SessionOp(name, "", SessionAction.UPDATE, -1, b"", "", "", 0, 0, 0, 0, ())
 
 
 def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.common.errors import UnavailableError
 from services.common.identity import AccountKind, Principal, Role
 from services.common.money import Money
 from services.rating.domain.decisions import SessionAction
@@ -305,3 +306,17 @@ async def test_old_events_are_known_from_the_books(valkey_url, sqlite_url):
         again = await core.use(MB, "old", usage_time_ms=long_ago)
         assert (again.replayed, again.usage_record_id, again.amounts) == (True, first.usage_record_id, first.amounts)
         assert (await core.use(2 * MB, "old", usage_time_ms=long_ago)).reason is Reason.EVENT_ID_REUSED
+
+
+async def test_an_old_event_waits_while_the_books_lag_more_than_ids_are_remembered(valkey_url, sqlite_url):
+    """Else a repeat would be charged twice: its id is forgotten, and the books do not have it yet."""
+    async with world(example(), valkey_url, sqlite_url) as core:
+        old = event(MB, "old", usage_time_ms=NOW_MS - 2 * DAY_MS)
+        first = (await core.charging.charge(OPERATOR_CALLER, [old]))[0]
+        core.clock.advance(5 * DAY_MS)
+        with pytest.raises(UnavailableError, match="BOOKS_BEHIND"):
+            await core.charging.charge(OPERATOR_CALLER, [old])
+        await core.fold()
+        again = (await core.charging.charge(OPERATOR_CALLER, [old]))[0]
+        assert (again.replayed, again.usage_record_id) == (True, first.usage_record_id)
+        assert (await core.use(MB, "new", usage_time_ms=NOW_MS - 2 * DAY_MS)).outcome is Outcome.CHARGED

@@ -89,6 +89,7 @@ async def test_a_bucket_is_changed_by_hand_while_it_lives(valkey_url, sqlite_url
         assert (await core.use(1, "z")).reason is Reason.NO_VALID_ADDON
         with pytest.raises(MeterlineError, match="BALANCE_TOO_SMALL"):
             await adjust(core, "bal_a.b1", -1)
+        await core.fold()
         core.clock.advance(8 * 86_400_000)
         with pytest.raises(MeterlineError, match="BALANCE_ENDED"):
             await adjust(core, "bal_b.b1", MB)

@@ -201,6 +201,7 @@ async def test_what_ended_or_was_filled_anew_does_not_come_back_to_life(valkey_u
     async with world(terms, valkey_url, sqlite_url) as core:
         used = await core.use(3 * MB, "x")  # all of both add-ons and of the benefit
         terms.change(endpoint(base, kept))
+        await core.fold()
         core.clock.advance(40 * DAY_MS)
         assert (await core.use(1, "y", usage_time_ms=NOW_MS + 40 * DAY_MS)).outcome is Outcome.CHARGED
         back = await refund(core, used.usage_record_id)

@@ -54,8 +54,9 @@ async def test_a_session_without_calls_expires_and_its_late_use_is_charged_once(
         await call(core, CREATE, 0, 0, 300 * MB)
         core.clock.advance(31 * MINUTE_MS)
         await core.use(MB, "the-grant-lapses")
+        await core.fold()
         core.clock.advance(24 * HOUR_MS)
-        await core.use(MB, "the-session-ends")
+        await core.use(MB, "the-session-ends", usage_time_ms=core.clock.now_ms())
         assert (await core.sessions.get(OPERATOR_CALLER, NAME)).state is SessionState.EXPIRED
         with pytest.raises(FailedPreconditionError, match="SESSION_CLOSED"):
             await call(core, UPDATE, 1, 0, MB)

@@ -2,6 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.catalog.domain.components import (
+    LimitAction,
+    PriceComponent,
+    PriceScope,
+    RoundingMode,
+    Tier,
+    require_sound,
+)
 from services.catalog.domain.services import AccessType, Service
 from services.catalog.domain.tariffs import (
     Rate,
@@ -10,9 +18,11 @@ from services.catalog.domain.tariffs import (
     find_overlap,
     named,
     published,
+    require_counters_agree,
     require_exact_prices,
     with_names,
 )
+from services.catalog.domain.timebands import TimeBand
 from services.catalog.domain.zones import RateZone, ZoneReach
 from services.common.errors import FailedPreconditionError, InvalidArgumentError
 
@@ -112,3 +122,71 @@ def test_a_zone_reaches_its_networks_and_those_of_its_countries():
     zone = RateZone(network_ids=("net_20601",), country_codes=("DE", "GE"))
     countries = [("net_20601", "BE"), ("net_20602", "BE"), ("net_26201", "DE"), ("net_28967", "GE-AB")]
     assert zone.reach(countries).network_ids == {"net_20601", "net_26201", "net_28967"}
+
+
+def at(*bands, **fields):
+    made = tuple(TimeBand(weekdays=days, start=start * 60, end=end * 60) for days, start, end in bands)
+    return Rate(services=(Service.DATA,), time_bands=made, **fields)
+
+
+def overlaps(*rates):
+    return find_overlap(tuple(rates), {"z": ZoneReach(frozenset(NETWORKS))}) is not None
+
+
+def test_rates_of_different_specificity_do_not_overlap():
+    network, country = at(network_ids=NETWORKS[:1]), at(country_codes=("BE",))
+    assert not overlaps(network, country, at(rate_zone_id="z"), at())
+    assert overlaps(network, at(network_ids=NETWORKS[:2]))
+    assert overlaps(country, at(country_codes=("NL", "BE")))
+    assert not overlaps(network, at(network_ids=NETWORKS[1:2]))
+
+
+def test_time_bands_part_rates_of_one_place():
+    working, weekend = ((1, 2, 3, 4, 5), 8, 18), ((6, 7), 0, 24)
+    assert not overlaps(at(working), at(weekend), at())
+    assert overlaps(at(working), at(((5,), 17, 20)))
+    assert not overlaps(at(working), at(((5,), 18, 8)))
+    assert overlaps(at(((7,), 22, 6)), at(((1,), 5, 7)))  # Sunday night reaches into Monday
+    assert overlaps(at(((), 0, 24)), at(((3,), 12, 13)))
+    assert overlaps(at(), at())
+
+
+def component(**fields):
+    return PriceComponent(**{"tiers": (Tier(),), **fields})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"tiers": (Tier(up_to=5),)}, "TIERS_OUT_OF_ORDER"),
+        ({"tiers": (Tier(up_to=5), Tier(up_to=5), Tier())}, "TIERS_OUT_OF_ORDER"),
+        ({"tiers": (Tier(up_to=5), Tier()), "increment": 2}, "TIER_NOT_WHOLE"),
+        ({"tiers": (Tier(action=LimitAction.FREE),)}, "ACTION_NOT_PERMITTED"),
+        ({"minimum_price_micros": 5, "maximum_price_micros": 4}, "PRICE_BOUNDS_CROSSED"),
+        ({"rounding_micros": 0}, "ROUNDING_UNIT_INVALID"),
+        ({"rounding_micros": 3, "rounding_mode": RoundingMode.HALF_UP}, "ROUNDING_UNIT_INVALID"),
+        ({"counter": "x"}, "COUNTER_MISMATCH"),
+    ],
+)
+def test_a_component_that_contradicts_itself_is_refused(wrong, reason):
+    require_sound(component(), "c")
+    with pytest.raises(InvalidArgumentError, match=reason):
+        require_sound(component(**wrong), "c")
+
+
+def test_components_that_count_together_must_count_the_same():
+    day = component(counter="x", scope=PriceScope.DAY)
+    require_counters_agree(Tariff(rates=(Rate(components=(day, day)),)))
+    cycle = component(counter="x", scope=PriceScope.CYCLE)
+    with pytest.raises(InvalidArgumentError, match="COUNTER_MISMATCH"):
+        require_counters_agree(Tariff(rates=(Rate(components=(day,)), Rate(components=(cycle,)))))
+
+
+def test_tiers_whose_sum_could_leave_the_exact_range_are_refused_at_publishing():
+    primes = (999_983, 999_979, 999_961)
+    tiers = tuple(Tier(up_to=up_to, price_micros=7, per_quantity=p) for up_to, p in zip((1, 2, 0), primes, strict=True))
+    good, bad = component(tiers=tiers[:1]), component(tiers=tiers)
+    require_exact_prices(Tariff(rates=(Rate(components=(good,)),)))
+    with pytest.raises(FailedPreconditionError) as caught:
+        require_exact_prices(Tariff(rates=(Rate(components=(good, bad)),)))
+    assert caught.value.violations[0].field == "tariff.rates[0].components[1].tiers"

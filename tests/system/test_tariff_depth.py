@@ -1,0 +1,141 @@
+"""Tariffs with tiers, fees, caps and time bands, made over HTTP and charged as a customer's traffic is."""
+
+from typing import Any
+
+import pytest
+
+from meterline.rating.v1.charging_pb2 import Outcome, Reason, UsageMode
+from tests.system.market import MB, Market, default_of, eur, plan, usage
+from tests.system.stranger import Json, Stranger, fresh
+
+
+async def plan_with(owner: Stranger, tariff: Json) -> str:
+    """A published base plan of an enterprise's own tariff."""
+    made = await owner.post("/v1/tariffs", {"name": fresh("tariff"), "currency": "EUR", **tariff})
+    await owner.post(f"/v1/tariffs/{made['id']}:publish")
+    return await plan(
+        owner,
+        type="PLAN_TYPE_BASE",
+        charging_mode="CHARGING_MODE_POSTPAID",
+        tariff_id=made["id"],
+        service_profile_id=(await default_of(owner, "service-profiles", "DEFAULT"))["id"],
+        roaming_profile_id=(await default_of(owner, "roaming-profiles", "DEFAULT"))["id"],
+    )
+
+
+def data(**component: Any) -> Json:
+    return {"services": ["SERVICE_DATA"], "components": [component]}
+
+
+async def amounts(caller: Stranger, endpoint_id: str, *quantities: int, **fields: Any) -> list[int]:
+    """What uses cost the endpoint, in micros."""
+    results = [await caller.charge_one(usage(endpoint_id, quantity, **fields)) for quantity in quantities]
+    return [result.amounts_micros[0] for result in results]
+
+
+async def test_tiers_count_over_the_cycle_and_come_back_as_they_were_said(market: Market):
+    tiers = [
+        {"up_to": str(10 * MB), "price": eur(1), "per_quantity": str(MB), "flat_price": eur(5)},
+        {"price": eur(0, 500_000_000), "per_quantity": str(MB)},
+    ]
+    said = data(scope="PRICE_SCOPE_CYCLE", increment=str(MB), free_quantity=str(MB), tiers=tiers)
+    body = {"name": fresh("tiers"), "currency": "EUR", "rates": [said], "time_zone": "Europe/Brussels"}
+    made = await market.enterprise.post("/v1/tariffs", body)
+    assert (made["time_zone"], made["rates"][0]["components"][0]["tiers"][0]["up_to"]) == (
+        "Europe/Brussels",
+        "10000000",
+    )
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [said]}))
+    found = await amounts(market.enterprise, endpoint_id, MB, MB // 2, MB // 2, 9 * MB, 2 * MB)
+    assert found == [0, 6_000_000, 0, 9_000_000, 1_000_000]
+
+
+async def test_a_day_pass_is_bought_by_the_first_use_of_the_day(market: Market):
+    day_pass = data(
+        scope="PRICE_SCOPE_DAY",
+        tiers=[{"up_to": str(500 * MB), "flat_price": eur(7, 500_000_000)}, {"price": eur(5), "per_quantity": str(MB)}],
+    )
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [day_pass]}))
+    assert await amounts(market.enterprise, endpoint_id, MB, 499 * MB, MB) == [7_500_000, 0, 5_000_000]
+
+
+async def test_a_spending_cap_blocks_throttles_or_frees(market: Market):
+    async def capped(action: str) -> list[Any]:
+        rate = {"services": ["SERVICE_DATA"], "price": eur(1), "per_quantity": str(MB)}
+        cap = {"scope": "PRICE_SCOPE_CYCLE", "amount": eur(3), "action": f"LIMIT_ACTION_{action}"}
+        endpoint_id = await market.endpoint(
+            await plan_with(market.enterprise, {"rates": [rate], "spending_caps": [cap]})
+        )
+        await amounts(market.enterprise, endpoint_id, 2 * MB)
+        return [await market.enterprise.charge_one(usage(endpoint_id, 2 * MB)) for _ in range(2)]
+
+    free = await capped("FREE")
+    assert [each.amounts_micros[0] for each in free] == [1_000_000, 0]
+    slowed = await capped("THROTTLE")
+    assert [(each.amounts_micros[0], each.throttled) for each in slowed] == [(1_000_000, True), (0, True)]
+    for each in await capped("BLOCK"):
+        assert (each.outcome, each.reason, each.refused_step) == (
+            Outcome.OUTCOME_REFUSED, Reason.REASON_USAGE_LIMIT, 0
+        )  # fmt: skip
+
+
+async def test_a_mark_up_on_cost_has_a_least_price(market: Market):
+    markup = data(
+        meter="PRICE_METER_COST", minimum_price=eur(0, 50_000_000),
+        tiers=[{"price": eur(1, 300_000_000), "per_quantity": "1000000"}],
+    )  # fmt: skip
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [markup]}))
+    assert await amounts(market.enterprise, endpoint_id, MB, cost_micros=1_000_000) == [1_300_000]
+    assert await amounts(market.enterprise, endpoint_id, MB, cost_micros=1_000) == [50_000]
+
+
+async def test_a_session_pays_its_fee_once_and_rounds_once(market: Market):
+    fee = {"meter": "PRICE_METER_RECORDS", "scope": "PRICE_SCOPE_SESSION", "tiers": [{"flat_price": eur(1)}]}
+    volume = {
+        "scope": "PRICE_SCOPE_SESSION",
+        "increment": str(MB),
+        "tiers": [{"price": eur(2), "per_quantity": str(MB)}],
+    }
+    rate = {"services": ["SERVICE_DATA"], "components": [fee, volume]}
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [rate]}))
+    opened = await market.enterprise.post(
+        "/v1/charging-sessions",
+        {
+            "session_ref": "s", "endpoint_id": endpoint_id, "network_id": "net_20601", "access_type": "ACCESS_TYPE_4G",
+            "units": [{"service": "SERVICE_DATA", "requested_quantity": str(MB)}],
+        },
+    )  # fmt: skip
+    charged = []
+    for number, verb in enumerate(("update", "update", "release"), 1):
+        report = {"sequence_number": number, "units": [{"service": "SERVICE_DATA", "used_quantity": "600000"}]}
+        answer = await market.enterprise.post(f"/v1/charging-sessions/{opened['id']}:{verb}", report)
+        charged.append(int(answer["grants"][0]["amounts_micros"][0]))
+    assert charged == [3_000_000, 2_000_000, 0]
+    reported = {"mode": UsageMode.USAGE_MODE_OFFLINE, "session_ref": "of-records"}
+    assert await amounts(market.enterprise, endpoint_id, 600_000, 600_000, 600_000, **reported) == charged
+
+
+@pytest.mark.parametrize(
+    ("rate", "code", "field"),
+    [
+        (data(tiers=[{"up_to": "5"}]), "TIERS_OUT_OF_ORDER", "tariff.rates[0].components[0].tiers[0].up_to"),
+        ({**data(tiers=[{}]), "price": eur(1)}, "PRICE_TWICE", "tariff.rates[0].components"),
+        ({"services": ["SERVICE_DATA"]}, "FIELD_REQUIRED", "tariff.rates[0].price"),
+        (
+            {**data(tiers=[{}]), "time_bands": [{"weekdays": [8], "start": "08:00", "end": "18:00"}]},
+            "FIELD_INVALID",
+            "rates[0].time_bands[0].weekdays[0]",
+        ),
+        (
+            {**data(tiers=[{}]), "time_bands": [{"start": "8:00", "end": "18:00"}]},
+            "FIELD_INVALID",
+            "time_bands[0].start",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_a_tariff_is_said(market: Market, rate: Json, code: str, field: str):
+    body = {"name": fresh("wrong"), "currency": "EUR", "rates": [rate]}
+    problem = await market.enterprise.problem("POST", "/v1/tariffs", body)
+    assert problem["status"] == 400
+    assert code in str(problem)
+    assert field.rpartition(".")[2] in str(problem), problem
