@@ -5,11 +5,20 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from meterline.rating.v1 import audit_pb2_grpc, balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
+from meterline.rating.v1 import (
+    audit_pb2_grpc,
+    balances_pb2_grpc,
+    charges_pb2_grpc,
+    charging_pb2_grpc,
+    rating_pb2_grpc,
+    refunds_pb2_grpc,
+)
 from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
 from services.rating.api.books import UsageServicer
 from services.rating.api.charging import ChargingServicer
+from services.rating.api.rating import RatingServicer
+from services.rating.api.refunds import RefundServicer
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.peers import TermsView
@@ -18,13 +27,17 @@ from services.rating.storage.books import Books as BooksStore
 from services.rating.storage.escrow import Escrows
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
+from services.rating.storage.refunds import Refunds as RefundStore
 from services.rating.storage.tables import audit
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
+from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.enquiring import Enquiries
 from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.refunds import Refunds
 from services.rating.usecases.routes import Cells
 from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
@@ -39,7 +52,15 @@ from services.runtime.valkey import connect
 SERVICE = "rating"
 MIGRATIONS = Path(__file__).parent / "migrations"
 NAMES = tuple(
-    f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService", "AuditService")
+    f"meterline.rating.v1.{name}"
+    for name in (
+        "ChargingService",
+        "BalanceService",
+        "UsageService",
+        "AuditService",
+        "RefundService",
+        "RatingService",
+    )
 )
 VALKEY_TIMEOUT_S = 1.0
 """A Valkey that says nothing for so long is away; its calls take milliseconds."""
@@ -78,12 +99,17 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     if cells.count > 1:
         background(stack, escrow.run())
     kit = Kit(cells, terms, journal, ledger, clock, escrow)
-    books = Books(BooksStore(ledger.database, journal, numbers), journal, terms)
+    store = BooksStore(ledger.database, journal, numbers)
+    books, balances = Books(store, journal, terms), Balances(kit)
+    corrections = Corrections(kit, balances)
+    refunds = Refunds(kit, corrections, store, RefundStore(ledger.database))
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
-        (BalanceServicer(Balances(kit), books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
+        (BalanceServicer(balances, corrections, books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
         (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
         (UsageServicer(books, terms), charges_pb2_grpc.add_UsageServiceServicer_to_server),
+        (RefundServicer(refunds), refunds_pb2_grpc.add_RefundServiceServicer_to_server),
+        (RatingServicer(Enquiries(kit), clock), rating_pb2_grpc.add_RatingServiceServicer_to_server),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)
     return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))

@@ -17,6 +17,7 @@ from services.rating.domain.decisions import (
     NO_MARK,
     Decided,
     Op,
+    Purpose,
     Segment,
     SessionImage,
     SessionState,
@@ -78,7 +79,14 @@ class Engine:
             await self._client.execute_command("FUNCTION LOAD", "REPLACE", LIBRARY.read_text(), **at)
 
     async def decide(
-        self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
+        self,
+        ops: Sequence[Op],
+        expected: Mapping[str, int],
+        epoch: int,
+        least: int,
+        now_ms: int,
+        ids_ttl_ms: int,
+        purpose: Purpose = Purpose.DECIDE,
     ) -> Decided:
         """Decide operations in their order; safe to repeat.
 
@@ -89,13 +97,14 @@ class Engine:
             least: sequence up to which the journal is known to reach.
             now_ms: the time, milliseconds since 1970.
             ids_ttl_ms: how long answered ids are remembered.
+            purpose: only DECIDE changes anything and makes a segment.
 
         Raises:
             CellClosedError: the cell's state is not of this epoch, or older than `least`.
             UnavailableError: Valkey does not answer; whether it decided is not known.
         """
         arguments = Batch(ops, self._wires).arguments(
-            [epoch, least, now_ms, ids_ttl_ms, least], expected, self._new_mark()
+            [epoch, least, now_ms, ids_ttl_ms, least], expected, self._new_mark(), purpose
         )
         try:
             reply = await asyncio.wait_for(
@@ -166,7 +175,7 @@ class Engine:
         """Whether somebody else rebuilds the cell's state at this time."""
         with _translated():
             building, built = await self._client.hmget(self.meta_key, "building", "built")
-            seconds, _ = await self._client.time()
+            seconds, _ = await self._client.execute_command("TIME", **await node_of(self._client, self.meta_key))
         if built is None or int(building.partition(b":")[0]) == self._rebuild[0]:
             return False
         return int(seconds) - int(built) < REBUILD_SILENCE_SECONDS
@@ -206,7 +215,7 @@ class Engine:
         for start in range(0, len(items), LOAD_CHUNK):
             await self._write("MSET", *_flat(items[start : start + LOAD_CHUNK]))
         ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
-        still_open = [(s.valid_until_ms, name) for name, s in ends.items() if s.state is SessionState.OPEN]
+        still_open = [(s.due_ms, name) for name, s in ends.items() if s.state is SessionState.OPEN]
         for start in range(0, len(still_open), LOAD_CHUNK):
             await self._write("ZADD", f"{self.tag}x", *_flat(still_open[start : start + LOAD_CHUNK]))
 

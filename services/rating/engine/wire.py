@@ -12,14 +12,17 @@ from services.rating.domain.decisions import (
     Movement,
     Op,
     Outcome,
+    Purpose,
     SessionImage,
     SessionOp,
     SessionState,
     TopUpOp,
 )
 from services.rating.domain.escrow import Kind, Slice
+from services.rating.domain.operations import OperationOp, RefundOp
 from services.rating.domain.programs import Program
 from services.rating.domain.reasons import BalanceState, Unit
+from services.rating.engine import operations
 from services.runtime.packing import pack, unpack
 
 
@@ -30,6 +33,9 @@ class OpKind(IntEnum):
     CONFIGURE = 2
     TOP_UP = 3
     SESSION = 4
+    REFUND = operations.REFUND
+    ADJUST = operations.ADJUST
+    TRANSFER = operations.TRANSFER
     LEASE = 8
 
 
@@ -66,6 +72,7 @@ class Batch:
         self._wires = wires
         self._positions: dict[str, int] = {}
         self._programs: list[bytes] = []
+        self._named: list[str] = []
         self.ops: list[list[Any]] = []
         self.records: list[list[Any]] = []
         for op in ops:
@@ -90,7 +97,7 @@ class Batch:
         self.ops.append(wire)
         self.records.append([1, position - 1, op.record])
 
-    def _other(self, op: ConfigureOp | TopUpOp | SessionOp | LeaseOp) -> None:
+    def _other(self, op: ConfigureOp | TopUpOp | SessionOp | LeaseOp | OperationOp) -> None:
         if isinstance(op, ConfigureOp):
             specs = [_spec(spec) for spec in op.buckets]
             self.ops.append([int(OpKind.CONFIGURE), op.holder_id, op.version, op.limit_version, op.limit, specs])
@@ -104,8 +111,13 @@ class Batch:
             lease = [int(OpKind.LEASE), op.holder_id, op.kind, op.leased, op.give_back]
             self.ops.append(lease)
             self.records.append(lease)
-        else:
+        elif isinstance(op, SessionOp):
             self._session(op)
+        else:
+            self.ops.append(operations.to_function(op))
+            self.records.append(operations.to_journal(op))
+            if isinstance(op, RefundOp):
+                self._named.append(op.program_id)
 
     def _session(self, op: SessionOp) -> None:
         positions = [self._position(line.program) for line in op.lines]
@@ -123,7 +135,7 @@ class Batch:
         ]
         head = [op.session_id, int(op.action), op.sequence, op.body_digest, op.endpoint_id]
         about = [op.endpoint_id, op.session_ref, op.network_id, op.access_type]
-        self.ops.append([int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about])
+        self.ops.append([int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about, op.ends_ms])
         reported = [
             [line.service, position - 1, line.used, line.usage_ms]
             for line, position in zip(op.lines, positions, strict=True)
@@ -131,12 +143,14 @@ class Batch:
         said = [op.session_id, op.sequence, op.endpoint_id, op.network_id, op.access_type, op.event_ms]
         self.records.append([int(OpKind.SESSION), said, reported])
 
-    def arguments(self, header: Sequence[int], expected: Mapping[str, int], mark: bytes) -> list[bytes]:
+    def arguments(
+        self, header: Sequence[int], expected: Mapping[str, int], mark: bytes, purpose: Purpose = Purpose.DECIDE
+    ) -> list[bytes]:
         """The three arguments of the Function; the header is epoch, least sequence, now, id ttl, journalled up to."""
         return [
-            pack([*header, expected, self.ops, mark], text_as_bytes=True),
+            pack([*header, expected, self.ops, mark, int(purpose)], text_as_bytes=True),
             pack(self._programs, text_as_bytes=True),
-            pack([list(self._positions), self.records]),
+            pack([[*self._positions, *self._named], self.records]),
         ]
 
 
@@ -189,7 +203,7 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
 
 
 def _bucket(*fields: Any) -> Bucket:
-    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit = fields
+    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit, _ = fields
     return Bucket(
         id=name,
         ref=ref,
@@ -219,5 +233,6 @@ def read_slice(image: bytes | None, lease: bytes | None, kind: int) -> Slice:
 
 def read_session(image: bytes) -> SessionImage:
     """Unpack a session."""
-    sequence, state, _, answers, valid_until, _, about, _ = unpack(image)
-    return SessionImage(sequence, SessionState(state), list(answers), valid_until, *about)
+    sequence, state, _, answers, valid_until, reservations, about, _, ends, late = unpack(image)
+    due = valid_until if reservations else ends
+    return SessionImage(sequence, SessionState(state), list(answers), valid_until, ends, late, due, *about)

@@ -104,6 +104,27 @@ totals = sa.Table(
 )
 """Sums of charges by UTC day (days since 1970), endpoint, network, service and step."""
 
+refunds = sa.Table(
+    "refund",
+    ledger,
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", BIG, primary_key=True, autoincrement=False),
+    sa.Column("operation", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("usage_record_id", ID, nullable=False, index=True),
+    sa.Column("endpoint_id", ID, nullable=False),
+    sa.Column("chain_id", sa.Integer, nullable=False),
+    sa.Column("program_id", sa.String(24), nullable=False),
+    sa.Column("quantity", BIG, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("account_id", ID, nullable=False),
+    sa.Column("steps", sa.LargeBinary, nullable=False),
+    sa.Column("decided_ms", BIG, nullable=False),
+    sa.Index("refund_endpoint", "endpoint_id", "decided_ms"),
+    sa.Index("refund_chain", "chain_id", "decided_ms"),
+)
+"""One row a refund. `steps` is packed: for each step units, amount, and of its draws bucket, back, lapsed."""
+
 refusals = sa.Table(
     "refusal_total",
     ledger,

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from services.common.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     MeterlineError,
+    NotFoundError,
     PermissionDeniedError,
     UnavailableError,
     invalid,
@@ -108,10 +110,32 @@ class Balances:
         holder = await self._kit.ledger.holder_of(name)
         return [holder] if holder else []
 
+    async def owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
+        """Who holds balances, as the caller sees it; one of the two ids is empty."""
+        return await self._owner(caller, endpoint_id, account_id)
+
+    async def owner_of(self, caller: Principal, name: str) -> tuple[Owner, str]:
+        """Who holds a balance, and the name of its bucket; empty for money."""
+        bucket = name.removeprefix("bal_")
+        if bucket.endswith(f".{MONEY_BUCKET}"):
+            bucket = ""
+        for owner_id in await self.owners_of(name):
+            ids = (owner_id, "") if owner_id.startswith("ep_") else ("", owner_id)
+            with suppress(NotFoundError):
+                return await self._owner(caller, *ids), bucket
+        raise not_found("balance", name)
+
     async def top_up(
-        self, caller: Principal, endpoint_id: str, account_id: str, amount: Money, request_id: str
+        self,
+        caller: Principal,
+        endpoint_id: str,
+        account_id: str,
+        amount: Money,
+        request_id: str,
+        *,
+        dry_run: bool = False,
     ) -> Balance:
-        """Add money, once for a request id.
+        """Add money, once for a request id. A dry run returns the balance as it would be, and changes nothing.
 
         Raises:
             PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
@@ -135,8 +159,19 @@ class Balances:
             raise _reused(request_id)
         if earlier is None:
             by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
-            await self._decide(owner, TopUpOp(digest, body, owner.id, amount.micros, request_id, by))
+            op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
+            if dry_run:
+                return await self._would_be(owner, op)
+            await self._decide(owner, op)
         return (await self._balances(owner))[-1]
+
+    async def _would_be(self, owner: Owner, op: TopUpOp) -> Balance:
+        owner.cell.holders.forget([owner.id])
+        outcome = (await owner.cell.preview([owner.configure, op], {})).outcomes[-1]
+        _require_taken(outcome[0], op.request_id)
+        holder = (await owner.cell.engine.holders([owner.id])).get(owner.id) or _nothing(owner)
+        now = _of_money(owner, holder)
+        return replace(now, remaining=outcome[1], state=BalanceState.ACTIVE) if outcome[0] == Status.DONE else now
 
     async def _decide(self, owner: Owner, op: TopUpOp) -> None:
         for _ in range(TRIES_MAX):
@@ -145,10 +180,7 @@ class Balances:
             if status in {Status.DONE, Status.REPEATED}:
                 self._kit.escrow.replenished(owner.id)
                 return
-            if status == Status.REUSED:
-                raise _reused(op.request_id)
-            if status == Status.FAILED:
-                raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
+            _require_taken(status, op.request_id)
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
 
     async def _owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
@@ -178,7 +210,7 @@ class Balances:
             await owner.cell.submit([owner.configure], {})
             holder = (await owner.cell.engine.holders([owner.id])).get(owner.id)
         if holder is None:  # nothing was ever given: a configuration without content leaves no holder
-            holder = Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+            holder = _nothing(owner)
         if self._kit.cells.count > 1 and not owner.endpoint_id:
             holder = await self._summed(owner, holder)
         now_ms = self._kit.clock.now_ms()
@@ -247,6 +279,18 @@ def _of_money(owner: Owner, holder: Holder) -> Balance:
         credit_used=holder.credit_used,
         credit_limit=holder.credit_limit,
     )
+
+
+def _nothing(owner: Owner) -> Holder:
+    return Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+
+
+def _require_taken(status: Status, request_id: str) -> None:
+    """Raise what stands against a top-up."""
+    if status == Status.REUSED:
+        raise _reused(request_id)
+    if status == Status.FAILED:
+        raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
 
 
 def _reused(request_id: str) -> AlreadyExistsError:

@@ -43,6 +43,21 @@ def visible_steps(caller: Principal, chain: ChainTerms) -> int:
     return len(chain.path) - len(caller.account_path) + 2
 
 
+async def require_books_current(kit: Kit, now_ms: int) -> None:
+    """Raise UNAVAILABLE while an id may be neither remembered any more nor in the books yet."""
+    for cell in kit.cells:
+        number = cell.engine.cell
+        cursor = await kit.ledger.cursor(number)
+        waiting = await kit.journal.read(number, cursor.sequence, 1)
+        if waiting and waiting[0].decided_ms < now_ms - IDS_WINDOW_MS:
+            raise UnavailableError(
+                "BOOKS_BEHIND",
+                "The books lag more than a day, so a repeat of an old request could not be told. Start the fold, then "
+                "try again.",
+                retry_after_ms=10_000,
+            )
+
+
 @dataclass(slots=True)
 class _Batch:
     """What one cell is asked to decide."""
@@ -60,8 +75,10 @@ class Charging:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    async def charge(self, caller: Principal, events: Sequence[UsageEvent]) -> list[Answer]:
+    async def charge(self, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool = False) -> list[Answer]:
         """Charge up to 1000 events; one bad event spoils only itself.
+
+        A dry run answers what would be answered, and changes nothing; later events see what earlier ones would do.
 
         Raises:
             InvalidArgumentError: BATCH_EMPTY, BATCH_TOO_LARGE.
@@ -75,14 +92,15 @@ class Charging:
                 "events", f"has {len(events)} elements; send at most {BATCH_MAX} in a batch", "BATCH_TOO_LARGE"
             )
         self._kit.terms.require_current()
-        return await _Charge(self._kit, caller, events).run()
+        return await _Charge(self._kit, caller, events, dry_run=dry_run).run()
 
 
 class _Charge:
     """One batch on its way."""
 
-    def __init__(self, kit: Kit, caller: Principal, events: Sequence[UsageEvent]) -> None:
+    def __init__(self, kit: Kit, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool) -> None:
         self._kit = kit
+        self._dry_run = dry_run
         self._caller = caller
         self._events = events
         self._now_ms = kit.clock.now_ms()
@@ -150,22 +168,8 @@ class _Charge:
                 else:
                     self._answers[place] = self._answer(place, outcome, position, replayed=True)
         if not all(self._digests[place][0] in found for place in old):
-            await self._require_books_current()
+            await require_books_current(self._kit, self._now_ms)
         return [place for place in places if self._answers[place] is None]
-
-    async def _require_books_current(self) -> None:
-        """Raise UNAVAILABLE while an id may be neither remembered any more nor in the books yet."""
-        for cell in self._kit.cells:
-            number = cell.engine.cell
-            cursor = await self._kit.ledger.cursor(number)
-            waiting = await self._kit.journal.read(number, cursor.sequence, 1)
-            if waiting and waiting[0].decided_ms < self._now_ms - IDS_WINDOW_MS:
-                raise UnavailableError(
-                    "BOOKS_BEHIND",
-                    "The books lag more than a day, so a repeat of an old event could not be told. Start the fold, "
-                    "then try again.",
-                    retry_after_ms=10_000,
-                )
 
     async def _decide(self, places: list[int]) -> list[int]:
         """Decide events, each in its cell; return those to be decided again."""
@@ -229,7 +233,11 @@ class _Charge:
 
     async def _submit(self, batch: _Batch) -> list[int]:
         ops: list[Op] = [*batch.configures, *batch.charges]
-        answered = await batch.cell.submit(ops, batch.expected)
+        if self._dry_run:
+            batch.cell.holders.forget(op.holder_id for op in batch.configures)
+            answered = await batch.cell.preview(ops, batch.expected)
+        else:
+            answered = await batch.cell.submit(ops, batch.expected)
         return await self._take(batch, answered)
 
     async def _take(self, batch: _Batch, answered: Answered) -> list[int]:
@@ -239,8 +247,10 @@ class _Charge:
             outcome = outcomes[number]
             status = outcome[0]
             if status <= Status.REFUSED:
-                position = Position(cell, sequence, (first + number) * LINES_MAX)
+                position = None if self._dry_run else Position(cell, sequence, (first + number) * LINES_MAX)
                 self._answers[place] = self._answer(place, outcome, position, replayed=False)
+            elif status == Status.REPEATED and outcome[1] > sequence:  # in a dry run: what stands in no journal
+                self._answers[place] = self._answer(place, outcomes[outcome[2] - 1], None, replayed=True)
             elif status == Status.REPEATED:
                 repeated.append((place, outcome[1], outcome[2] - 1))
             elif status == Status.REUSED:
@@ -296,13 +306,14 @@ class _Charge:
             position = Position(cell, sequence, operation * LINES_MAX)
             self._answers[place] = self._answer(place, outcomes[sequence, operation], position, replayed=True)
 
-    def _answer(self, place: int, outcome: Outcome, position: Position, *, replayed: bool) -> Answer:
+    def _answer(self, place: int, outcome: Outcome, position: Position | None, *, replayed: bool) -> Answer:
+        record_id = usage_record_id(position) if position else ""
         if outcome[0] == Status.REFUSED:
             return Answer(
                 Became.REFUSED,
                 Reason(outcome[1]),
                 outcome[2],
-                usage_record_id=usage_record_id(position),
+                usage_record_id=record_id,
                 replayed=replayed,
             )
         steps = outcome[2][: self._steps[place]]
@@ -310,7 +321,7 @@ class _Charge:
             Became.CHARGED,
             amounts=[step[3] for step in steps],
             uncovered=max(step[2] for step in steps) if outcome[1] else 0,
-            usage_record_id=usage_record_id(position),
+            usage_record_id=record_id,
             replayed=replayed,
             throttled=is_throttled(outcome),
         )
