@@ -5,16 +5,24 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from meterline.rating.v1 import audit_pb2_grpc, balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
+from meterline.rating.v1 import (
+    audit_pb2_grpc,
+    balances_pb2_grpc,
+    charges_pb2_grpc,
+    charging_pb2_grpc,
+    events_pb2_grpc,
+)
 from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
 from services.rating.api.books import UsageServicer
 from services.rating.api.charging import ChargingServicer
+from services.rating.api.events import EventServicer
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.peers import TermsView
 from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
+from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
 from services.rating.storage.tables import audit
@@ -22,8 +30,10 @@ from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.folding import Folder
+from services.rating.usecases.happenings import Happenings
 from services.rating.usecases.holders import Holders
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.refills import Refills
 from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
 from services.runtime.database import Database
@@ -37,7 +47,8 @@ from services.runtime.valkey import connect
 SERVICE = "rating"
 MIGRATIONS = Path(__file__).parent / "migrations"
 NAMES = tuple(
-    f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService", "AuditService")
+    f"meterline.rating.v1.{name}"
+    for name in ("ChargingService", "BalanceService", "UsageService", "AuditService", "EventService")
 )
 CELLS = (0,)
 VALKEY_TIMEOUT_S = 1.0
@@ -67,17 +78,25 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     background(stack, terms.run())
     client = connect(settings.valkey_url, socket_timeout=VALKEY_TIMEOUT_S, socket_connect_timeout=VALKEY_TIMEOUT_S)
     stack.push_async_callback(client.aclose)
-    holders = Holders()
+    holders = Holders(clock)
     cell = Cell(Engine(client, CELLS[0]), journal, ledger, clock)
     cell.on_open = holders.forget_all
     background(stack, cell.run())
     kit = Kit(cell, terms, journal, ledger, holders, clock)
+    balances = Balances(kit)
     books = Books(BooksStore(ledger.database, journal, CELLS), journal, terms)
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
-        (BalanceServicer(Balances(kit), books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
+        (
+            BalanceServicer(balances, Refills(kit, balances), books),
+            balances_pb2_grpc.add_BalanceServiceServicer_to_server,
+        ),
         (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
         (UsageServicer(books, terms), charges_pb2_grpc.add_UsageServiceServicer_to_server),
+        (
+            EventServicer(Happenings(HappeningsStore(ledger.database), terms)),
+            events_pb2_grpc.add_EventServiceServicer_to_server,
+        ),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)
     return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))

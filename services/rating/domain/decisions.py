@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any
 
 from services.common.errors import UnavailableError
@@ -30,6 +30,27 @@ class Failure(IntEnum):
     OUT_OF_SEQUENCE = 3
     REF_REUSED = 4
     OVERFLOW = 5
+    NO_SUCH_BUCKET = 15
+
+
+class Drawn(IntFlag):
+    """What a draw says of itself."""
+
+    ACTIVATED = 1
+    OF_POOL = 2
+    OF_MONEY = 4
+
+
+class NoticeKind(IntEnum):
+    """What people want to hear of."""
+
+    SHARE_USED = 1
+    USED_UP = 2
+    ENDED = 3
+    ACTIVATED = 4
+    RENEWED = 5
+    BLOCKED = 6
+    UNBLOCKED = 7
 
 
 class SessionAction(IntEnum):
@@ -52,11 +73,11 @@ Outcome = list[Any]
 """A Status and what belongs to it, flat as the Function writes it:
 
 - CHARGED: largest uncovered quantity of a step, for each step benefit, rated, uncovered, amount, draws, and True
-  if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and 1 if it activated the
-  bucket.
+  if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and a Drawn.
 - REFUSED: reason, step.
 - REPEATED: sequence and position (from 1) of the answer; for a session its last answer, state and validity.
-- DONE: for a top-up the money after it; for a session its answers, state and validity; an answer is service,
+- DONE: for a top-up the money after it; for a refill what is left after it, when it ends, and what went over the
+  maximum; for a session its answers, state and validity; an answer is service,
   granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down.
 - FAILED: a Failure.
 - REUSED, STALE: nothing.
@@ -96,13 +117,21 @@ class ChargeOp:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureOp:
-    """Make a holder what its configuration says; `limit` is the credit limit in micros, -1 for none."""
+    """Make a holder what its configuration says.
+
+    Attributes:
+        limit: the credit limit in micros, -1 for none.
+        path: path of the account that owns the holder, `operator/.../owner/`.
+        look: whether to see to what has ended by now.
+    """
 
     holder_id: str
     version: int
     limit_version: int
     limit: int
     buckets: Sequence[BucketSpec]
+    path: str = ""
+    look: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +164,26 @@ class TopUpOp:
 
 
 @dataclass(frozen=True, slots=True)
+class RefillOp:
+    """Add to a bucket and extend the validity of all that is in it.
+
+    Attributes:
+        validity_ms: how long it is valid from now at least; 0 is without end.
+        maximum: the most that it may hold; what goes over it is lost; 0 is without bound.
+    """
+
+    id_digest: bytes
+    body_digest: bytes
+    holder_id: str
+    bucket: str
+    quantity: int
+    validity_ms: int
+    maximum: int
+    request_id: str
+    by: Actor
+
+
+@dataclass(frozen=True, slots=True)
 class SessionLine:
     """What a session's call reports and asks for, for one service at one time (milliseconds since 1970)."""
 
@@ -162,7 +211,7 @@ class SessionOp:
     lines: Sequence[SessionLine]
 
 
-Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp
+Op = ChargeOp | ConfigureOp | TopUpOp | RefillOp | SessionOp
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +265,31 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that people want to hear of, said when it was decided: once.
+
+    Attributes:
+        operation: position of the operation that caused it, from 0.
+        bucket: name of the bucket; empty for the holder itself.
+        kind: a NoticeKind.
+        value: SHARE_USED: percent; USED_UP: what it was filled with; ENDED: what was lost; ACTIVATED: when it ends,
+            milliseconds since 1970, 0 never; RENEWED: number of the occurrence; BLOCKED: the service; else 0.
+        path: path of the owner's account, if the operation names it.
+        program_id: program of the use that caused it, if one did.
+        endpoint_id: the endpoint of that use.
+    """
+
+    operation: int
+    holder_id: str
+    bucket: str
+    kind: int
+    value: int
+    path: str = ""
+    program_id: str = ""
+    endpoint_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Used:
     """One use of the network with its outcome, as the books record it.
 
@@ -242,7 +316,14 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """A top-up that was done; `answer` is the money after it, in micros."""
+    """A top-up or refill that was done.
+
+    Attributes:
+        micros: what it added, in the balance's unit.
+        answer: what is left after it.
+        bucket: name of the bucket that was refilled; empty for money.
+        kept: how much of what it added stayed; None is all.
+    """
 
     operation: int
     holder_id: str
@@ -252,6 +333,8 @@ class AnsweredRequest:
     id_digest: bytes
     body_digest: bytes
     answer: int
+    bucket: str = ""
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +346,7 @@ class SegmentContent:
     requests: Sequence[AnsweredRequest]
     movements: Sequence[Movement]
     images: Mapping[str, bytes]
+    notices: Sequence[Notice] = ()
 
 
 @dataclass(frozen=True, slots=True)

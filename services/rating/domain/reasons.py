@@ -74,6 +74,8 @@ class MovementKind(IntEnum):
     TOP_UP = 3
     EXPIRY = 4
     REMOVAL = 5
+    ROLL_OVER = 9
+    REFILL = 10
 
 
 class BalanceState(IntEnum):

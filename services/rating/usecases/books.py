@@ -9,6 +9,7 @@ from services.common.identity import READERS, AccountKind, Principal
 from services.common.money import format_micros
 from services.common.pages import PageRequest, page_token
 from services.rating.domain.balances import balance_id
+from services.rating.domain.decisions import Drawn
 from services.rating.domain.programs import Step, StepMode, steps_from_body
 from services.rating.domain.reasons import Outcome, Reason, Service
 from services.rating.domain.records import Position, charge_id, usage_record_id
@@ -322,8 +323,12 @@ def explanation(charge: Charge, step: Step) -> Explanation:
     used = f"{charge.record.quantity} {unit} on {charge.record.network_id}"
     who = f"{charge.payee_id} charges {charge.payer_id}"
     sentences = [f"{who} for {used}, by plan {plan_id} version {version} ({mode})."]
-    for bucket, quantity, activated in charge.draws:
-        first = ", activated by this first use," if activated else ""
+    for bucket, quantity, what in charge.draws:
+        first = ", activated by this first use," if what & Drawn.ACTIVATED else ""
+        if what & Drawn.OF_MONEY:
+            paid = f"{format_micros(quantity)} {charge.currency}"
+            sentences.append(f"{paid} of the price came from balance {balance_id('', bucket)}{first}.")
+            continue
         sentences.append(f"{quantity} {unit} came from balance {balance_id('', bucket)}{first} at no further price.")
     rounded = 0
     if charge.rated and step.rate:

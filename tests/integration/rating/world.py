@@ -162,7 +162,7 @@ async def world(terms: StillTerms, valkey_url: str, database_url: str, ledger_ur
     client = connect(valkey_url)
     clock = FixedClock(NOW_MS)
     journal, ledger = Journal(databases[0], read_segment), Ledger(databases[1])
-    holders = Holders()
+    holders = Holders(clock)
     cell = Cell(Engine(client, 0), journal, ledger, clock)
     cell.on_open = holders.forget_all
     task = asyncio.create_task(cell.run())
