@@ -17,6 +17,7 @@ from tests.unit.rating.terms import (
     OPERATOR,
     RESELLER,
     ZA,
+    account,
     addon,
     catalog,
     chain,
