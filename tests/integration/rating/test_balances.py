@@ -8,6 +8,7 @@ import pytest
 from services.common.clock import DAY_MS
 from services.common.errors import FailedPreconditionError, MeterlineError
 from services.common.money import Money
+from services.common.pages import PageRequest
 from services.rating.domain.balances import RenewOn, pool_id
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason, Unit
@@ -17,14 +18,12 @@ from services.rating.storage.tables import entries
 from services.rating.usecases.balances import Balance
 from services.rating.usecases.happenings import Happenings, Wanted
 from services.rating.usecases.refills import Refills
-from services.common.pages import PageRequest
-from tests.integration.rating.settling import require_settled, settled_world
+from tests.integration.rating.settling import settled_world
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER, session_call
-from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World
 from tests.unit.rating.terms import (
     ENDPOINT,
     ENTERPRISE,
-    EU,
     GB,
     MB,
     RESELLER,
@@ -124,9 +123,9 @@ async def test_money_is_reserved_by_sessions_and_given_back(valkey_url, sqlite_u
     async with settled_world(terms(PAYG, (assigned("m", credit), credit)), valkey_url, sqlite_url) as core:
         granted = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, GB))
         assert (granted.grants[0].granted, granted.grants[0].final) == (500 * MB, True)
-        assert [(b.remaining, b.reserved) for b in await balances(core)][0] == (1_000_000, 1_000_000)
+        assert next((b.remaining, b.reserved) for b in await balances(core)) == (1_000_000, 1_000_000)
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 200 * MB, 0))
-        assert [(b.remaining, b.reserved) for b in await balances(core)][0] == (600_000, 0)
+        assert next((b.remaining, b.reserved) for b in await balances(core)) == (600_000, 0)
 
 
 # --- pools ----------------------------------------------------------------------------------------------------------
@@ -252,7 +251,7 @@ async def test_a_session_reserves_from_the_next_subscription(valkey_url, sqlite_
         (now, _) = await balances(core)
         assert (now.remaining, now.reserved, now.occurrence) == (20 * MB, 20 * MB, 2)
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 12 * MB, 0))
-        assert [(b.remaining, b.reserved) for b in await balances(core)][0] == (8 * MB, 0)
+        assert next((b.remaining, b.reserved) for b in await balances(core)) == (8 * MB, 0)
 
 
 @pytest.mark.requirement("R078")
@@ -264,7 +263,7 @@ async def test_a_recurring_addon_on_usage_waits_for_its_first_use(valkey_url, sq
         (now, _) = await balances(core)
         assert (now.occurrence, now.expires_ms) == (1, core.clock.now_ms() + 7 * DAY_MS)
         core.clock.advance(9 * DAY_MS)
-        assert [(b.occurrence, b.remaining) for b in await balances(core)][0] == (2, 10 * MB)
+        assert next((b.occurrence, b.remaining) for b in await balances(core)) == (2, 10 * MB)
 
 
 async def test_the_end_of_the_assignment_ends_all_subscriptions(valkey_url, sqlite_url):
@@ -274,7 +273,7 @@ async def test_the_end_of_the_assignment_ends_all_subscriptions(valkey_url, sqli
         terms(PREPAID, (assigned("w", again, expires_ms=until), again)), valkey_url, sqlite_url
     ) as core:
         core.clock.advance(8 * DAY_MS)
-        assert [(b.occurrence, b.expires_ms) for b in await balances(core)][0] == (2, until)
+        assert next((b.occurrence, b.expires_ms) for b in await balances(core)) == (2, until)
         core.clock.advance(3 * DAY_MS)
         assert (await balances(core))[0].state is BalanceState.EXPIRED
 
@@ -299,7 +298,7 @@ async def refill(core: World, quantity: int, request_id: str, days: int = 365, m
 async def test_a_refill_extends_the_validity_of_all_that_is_there(valkey_url, sqlite_url):
     async with settled_world(terms(BUNDLE), valkey_url, sqlite_url) as core:
         await core.use(900 * MB, "a")
-        assert [(b.remaining, b.expires_ms) for b in await balances(core)][0] == (100 * MB, NOW_MS + 365 * DAY_MS)
+        assert next((b.remaining, b.expires_ms) for b in await balances(core)) == (100 * MB, NOW_MS + 365 * DAY_MS)
         core.clock.advance(100 * DAY_MS)
         await core.fold()
         refilled = await refill(core, GB, "r1")
@@ -588,3 +587,24 @@ async def test_events_are_seen_by_the_owner_and_above_only(valkey_url, sqlite_ur
         assert await events(core, STRANGER) == []
         assert await events(core, account_id=RESELLER) == []
         assert len(await events(core, account_id=ENTERPRISE)) == 2
+
+
+# --- kinds of plans [004] -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("R316")
+async def test_an_unlimited_subscription_costs_nothing_more_and_never_ends(valkey_url, sqlite_url):
+    async with settled_world(terms(plan("pln_flat", tariff_id="tar_above")), valkey_url, sqlite_url) as core:
+        for n in range(5):
+            answer = await core.use(2**43, f"e{n}")
+            assert (answer.outcome, answer.amounts[0], answer.throttled) == (Outcome.CHARGED, 0, False)
+
+
+@pytest.mark.requirement("R317", "R319", "R320")
+async def test_use_above_a_monthly_bundle_is_charged(valkey_url, sqlite_url):
+    bundle = monthly(100 * MB, prepaid=False, tariff_id="tar_retail")
+    async with settled_world(terms(bundle), valkey_url, sqlite_url) as core:
+        assert (await core.use(100 * MB, "a")).amounts[0] == 0
+        assert (await core.use(10 * MB, "b")).amounts[0] == 20_000
+        assert await use_at(core, NOVEMBER_MS, 100 * MB, "c") is Outcome.CHARGED
+        assert (await balances(core))[0].remaining == 0
