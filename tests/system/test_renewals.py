@@ -16,7 +16,7 @@ async def happened(caller: Stranger, count: int, **query: str) -> list[Json]:
     """Events, oldest first, once there are so many."""
     async with asyncio.timeout(SETTLE_S):
         while True:
-            listed = (await caller.get("/v1/events", **query))["events"]
+            listed: list[Json] = (await caller.get("/v1/events", **query))["events"]
             if len(listed) >= count:
                 return listed[::-1]
             await asyncio.sleep(0.1)

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from services.common.pages import PageRequest
 from services.rating.domain.balances import RenewOn, pool_id
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason, Unit
-from services.rating.domain.terms import Assignment, Benefit, PlanTerms
+from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, PlanTerms
 from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.tables import entries
 from services.rating.usecases.balances import Balance
@@ -53,14 +54,23 @@ def assigned(name: str, of: PlanTerms, priority: int = 0, at_ms: int = NOW_MS, e
 
 
 def terms(
-    base: PlanTerms, *addons: tuple[Assignment, PlanTerms], accounts: tuple = (), endpoints: int = 1
+    base: PlanTerms,
+    *addons: tuple[Assignment, PlanTerms],
+    accounts: tuple[tuple[Assignment, PlanTerms], ...] = (),
+    endpoints: int = 1,
 ) -> StillTerms:
     """Endpoints with a base plan and add-ons, in a chain whose steps above cost nothing."""
     plans = {each.key: each for each in (FREE_ABOVE, base, *(p for _, p in addons), *(p for _, p in accounts))}
     levels = chain(given("e", FREE_ABOVE.key), given("r", FREE_ABOVE.key), *(a for a, _ in accounts))
-    one = endpoint(assigned("base", base), *(a for a, _ in addons))
-    everyone = [one if n == 1 else replace(one, id=f"ep_{n}") for n in range(1, endpoints + 1)]
+    everyone = [_having(n, base, [a for a, _ in addons]) for n in range(1, endpoints + 1)]
     return StillTerms(everyone, levels, catalog(list(plans.values()), [ABOVE, RETAIL]))
+
+
+def _having(number: int, base: PlanTerms, addons: list[Assignment]) -> EndpointTerms:
+    """An endpoint with assignments of its own."""
+    tail = "" if number == 1 else f"-{number}"
+    own = [replace(each, id=f"{each.id}{tail}") for each in (assigned("base", base), *addons)]
+    return replace(endpoint(own[0], *own[1:]), id=f"ep_{number}")
 
 
 async def balances(core: World, endpoint_id: str = ENDPOINT, account_id: str = "") -> list[Balance]:
@@ -75,7 +85,7 @@ async def movements(core: World, balance: str) -> list[tuple[MovementKind, int]]
         return [(MovementKind(row.kind), row.change) for row in await connection.execute(query)]
 
 
-async def events(core: World, caller=OPERATOR_CALLER, **wanted: str) -> list[tuple[str, str, dict]]:
+async def events(core: World, caller=OPERATOR_CALLER, **wanted: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Type, thing and payload of what happened, oldest first."""
     await core.fold()
     happenings = Happenings(HappeningsStore(core.ledger.database), core.terms)
@@ -540,21 +550,21 @@ async def test_many_at_once_cross_a_threshold_once_and_activate_once(valkey_url,
         assert await kinds(core) == ["addon.activated", "balance.threshold_reached", "balance.depleted"]
 
 
-async def test_a_fold_that_begins_again_writes_no_event_twice(valkey_url, sqlite_url):
+async def test_a_fold_that_begins_again_writes_no_event_twice(valkey_url, sqlite_url, monkeypatch):
     async with settled_world(
         terms(PREPAID, (assigned("a", addon("pln_a", MB)), addon("pln_a", MB))), valkey_url, sqlite_url
     ) as core:
         await core.use(MB, "a")
-        post = core.ledger._post
+        post: Any = core.ledger._post
 
-        def crash(*arguments: object) -> None:
+        def crash(*arguments: Any) -> None:
             post(*arguments)
             raise RuntimeError("crash before the commit")
 
-        core.ledger._post = crash
-        with pytest.raises(RuntimeError):
-            await core.fold()
-        core.ledger._post = post
+        with monkeypatch.context() as patched:
+            patched.setattr(core.ledger, "_post", crash)
+            with pytest.raises(RuntimeError, match="crash"):
+                await core.fold()
         assert await kinds(core) == ["balance.threshold_reached", "balance.depleted"]
         await core.fold()
         assert len(await kinds(core)) == 2
