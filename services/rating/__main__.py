@@ -10,6 +10,7 @@ from meterline.rating.v1 import (
     balances_pb2_grpc,
     charges_pb2_grpc,
     charging_pb2_grpc,
+    events_pb2_grpc,
     rating_pb2_grpc,
     refunds_pb2_grpc,
 )
@@ -17,6 +18,7 @@ from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
 from services.rating.api.books import UsageServicer
 from services.rating.api.charging import ChargingServicer
+from services.rating.api.events import EventServicer
 from services.rating.api.rating import RatingServicer
 from services.rating.api.refunds import RefundServicer
 from services.rating.engine.driver import Engine
@@ -25,6 +27,7 @@ from services.rating.peers import TermsView
 from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
 from services.rating.storage.escrow import Escrows
+from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
 from services.rating.storage.refunds import Refunds as RefundStore
@@ -36,7 +39,9 @@ from services.rating.usecases.corrections import Corrections
 from services.rating.usecases.enquiring import Enquiries
 from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
+from services.rating.usecases.happenings import Happenings
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.refills import Refills
 from services.rating.usecases.refunds import Refunds
 from services.rating.usecases.routes import Cells
 from services.runtime.audit import AuditServicer
@@ -60,6 +65,7 @@ NAMES = tuple(
         "AuditService",
         "RefundService",
         "RatingService",
+        "EventService",
     )
 )
 VALKEY_TIMEOUT_S = 1.0
@@ -105,11 +111,18 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     refunds = Refunds(kit, corrections, store, RefundStore(ledger.database))
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
-        (BalanceServicer(balances, corrections, books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
+        (
+            BalanceServicer(balances, corrections, Refills(kit, balances), books),
+            balances_pb2_grpc.add_BalanceServiceServicer_to_server,
+        ),
         (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
         (UsageServicer(books, terms), charges_pb2_grpc.add_UsageServiceServicer_to_server),
         (RefundServicer(refunds), refunds_pb2_grpc.add_RefundServiceServicer_to_server),
         (RatingServicer(Enquiries(kit), clock), rating_pb2_grpc.add_RatingServiceServicer_to_server),
+        (
+            EventServicer(Happenings(HappeningsStore(ledger.database), terms)),
+            events_pb2_grpc.add_EventServiceServicer_to_server,
+        ),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)
     return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))

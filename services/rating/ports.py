@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from services.rating.domain.balances import Holder
 from services.rating.domain.decisions import Decided, Op, Purpose, Segment, SegmentContent, SessionImage, Used
 from services.rating.domain.escrow import Slice
+from services.rating.domain.happenings import Happening
 from services.rating.domain.operations import DoneOperation
 from services.rating.domain.programs import Program
 from services.rating.domain.records import Position
@@ -175,6 +176,7 @@ class Sheet:
         requests: (id digest, body digest, cell, sequence, operation, answer, decided).
         audit: audit entries of top-ups.
         images: what holders and sessions became, by name.
+        events: what happened.
     """
 
     usage: list[UsageRow] = field(default_factory=list)
@@ -186,6 +188,7 @@ class Sheet:
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     audit: list[dict[str, Any]] = field(default_factory=list)
     images: dict[str, bytes] = field(default_factory=dict)
+    events: list[Happening] = field(default_factory=list)
 
 
 class Ledger(Protocol):

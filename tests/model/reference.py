@@ -165,6 +165,8 @@ class Model:
                 cycles: Sequence[int] = ()
                 if benefit.recurring:
                     cycles = boundaries(assignment.assigned_ms, billed.billing_cycle_day, billed.time_zone)
+                    if end := assignment.expires_ms:
+                        cycles = [*(boundary for boundary in cycles if boundary < end), end]
                 yield Pot(
                     assignment,
                     plan,
@@ -174,6 +176,7 @@ class Model:
                     activated_ms=0 if pending else assignment.assigned_ms,
                     expires_ms=cycles[0] if cycles else assignment.expires_ms,
                     cycles=cycles,
+                    money=benefit.money,
                 )
 
     def _steps(self, endpoint: EndpointTerms) -> list[tuple[Payer, AccountTerms]]:

@@ -88,7 +88,8 @@ class Replay:
             holder = read_holder(name[2:], image)
             where = f"segment {segment.sequence}: {holder.id}"
             before = read_holder(holder.id, self.images[name]) if name in self.images else None
-            sums = [("", holder.money, holder.money_reserved)]
+            # A pool has no money of its own: its number is that of the account or endpoint it belongs to.
+            sums = [] if holder.id.startswith("pol_") else [("", holder.money, holder.money_reserved)]
             sums += [(bucket.id, bucket.remaining, bucket.reserved) for bucket in holder.buckets]
             for bucket, remaining, reserved in sums:
                 balance = balance_id(holder.id, bucket)

@@ -5,20 +5,22 @@ from typing import Any
 
 from meterline.rating.v1 import balances_pb2, balances_pb2_grpc
 from services.common.pages import page_request
-from services.rating.convert.balances import balance_to_proto, entry_to_proto, money_from_proto
+from services.rating.convert.balances import balance_to_proto, entry_to_proto, money_from_proto, validity_from_proto
 from services.rating.convert.corrections import adjustment_to_proto, transfer_to_proto
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.refills import Refills
 from services.runtime.server import current_call
 
 
 class BalanceServicer(balances_pb2_grpc.BalanceServiceServicer):
     """Reads, tops up and corrects balances."""
 
-    def __init__(self, balances: Balances, corrections: Corrections, books: Books) -> None:
+    def __init__(self, balances: Balances, corrections: Corrections, refills: Refills, books: Books) -> None:
         self._balances = balances
         self._corrections = corrections
+        self._refills = refills
         self._books = books
 
     async def ListBalances(
@@ -73,6 +75,18 @@ class BalanceServicer(balances_pb2_grpc.BalanceServiceServicer):
             dry_run=request.validate_only,
         )
         return transfer_to_proto(made)
+
+    async def RefillBalance(self, request: balances_pb2.RefillBalanceRequest, _: Any) -> balances_pb2.Balance:
+        """Add volume and extend its validity."""
+        balance = await self._refills.refill(
+            current_call().caller,
+            request.balance_id,
+            request.quantity,
+            validity_from_proto(request),
+            request.maximum,
+            request.request_id,
+        )
+        return balance_to_proto(balance)
 
     async def ListLedgerEntries(
         self, request: balances_pb2.ListLedgerEntriesRequest, _: Any

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any
 
 from services.common.errors import UnavailableError
@@ -37,6 +37,7 @@ class Failure(IntEnum):
     LIMIT_EXCEEDED = 8
     BUCKET_ENDED = 9
     SLICE_OVERFLOW = 10
+    NO_SUCH_BUCKET = 15
 
 
 class Purpose(IntEnum):
@@ -47,6 +48,26 @@ class Purpose(IntEnum):
     """Say what would be decided."""
     ENQUIRY = 2
     """Say what it would cost if money and credit were no question."""
+
+
+class Drawn(IntFlag):
+    """What a draw says of itself."""
+
+    ACTIVATED = 1
+    OF_POOL = 2
+    OF_MONEY = 4
+
+
+class NoticeKind(IntEnum):
+    """What people want to hear of."""
+
+    SHARE_USED = 1
+    USED_UP = 2
+    ENDED = 3
+    ACTIVATED = 4
+    RENEWED = 5
+    BLOCKED = 6
+    UNBLOCKED = 7
 
 
 class SessionAction(IntEnum):
@@ -69,11 +90,11 @@ Outcome = list[Any]
 """A Status and what belongs to it, flat as the Function writes it:
 
 - CHARGED: largest uncovered quantity of a step, for each step benefit, rated, uncovered, amount, draws, and True
-  if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and 1 if it activated the
-  bucket.
+  if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and a Drawn.
 - REFUSED: reason, step.
 - REPEATED: sequence and position (from 1) of the answer; for a session as DONE.
-- DONE: for a top-up the money after it; for a lease all that was ever leased and returned, and what is unspent; for a
+- DONE: for a top-up the money after it; for a refill what is left after it, when it ends, and what went over the
+  maximum; for a lease all that was ever leased and returned, and what is unspent; for a
   session its answers, state, validity, end, and whether the call came after it was closed; an answer is service,
   granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down; for
   the others see DoneOperation.
@@ -119,13 +140,21 @@ class ChargeOp:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureOp:
-    """Make a holder what its configuration says; `limit` is the credit limit in micros, -1 for none."""
+    """Make a holder what its configuration says.
+
+    Attributes:
+        limit: the credit limit in micros, -1 for none.
+        path: path of the account that owns the holder, `operator/.../owner/`.
+        look: whether to see to what has ended by now.
+    """
 
     holder_id: str
     version: int
     limit_version: int
     limit: int
     buckets: Sequence[BucketSpec]
+    path: str = ""
+    look: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +182,26 @@ class TopUpOp:
     body_digest: bytes
     holder_id: str
     micros: int
+    request_id: str
+    by: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class RefillOp:
+    """Add to a bucket and extend the validity of all that is in it.
+
+    Attributes:
+        validity_ms: how long it is valid from now at least; 0 is without end.
+        maximum: the most that it may hold; what goes over it is lost; 0 is without bound.
+    """
+
+    id_digest: bytes
+    body_digest: bytes
+    holder_id: str
+    bucket: str
+    quantity: int
+    validity_ms: int
+    maximum: int
     request_id: str
     by: Actor
 
@@ -203,7 +252,7 @@ class LeaseOp:
     give_back: int
 
 
-Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp | LeaseOp | OperationOp
+Op = ChargeOp | ConfigureOp | TopUpOp | RefillOp | SessionOp | LeaseOp | OperationOp
 
 
 MARK_BYTES = 8
@@ -282,6 +331,31 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that people want to hear of, said when it was decided: once.
+
+    Attributes:
+        operation: position of the operation that caused it, from 0.
+        bucket: name of the bucket; empty for the holder itself.
+        kind: a NoticeKind.
+        value: SHARE_USED: percent; USED_UP: what it was filled with; ENDED: what was lost; ACTIVATED: when it ends,
+            milliseconds since 1970, 0 never; RENEWED: number of the occurrence; BLOCKED: the service; else 0.
+        path: path of the owner's account, if the operation names it.
+        program_id: program of the use that caused it, if one did.
+        endpoint_id: the endpoint of that use.
+    """
+
+    operation: int
+    holder_id: str
+    bucket: str
+    kind: int
+    value: int
+    path: str = ""
+    program_id: str = ""
+    endpoint_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Used:
     """One use of the network with its outcome, as the books record it.
 
@@ -308,7 +382,14 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """A top-up that was done; `answer` is the money after it, in micros."""
+    """A top-up or refill that was done.
+
+    Attributes:
+        micros: what it added, in the balance's unit.
+        answer: what is left after it.
+        bucket: name of the bucket that was refilled; empty for money.
+        kept: how much of what it added stayed; None is all.
+    """
 
     operation: int
     holder_id: str
@@ -318,6 +399,8 @@ class AnsweredRequest:
     id_digest: bytes
     body_digest: bytes
     answer: int
+    bucket: str = ""
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +412,7 @@ class SegmentContent:
     requests: Sequence[AnsweredRequest]
     movements: Sequence[Movement]
     images: Mapping[str, bytes]
+    notices: Sequence[Notice] = ()
     operations: Sequence[DoneOperation] = ()
 
 

@@ -77,6 +77,8 @@ class MovementKind(IntEnum):
     REFUND = 6
     ADJUSTMENT = 7
     TRANSFER = 8
+    ROLL_OVER = 9
+    REFILL = 10
     LEASE = 11
 
 

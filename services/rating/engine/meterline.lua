@@ -18,10 +18,14 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 -- count over each session of events: {time of the last use, counts}.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local COUNTERS_KEPT_S = 100 * 86400
--- A bucket of a holder.
-local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
--- Where in the journal it was last filled anew; 0 if it never was. What was drawn before does not go back into it.
-local FILLED = 14
+-- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
+-- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
+-- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED.
+local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+local ROLLED = -1
+-- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
+-- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), cycles (for
+-- how many a rest rolls over), shares (used, at which to say so, percent).
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -37,20 +41,24 @@ local DENY_REASON, DENY_STEP, STEPS, SERVICE, ACCOUNTS = 1, 2, 3, 4, 5
 local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
 local REFUND, TRANSFER = 5, 7 -- the kinds of corrections, and those between
 local LEASE = 8
+local REFILL = 9
 -- Modes of a charge.
 local ONLINE, OFFLINE = 1, 2
 -- Outcomes.
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
 local SHORT = 7
 -- Reasons, as in the contract.
-local BALANCE_DEPLETED, NO_VALID_ADDON, USAGE_LIMIT, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 3, 4, 11, 27
+local REASON = { BALANCE_DEPLETED = 1, NO_VALID_ADDON = 2, USAGE_LIMIT = 3, CREDIT_LIMIT = 4, ENDPOINT_BLOCKED = 11, AMOUNT_OUT_OF_RANGE = 27 }
 -- Kinds of movements, as in the contract.
-local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
+local FAILURE = { OVERFLOW = 5, SLICE_OVERFLOW = 10, NO_SUCH_BUCKET = 15 }
+local MOVE = { GRANT = 1, TOPPED_UP = 3, EXPIRY = 4, REMOVAL = 5, ROLLED_OVER = 9, REFILLED = 10, LEASED = 11 }
 -- A session. Its reservations hold until VALID_UNTIL; it is open until ENDS; LATE says whether its last call came after.
 local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS, ENDS, LATE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
-local OVERFLOW, SLICE_OVERFLOW = 5, 10
-local LEASED = 11
+-- Kinds of notices: what people want to hear of. Each goes with a value.
+local NOTICE = { SHARE_USED = 1, USED_UP = 2, ENDED = 3, ACTIVATED = 4, RENEWED = 5, BLOCKED = 6, UNBLOCKED = 7 }
+-- What a draw says of itself, added up.
+local DRAW_ACTIVATED, DRAW_OF_POOL, DRAW_OF_MONEY = 1, 2, 4
 local CLOSED_SESSION_KEPT_MS = 86400000
 -- What a call is for: to decide, to say what would be decided, or what it would cost if money were no question.
 local DECIDE, ENQUIRY = 0, 2
@@ -61,6 +69,7 @@ local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
 local leases, dirty_leases
 local place, purpose, refunds, dirty_refunds
+local notices
 
 local function key(kind, name)
   return cell .. kind .. name
@@ -78,6 +87,10 @@ end
 
 local function move(name, bucket, kind, change)
   moves[#moves + 1] = { op_index, name, bucket, kind, change }
+end
+
+local function notice(name, bucket, kind, value)
+  notices[#notices + 1] = { op_index, name, bucket, kind, value }
 end
 
 -- Money ---------------------------------------------------------------------------------------------------------
@@ -117,6 +130,7 @@ end
 -- Prices that count ---------------------------------------------------------------------------------------------
 --
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
+-- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
 
 local quote, set_count
 do
@@ -257,10 +271,10 @@ function quote(pricing, quantity, use)
     amount = amount + price - cumulative(part, before)
     throttled = throttled or action == THROTTLE
     if action == REFUSE then
-      refused = USAGE_LIMIT
+      refused = REASON.USAGE_LIMIT
     end
     if price > EXACT_MAX or count > EXACT_MAX then
-      return 0, counts, false, AMOUNT_OUT_OF_RANGE
+      return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
     end
     if part.period ~= IN_RECORD then
       counts[#counts + 1] = { part.counter, part.owner, part.period, count }
@@ -273,7 +287,7 @@ function quote(pricing, quantity, use)
     if count > cap.amount then
       throttled = throttled or cap.action == THROTTLE
       if cap.action == REFUSE then
-        refused = USAGE_LIMIT
+        refused = REASON.USAGE_LIMIT
       end
     end
     counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count }
@@ -285,30 +299,183 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
--- Expiry and the roll-over to a new cycle happen here, when somebody looks, so nothing runs at midnight.
-local function refresh(name, bucket, time)
+local available, refresh, refresh_all, supply, notice_use, within_last_end
+do
+local ON_EXPIRY, ON_EXHAUSTION = 1, 2
+local USUAL_SHARES = { 80 }
+local SUPPLY_MAX = 4503599627370496 -- 2^52: what a bucket without end of renewals counts for
+
+local function may_renew(bucket, on)
+  local renewal = bucket[RENEWAL]
+  return renewal and renewal.on >= on and bucket[STATE] ~= PENDING
+    and (renewal.most == 0 or renewal.number < renewal.most)
+end
+
+-- What a bucket can still give: what nobody has reserved, and the occurrences that its exhaustion would begin.
+function available(bucket)
+  local free = bucket[REMAINING] - bucket[RESERVED]
+  if bucket[RENEWAL] and may_renew(bucket, ON_EXHAUSTION) then
+    local renewal = bucket[RENEWAL]
+    local left = renewal.most == 0 and EXACT_MAX or renewal.most - renewal.number
+    return min(SUPPLY_MAX, free + left * renewal.quantity)
+  end
+  return free
+end
+
+-- Fills a bucket anew. What sessions have reserved they now have of the new volume.
+local function fill(name, bucket, quantity, ends)
+  bucket[REMAINING], bucket[GRANTED], bucket[EXPIRES] = quantity, quantity, ends
+  bucket[STATE] = bucket[STATE] == PENDING and PENDING or ACTIVE
+  bucket[RESERVED], bucket[FILLED] = min(bucket[RESERVED], quantity), place
+  move(name, bucket[ID], MOVE.GRANT, quantity)
+end
+
+local function lose_rest(name, bucket)
+  if bucket[REMAINING] > 0 then
+    move(name, bucket[ID], MOVE.EXPIRY, -bucket[REMAINING])
+    notice(name, bucket[ID], NOTICE.ENDED, bucket[REMAINING])
+    bucket[REMAINING] = 0
+  end
+end
+
+local function end_for_good(name, bucket)
+  if bucket[STATE] == DEPLETED then
+    notice(name, bucket[ID], NOTICE.ENDED, 0)
+  end
+  bucket[STATE], bucket[RESERVED] = EXPIRED, 0
+end
+
+function within_last_end(bucket, ends)
+  local last = bucket[RENEWAL].last_end
+  return last == 0 and ends or ends == 0 and last or min(ends, last)
+end
+
+-- The occurrence that a moment lies in begins where the one before ended. Those between, of which nobody asked for
+-- anything, count, but leave no entries: what they granted they lost.
+local function renew_after_end(name, bucket, time)
+  local renewal, validity = bucket[RENEWAL], bucket[VALIDITY]
+  local periods = validity > 0 and floor((time - bucket[EXPIRES]) / validity) + 1 or 0
+  local ended = validity == 0 or (renewal.last_end ~= 0 and time >= renewal.last_end)
+  if ended or (renewal.most > 0 and renewal.number + periods > renewal.most) then
+    if not ended then
+      renewal.number = renewal.most
+    end
+    end_for_good(name, bucket)
+    return
+  end
+  renewal.number = renewal.number + periods
+  fill(name, bucket, renewal.quantity, within_last_end(bucket, bucket[EXPIRES] + periods * validity))
+  notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
+end
+
+-- At each boundary that has passed, what is left becomes a bucket of its own for some cycles.
+local function roll_over(name, payer, bucket, time)
+  local bounds, at = { bucket[EXPIRES] }, 1
+  for _, boundary in ipairs(bucket[CYCLES]) do
+    if boundary > bucket[EXPIRES] then
+      bounds[#bounds + 1] = boundary
+    end
+  end
+  while bounds[at] and bounds[at] <= time do
+    local rest, ends = bucket[REMAINING], bounds[at + bucket[RENEWAL].cycles]
+    if rest > 0 and ends and ends > time then
+      local id = bucket[ID] .. '~' .. string.format('%d', floor(bounds[at] / 1000))
+      move(name, bucket[ID], MOVE.ROLLED_OVER, -rest)
+      move(name, id, MOVE.ROLLED_OVER, rest)
+      payer[BUCKETS][#payer[BUCKETS] + 1] = { id, bucket[REF], bucket[PRIORITY], bucket[ROLE], rest, 0, rest, ACTIVE,
+        bucket[ACTIVATED], ends, ROLLED, {}, bucket[UNIT], place }
+    else
+      lose_rest(name, bucket)
+    end
+    at = at + 1
+    if bounds[at] then
+      fill(name, bucket, bucket[RENEWAL].quantity, bounds[at])
+    else
+      bucket[REMAINING] = 0
+      end_for_good(name, bucket)
+    end
+  end
+end
+
+-- Expiry, re-subscription and the roll-over to a new cycle happen here, when somebody looks, so nothing runs at
+-- midnight.
+function refresh(name, payer, bucket, time)
   if bucket[EXPIRES] == 0 or time < bucket[EXPIRES] or bucket[STATE] == EXPIRED then
     return false
   end
-  if bucket[REMAINING] > 0 then
-    move(name, bucket[ID], EXPIRY, -bucket[REMAINING])
+  local renewal = bucket[RENEWAL]
+  if renewal and renewal.cycles > 0 then
+    roll_over(name, payer, bucket, time)
+    return true
   end
-  bucket[REMAINING], bucket[RESERVED] = 0, 0
-  local following = 0
+  lose_rest(name, bucket)
+  if may_renew(bucket, ON_EXPIRY) then
+    renew_after_end(name, bucket, time)
+    return true
+  end
   for _, boundary in ipairs(bucket[CYCLES]) do
     if boundary > time then
-      following = boundary
-      break
+      fill(name, bucket, renewal and renewal.quantity or bucket[GRANTED], boundary)
+      return true
     end
   end
-  if following == 0 then
-    bucket[STATE] = EXPIRED
-  else
-    bucket[REMAINING], bucket[STATE], bucket[EXPIRES] = bucket[GRANTED], ACTIVE, following
-    bucket[FILLED] = place
-    move(name, bucket[ID], GRANT, bucket[GRANTED])
-  end
+  end_for_good(name, bucket)
   return true
+end
+
+-- Refreshes buckets (`refs` nil: all); drops rests of former cycles that are used up or have ended.
+function refresh_all(name, payer, refs, time)
+  local buckets, changed = payer[BUCKETS], false
+  for index = 1, #buckets do -- those that roll over on the way come behind
+    local bucket = buckets[index]
+    if (refs == nil or refs[bucket[REF]]) and refresh(name, payer, bucket, time) then
+      changed = true
+    end
+  end
+  if not changed then
+    return
+  end
+  dirty[name] = true
+  local kept = {}
+  for _, bucket in ipairs(buckets) do
+    if bucket[VALIDITY] ~= ROLLED or (bucket[REMAINING] > 0 and bucket[STATE] ~= EXPIRED) then
+      kept[#kept + 1] = bucket
+    end
+  end
+  payer[BUCKETS] = kept
+end
+
+-- Begins as many occurrences of a bucket as it needs to give `take` of what nobody has reserved.
+function supply(name, bucket, take, time)
+  local short = take - (bucket[REMAINING] - bucket[RESERVED])
+  if short <= 0 then
+    return
+  end
+  local renewal = bucket[RENEWAL]
+  local times = ceil(short / renewal.quantity)
+  bucket[REMAINING], bucket[GRANTED] = bucket[REMAINING] + times * renewal.quantity, renewal.quantity
+  renewal.number, bucket[STATE] = renewal.number + times, ACTIVE
+  if bucket[VALIDITY] > 0 then
+    bucket[EXPIRES] = within_last_end(bucket, max(bucket[EXPIRES], time + bucket[VALIDITY]))
+  end
+  move(name, bucket[ID], MOVE.GRANT, times * renewal.quantity)
+  notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
+end
+
+-- Says which shares of what a bucket was filled with are used up now and were not before.
+function notice_use(name, bucket, before)
+  local after, granted = bucket[REMAINING], bucket[GRANTED]
+  for _, percent in ipairs(bucket[RENEWAL] and bucket[RENEWAL].shares or USUAL_SHARES) do
+    local left = floor(granted / 100) * (100 - percent) + floor(granted % 100 * (100 - percent) / 100)
+    if before > left and after <= left then
+      notice(name, bucket[ID], NOTICE.SHARE_USED, percent)
+    end
+  end
+  if after == 0 then
+    notice(name, bucket[ID], NOTICE.USED_UP, granted)
+  end
+end
+
 end
 
 local function rank(bucket)
@@ -320,8 +487,8 @@ local function rank(bucket)
   return bucket[STATE] == PENDING and 2 or 1
 end
 
--- Add-ons, then the pool, then base benefits; active before not yet activated add-ons; then priority, earliest end,
--- earliest activation, id: total and deterministic.
+-- Add-ons, then the pool, then base benefits; active before not yet activated add-ons; then priority, rests of former
+-- cycles, earliest end, earliest activation, id: total and deterministic.
 local function drawn_before(a, b)
   local rank_a, rank_b = rank(a), rank(b)
   if rank_a ~= rank_b then
@@ -329,6 +496,10 @@ local function drawn_before(a, b)
   end
   if a[PRIORITY] ~= b[PRIORITY] then
     return a[PRIORITY] < b[PRIORITY]
+  end
+  local rest_a, rest_b = a[VALIDITY] == ROLLED, b[VALIDITY] == ROLLED
+  if rest_a ~= rest_b then
+    return rest_a
   end
   if a[EXPIRES] ~= b[EXPIRES] then
     return b[EXPIRES] == 0 or (a[EXPIRES] ~= 0 and a[EXPIRES] < b[EXPIRES])
@@ -340,15 +511,11 @@ local function drawn_before(a, b)
 end
 
 local function add_eligible(found, name, payer, refs, time)
+  refresh_all(name, payer, refs, time)
   for _, bucket in ipairs(payer[BUCKETS]) do
-    if refs[bucket[REF]] then
-      if refresh(name, bucket, time) then
-        dirty[name] = true
-      end
-      if bucket[REMAINING] > bucket[RESERVED] and bucket[STATE] ~= EXPIRED then
-        owner_of[bucket] = name
-        found[#found + 1] = bucket
-      end
+    if refs[bucket[REF]] and bucket[STATE] ~= EXPIRED and available(bucket) > 0 then
+      owner_of[bucket] = name
+      found[#found + 1] = bucket
     end
   end
 end
@@ -381,14 +548,14 @@ end
 -- The amount of the simple price of a volume, as `quote` gives it of the others.
 local function simple_quote(rate, quantity)
   local amount = price_of_blocks(rate, blocks_of(rate, quantity))
-  return amount, NOTHING, false, amount > EXACT_MAX and AMOUNT_OUT_OF_RANGE or nil
+  return amount, NOTHING, false, amount > EXACT_MAX and REASON.AMOUNT_OUT_OF_RANGE or nil
 end
 
 -- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first.
 local function cover_rated(coverage, step, payer, left, wallets, use)
   local pricing, headroom = step[PRICING], headroom_of(step, payer)
   for _, bucket in ipairs(wallets) do
-    headroom = headroom + bucket[REMAINING] - bucket[RESERVED]
+    headroom = headroom + available(bucket)
   end
   local function priced(quantity)
     if pricing then
@@ -399,7 +566,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   local rated = left
   local amount, counts, throttled, refused = priced(left)
   if refused or (amount > 0 and amount > headroom) then
-    coverage.reason = refused or (step[MODE] == POSTPAID and CREDIT_LIMIT or BALANCE_DEPLETED)
+    coverage.reason = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
     local low, high = 0, left - 1
     while low < high do
       local middle = ceil((low + high) / 2)
@@ -416,7 +583,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
     end
   end
   for _, bucket in ipairs(wallets) do
-    local take = min(amount, bucket[REMAINING] - bucket[RESERVED])
+    local take = min(amount, available(bucket))
     if take > 0 then
       coverage.draws[#coverage.draws + 1] = { bucket, take }
       amount = amount - take
@@ -436,7 +603,7 @@ local function cover(step, name, payer, quantity, use)
       if bucket[UNIT] == UNIT_MONEY then
         wallets[#wallets + 1] = bucket
       elseif left > 0 then
-        local take = min(left, bucket[REMAINING] - bucket[RESERVED])
+        local take = min(left, available(bucket))
         draws[#draws + 1] = { bucket, take }
         left = left - take
       end
@@ -455,7 +622,7 @@ local function cover(step, name, payer, quantity, use)
   end
   local amount = price_of_blocks(rate, blocks_of(rate, left))
   if amount > EXACT_MAX then
-    coverage.reason = AMOUNT_OUT_OF_RANGE
+    coverage.reason = REASON.AMOUNT_OUT_OF_RANGE
     return coverage
   end
   if step[MODE] ~= UNLIMITED and rate[NUMERATOR] > 0 then
@@ -463,7 +630,7 @@ local function cover(step, name, payer, quantity, use)
     if amount > headroom then
       local rated = affordable(rate, left, headroom)
       coverage.rated, coverage.uncovered = rated, left - rated
-      coverage.reason = step[MODE] == PREPAID and BALANCE_DEPLETED or CREDIT_LIMIT
+      coverage.reason = step[MODE] == PREPAID and REASON.BALANCE_DEPLETED or REASON.CREDIT_LIMIT
       coverage.amount = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
       return coverage
     end
@@ -476,21 +643,26 @@ local function draw_buckets(draws, time)
   local drawn = {}
   for index, entry in ipairs(draws) do
     local bucket, take = entry[1], entry[2]
-    local activated = 0
+    local name, what = owner_of[bucket], 0
     if bucket[STATE] == PENDING then
-      activated = 1
+      what = DRAW_ACTIVATED
       bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
       local ends = time + bucket[VALIDITY]
       if bucket[VALIDITY] > 0 and (bucket[EXPIRES] == 0 or ends < bucket[EXPIRES]) then
         bucket[EXPIRES] = ends
       end
+      notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
     end
-    bucket[REMAINING] = bucket[REMAINING] - take
+    supply(name, bucket, take, time)
+    local before = bucket[REMAINING]
+    bucket[REMAINING] = before - take
     if bucket[REMAINING] == 0 then
       bucket[STATE] = DEPLETED
     end
-    dirty[owner_of[bucket]] = true
-    drawn[index] = { bucket[ID], take, activated }
+    notice_use(name, bucket, before)
+    dirty[name] = true
+    what = what + (bucket[ROLE] == ROLE_POOL and DRAW_OF_POOL or 0) + (bucket[UNIT] == UNIT_MONEY and DRAW_OF_MONEY or 0)
+    drawn[index] = { bucket[ID], take, what }
   end
   return drawn
 end
@@ -533,11 +705,19 @@ end
 
 -- What lacked a balance blocks the service until there is one again; a missing rate does not.
 local function block(program, endpoint, reason)
-  local lacks_balance = reason == BALANCE_DEPLETED or reason == NO_VALID_ADDON or reason == CREDIT_LIMIT
+  local lacks_balance = reason == REASON.BALANCE_DEPLETED or reason == REASON.NO_VALID_ADDON or reason == REASON.CREDIT_LIMIT
   if lacks_balance and not is_blocked(program, endpoint) then
     local payer = holder(endpoint)
     payer[BLOCKED] = payer[BLOCKED] .. program[SERVICE]
     dirty[endpoint] = true
+    notice(endpoint, '', NOTICE.BLOCKED, tonumber(program[SERVICE]))
+  end
+end
+
+local function unblock(name, payer)
+  if payer[BLOCKED] ~= '' then
+    payer[BLOCKED] = ''
+    notice(name, '', NOTICE.UNBLOCKED, 0)
   end
 end
 
@@ -573,6 +753,9 @@ end
 -- An account above enterprises has only a slice of its money or limit here; the rest is free or in other cells
 -- (services/rating/domain/escrow.py). What was ever leased to the cell and returned by it: of money at 1 and 2, of
 -- credit at 3 and 4. An operation that names such steps is SHORT where it would be refused for want of more.
+local lease_op, short_of, charge_from_slices
+do
+
 local MONEY_KIND = 1
 
 local function lease_of(name)
@@ -593,7 +776,7 @@ local function unspent(payer, is_money)
 end
 
 -- op: kind, holder, money or credit, all that was ever leased, how much to give back at most
-local function lease_op(op)
+function lease_op(op)
   local name, is_money, leased, back = op[2], op[3] == MONEY_KIND, op[4], op[5]
   local record, payer, at = lease_of(name), holder(name), 2 * op[3] - 1
   local more = max(0, leased - record[at])
@@ -605,7 +788,7 @@ local function lease_op(op)
   end
   local field = is_money and MONEY or LIMIT
   if leased > EXACT_MAX or payer[field] + more > EXACT_MAX then
-    return { FAILED, SLICE_OVERFLOW }
+    return { FAILED, FAILURE.SLICE_OVERFLOW }
   end
   holders[name] = payer
   payer[field] = payer[field] + more
@@ -615,7 +798,7 @@ local function lease_op(op)
     record[at], record[at + 1] = record[at] + more, record[at + 1] + returned
     dirty[name], dirty_leases[name] = true, true
     if is_money and more ~= returned then
-      move(name, '', LEASED, more - returned)
+      move(name, '', MOVE.LEASED, more - returned)
     end
   end
   return { DONE, record[at], record[at + 1], unspent(payer, is_money) }
@@ -633,7 +816,7 @@ end
 
 -- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. `needs` sums up what
 -- each holder needs; `held` is what the operation itself will give back of it.
-local function short_of(program, endpoint, slices, quantities, use, needs, held)
+function short_of(program, endpoint, slices, quantities, use, needs, held)
   for _, index in ipairs(slices) do
     local step = program[STEPS][index]
     local name, payer = step_holder(step, endpoint)
@@ -653,7 +836,7 @@ local function short_of(program, endpoint, slices, quantities, use, needs, held)
 end
 
 -- A charge at steps with slices: what only lacks a larger slice is SHORT and changes nothing.
-local function charge_from_slices(program, endpoint, op, use)
+function charge_from_slices(program, endpoint, op, use)
   local outcome, at_slice = charge(program, endpoint, op[6], use, ONLINE), false
   if outcome[1] == CHARGED then
     return outcome
@@ -668,6 +851,8 @@ local function charge_from_slices(program, endpoint, op, use)
     end
   end
   return op[8] == ONLINE and outcome or charge(program, endpoint, op[6], use, OFFLINE)
+end
+
 end
 
 -- Operations ----------------------------------------------------------------------------------------------------
@@ -699,7 +884,7 @@ local function charge_op(op, programs, expected)
       return { REFUSED, program[DENY_REASON], program[DENY_STEP] }
     end
     if is_blocked(program, endpoint) then
-      return { REFUSED, ENDPOINT_BLOCKED, 0 }
+      return { REFUSED, REASON.ENDPOINT_BLOCKED, 0 }
     end
   end
   local use = { endpoint = endpoint, time = op[7], periods = op[9], cost = op[10], session_ref = op[11] }
@@ -709,13 +894,38 @@ local function charge_op(op, programs, expected)
   return charge(program, endpoint, op[6], use, op[8])
 end
 
-local function new_bucket(spec)
-  return { spec[ID], spec[REF], spec[PRIORITY], spec[ROLE], spec[GRANTED], 0, spec[GRANTED], spec[STATE],
-    spec[ACTIVATED], spec[EXPIRES], spec[VALIDITY], spec[CYCLES], spec[UNIT], 0 }
+local configure_op
+do
+-- Brings a bucket that is there to what its assignment says now; what was drawn from it stays.
+local function adjust_bucket(bucket, spec)
+  local renewal = bucket[RENEWAL]
+  bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
+  if renewal and renewal.on > 0 then
+    renewal.last_end = spec[RENEWAL].last_end
+    bucket[EXPIRES] = within_last_end(bucket, bucket[EXPIRES])
+  elseif bucket[ROLE] ~= ROLE_BASE and not next(spec[CYCLES]) and (spec[EXPIRES] ~= 0 or spec[STATE] == ACTIVE) then
+    bucket[EXPIRES] = spec[EXPIRES] -- the end of a base bucket moves only by refills
+  end
+end
+
+-- A bucket that knows few boundaries of cycles ahead is told more, also when nothing else has changed.
+local function tell_cycles(name, payer, specs)
+  local cycles = {}
+  for _, spec in ipairs(specs) do
+    cycles[spec[ID]] = spec[CYCLES]
+  end
+  for _, bucket in ipairs(payer[BUCKETS]) do
+    local known, told = bucket[CYCLES], cycles[bucket[ID]]
+    if told and known[1] and told[1] and told[#told] > known[#known] then
+      bucket[CYCLES] = told
+      dirty[name] = true
+    end
+  end
 end
 
 -- Makes a holder what its configuration says: new assignments are filled, removed ones forfeited.
-local function configure_op(op)
+-- op: kind, holder, version, version of the limit, limit, buckets, whether to see to what has ended by now
+function configure_op(op)
   local name, version, limit_version, limit, specs = op[2], op[3], op[4], op[5], op[6]
   local payer = holder(name) or { -1, {}, 0, 0, 0, 0, -1, -1, '', {} }
   holders[name] = payer
@@ -724,6 +934,9 @@ local function configure_op(op)
     dirty[name] = true
   end
   if version <= payer[VERSION] then
+    if version == payer[VERSION] then
+      tell_cycles(name, payer, specs)
+    end
     return { DONE }
   end
   local present, kept, wanted = {}, {}, {}
@@ -734,20 +947,20 @@ local function configure_op(op)
     wanted[spec[ID]] = true
     local bucket = present[spec[ID]]
     if bucket then
-      bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
-      if not next(spec[CYCLES]) and (spec[EXPIRES] ~= 0 or spec[STATE] == ACTIVE) then
-        bucket[EXPIRES] = spec[EXPIRES]
-      end
+      adjust_bucket(bucket, spec)
     else
-      bucket = new_bucket(spec)
-      move(name, bucket[ID], GRANT, bucket[GRANTED])
-      payer[BLOCKED] = ''
+      bucket = spec
+      move(name, bucket[ID], MOVE.GRANT, bucket[REMAINING])
+      unblock(name, payer)
     end
     kept[index] = bucket
   end
-  for id, bucket in pairs(present) do
-    if not wanted[id] and bucket[REMAINING] > 0 then
-      move(name, id, REMOVAL, -bucket[REMAINING])
+  for _, bucket in ipairs(payer[BUCKETS]) do
+    local id = bucket[ID]
+    if bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')] then
+      kept[#kept + 1] = bucket
+    elseif not wanted[id] and bucket[REMAINING] > 0 then
+      move(name, id, MOVE.REMOVAL, -bucket[REMAINING])
     end
   end
   payer[BUCKETS], payer[VERSION] = kept, version
@@ -760,6 +973,8 @@ local function configure_op(op)
   return { DONE }
 end
 
+end
+
 local function top_up_op(op)
   local name, amount = op[4], op[5]
   local payer = holder(name)
@@ -767,11 +982,12 @@ local function top_up_op(op)
     return { STALE }
   end
   if payer[MONEY] + amount > EXACT_MAX then
-    return { FAILED, OVERFLOW }
+    return { FAILED, FAILURE.OVERFLOW }
   end
-  payer[MONEY], payer[BLOCKED] = payer[MONEY] + amount, ''
+  payer[MONEY] = payer[MONEY] + amount
+  unblock(name, payer)
   dirty[name] = true
-  move(name, '', TOPPED_UP, amount)
+  move(name, '', MOVE.TOPPED_UP, amount)
   return { DONE, payer[MONEY] }
 end
 
@@ -849,13 +1065,6 @@ local function make(planned, kind)
   end
 end
 
-local function unblock(name)
-  local endpoint = holder(name)
-  if endpoint and endpoint[BLOCKED] ~= '' then
-    endpoint[BLOCKED], dirty[name] = '', true
-  end
-end
-
 -- Plans what goes back of draws, the last first, when `after` of all units shall have gone back instead of `before`.
 -- A bucket that ended, or was filled anew since the draw, gets nothing: that part lapses.
 local function plan_draws(planned, op, step, draws, before, after)
@@ -910,13 +1119,13 @@ local function refund_op(op)
     answers[index] = plan_refund(planned, op, step, before, now_back[index])
   end
   if overflows(planned) then
-    return { FAILED, OVERFLOW, EXACT_MAX }
+    return { FAILED, FAILURE.OVERFLOW, EXACT_MAX }
   end
   for index = #steps + 1, #earlier do
     now_back[index] = earlier[index]
   end
   make(planned, REFUNDED)
-  unblock(op[9])
+  unblock(op[9], holder(op[9]))
   refunds[name], dirty_refunds[name] = now_back, true
   return { DONE, upto - top, answers }
 end
@@ -946,11 +1155,11 @@ local function adjust_op(op)
   if free + change < 0 then
     return { FAILED, NOT_ENOUGH, max(0, free) }
   elseif overflows({ entry }) then
-    return { FAILED, OVERFLOW, EXACT_MAX }
+    return { FAILED, FAILURE.OVERFLOW, EXACT_MAX }
   end
   make({ entry }, ADJUSTED)
   if (change > 0) == (id ~= CREDIT_USED) then
-    unblock(name)
+    unblock(name, payer)
   end
   return { DONE, entry[2][entry[3]] }
 end
@@ -967,10 +1176,10 @@ local function transfer_op(op)
   if free < amount then
     return { FAILED, NOT_ENOUGH, max(0, free) }
   elseif overflows(planned) then
-    return { FAILED, OVERFLOW, EXACT_MAX }
+    return { FAILED, FAILURE.OVERFLOW, EXACT_MAX }
   end
   make(planned, TRANSFERRED)
-  unblock(to)
+  unblock(to, taker)
   return { DONE, giver[MONEY], taker[MONEY] }
 end
 
@@ -983,6 +1192,45 @@ function correct(op)
   return transfer_op(op)
 end
 
+end
+
+-- Adds to a bucket and extends the validity of all that is in it; what has ended is lost first.
+-- op: kind, id, hash, holder, bucket, quantity, validity (0 without end), most that it may hold (0 without bound)
+local function refill_op(op)
+  local name, quantity, validity, most = op[4], op[6], op[7], op[8]
+  local payer, bucket = holder(name), nil
+  if not payer then
+    return { STALE }
+  end
+  for _, each in ipairs(payer[BUCKETS]) do
+    bucket = each[ID] == op[5] and each or bucket
+  end
+  if not bucket or next(bucket[CYCLES]) or bucket[VALIDITY] == ROLLED then
+    return { FAILED, FAILURE.NO_SUCH_BUCKET }
+  end
+  local ended = bucket[EXPIRES] ~= 0 and bucket[EXPIRES] <= now
+  local before = ended and 0 or bucket[REMAINING]
+  if before + quantity > EXACT_MAX then
+    return { FAILED, FAILURE.OVERFLOW }
+  end
+  refresh(name, payer, bucket, now)
+  local forfeited = most > 0 and min(quantity, max(0, before + quantity - most)) or 0
+  move(name, bucket[ID], MOVE.REFILLED, quantity)
+  if forfeited > 0 then
+    move(name, bucket[ID], MOVE.REFILLED, -forfeited)
+  end
+  bucket[REMAINING] = before + quantity - forfeited
+  bucket[GRANTED] = max(bucket[REMAINING], 1)
+  local ends = validity > 0 and now + validity or 0
+  if ended then
+    bucket[ACTIVATED], bucket[EXPIRES], bucket[FILLED] = now, ends, place
+  elseif bucket[EXPIRES] ~= 0 then
+    bucket[EXPIRES] = ends == 0 and 0 or max(bucket[EXPIRES], ends)
+  end
+  bucket[STATE] = bucket[REMAINING] > 0 and ACTIVE or DEPLETED
+  unblock(name, payer)
+  dirty[name] = true
+  return { DONE, bucket[REMAINING], bucket[EXPIRES], forfeited }
 end
 
 -- Sessions ------------------------------------------------------------------------------------------------------
@@ -1042,7 +1290,7 @@ local function reserve(open, program, endpoint, service, quantity, use)
     return 0, program[DENY_REASON], program[DENY_STEP]
   end
   if is_blocked(program, endpoint) then
-    return 0, ENDPOINT_BLOCKED, 0
+    return 0, REASON.ENDPOINT_BLOCKED, 0
   end
   local granted, reason, limiting, coverages = quantity, 0, 0, nil
   repeat
@@ -1068,6 +1316,7 @@ local function reserve(open, program, endpoint, service, quantity, use)
     throttled = throttled or coverage.throttled
     for _, entry in ipairs(coverage.draws) do
       local bucket, owner = entry[1], owner_of[entry[1]]
+      supply(owner, bucket, entry[2], use.time)
       bucket[RESERVED] = bucket[RESERVED] + entry[2]
       parts[owner] = parts[owner] or {}
       parts[owner][#parts[owner] + 1] = { bucket[ID], entry[2] }
@@ -1249,7 +1498,7 @@ end
 
 -- Operations of which the id is remembered with the answer.
 local function has_id(op)
-  return op[1] == CHARGE or op[1] == TOP_UP or (op[1] >= REFUND and op[1] <= TRANSFER)
+  return op[1] == CHARGE or op[1] == TOP_UP or (op[1] >= REFUND and op[1] <= TRANSFER) or op[1] == REFILL
 end
 
 -- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at, and
@@ -1287,13 +1536,19 @@ local function decide_op(op, programs, expected)
   if op[1] == CHARGE then
     return charge_op(op, programs, expected)
   elseif op[1] == CONFIGURE then
-    return configure_op(op)
+    local outcome = configure_op(op)
+    if op[7] then
+      refresh_all(op[2], holder(op[2]), nil, now)
+    end
+    return outcome
   elseif op[1] == TOP_UP then
     return top_up_op(op)
   elseif op[1] == LEASE then
     return lease_op(op)
   elseif op[1] == SESSION then
     return session_op(op, programs, expected)
+  elseif op[1] == REFILL then
+    return refill_op(op)
   end
   return correct(op)
 end
@@ -1367,6 +1622,7 @@ local function decide(keys, args)
   holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of = {}, {}, {}, {}, {}, 0, {}
   leases, dirty_leases = {}, {}
   refunds, dirty_refunds, place = {}, {}, 0
+  notices = {}
   load_holders(expected)
   local stretch = floor(now / header[4])
   local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
@@ -1394,7 +1650,7 @@ local function decide(keys, args)
     outcomes[index] = outcome
   end
   if purpose ~= DECIDE or not (decided or next(dirty)) then
-    return { sequence - 1, pack({ outcomes, moves, meta[3], meta[3] }), '' }
+    return { sequence - 1, pack({ outcomes, moves, notices, meta[3], meta[3] }), '' }
   end
   local images = pack(write_state(stretch, header[4], answered_now))
   for _, id in ipairs(due) do
@@ -1402,7 +1658,7 @@ local function decide(keys, args)
       redis.call('ZREM', key('x', ''), id)
     end
   end
-  local outcome_blob = pack({ outcomes, moves, meta[3], header[8] })
+  local outcome_blob = pack({ outcomes, moves, notices, meta[3], header[8] })
   redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence), 'mark', header[8])
   redis.call('XADD', key('j', ''), 'MINID', string.format('%d-0', journalled), string.format('%d-0', sequence),
     't', string.format('%d', now), 'r', args[3], 'o', outcome_blob, 'i', images)

@@ -4,15 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from services.rating.domain.balances import Bucket, BucketSpec, Holder, Role
+from services.rating.domain.balances import Bucket, BucketSpec, Holder, Renewal, Role
 from services.rating.domain.decisions import (
+    Actor,
     ChargeOp,
     ConfigureOp,
     LeaseOp,
     Movement,
+    Notice,
     Op,
     Outcome,
     Purpose,
+    RefillOp,
     SessionImage,
     SessionOp,
     SessionState,
@@ -37,6 +40,7 @@ class OpKind(IntEnum):
     ADJUST = operations.ADJUST
     TRANSFER = operations.TRANSFER
     LEASE = 8
+    REFILL = 9
 
 
 class ProgramWires:
@@ -97,16 +101,21 @@ class Batch:
         self.ops.append(wire)
         self.records.append([1, position - 1, op.record])
 
-    def _other(self, op: ConfigureOp | TopUpOp | SessionOp | LeaseOp | OperationOp) -> None:
+    def _other(self, op: ConfigureOp | TopUpOp | RefillOp | SessionOp | LeaseOp | OperationOp) -> None:
         if isinstance(op, ConfigureOp):
             specs = [_spec(spec) for spec in op.buckets]
-            self.ops.append([int(OpKind.CONFIGURE), op.holder_id, op.version, op.limit_version, op.limit, specs])
-            self.records.append([int(OpKind.CONFIGURE)])
+            wire = [int(OpKind.CONFIGURE), op.holder_id, op.version, op.limit_version, op.limit, specs, op.look]
+            self.ops.append(wire)
+            self.records.append([int(OpKind.CONFIGURE), op.path])
         elif isinstance(op, TopUpOp):
             self.ops.append([int(OpKind.TOP_UP), op.id_digest, op.body_digest, op.holder_id, op.micros])
-            by = [op.by.actor, op.by.account_id, op.by.owner_path, op.by.owner_id]
-            asked = [op.holder_id, op.micros, op.request_id, by, op.id_digest, op.body_digest]
+            asked = [op.holder_id, op.micros, op.request_id, _by(op.by), op.id_digest, op.body_digest]
             self.records.append([int(OpKind.TOP_UP), *asked])
+        elif isinstance(op, RefillOp):
+            terms = [op.quantity, op.validity_ms, op.maximum]
+            self.ops.append([int(OpKind.REFILL), op.id_digest, op.body_digest, op.holder_id, op.bucket, *terms])
+            asked = [op.holder_id, op.quantity, op.request_id, _by(op.by), op.id_digest, op.body_digest]
+            self.records.append([int(OpKind.REFILL), *asked, op.bucket])
         elif isinstance(op, LeaseOp):
             lease = [int(OpKind.LEASE), op.holder_id, op.kind, op.leased, op.give_back]
             self.ops.append(lease)
@@ -154,13 +163,18 @@ class Batch:
         ]
 
 
+def _by(actor: Actor) -> list[str]:
+    return [actor.actor, actor.account_id, actor.owner_path, actor.owner_id]
+
+
 def _spec(spec: BucketSpec) -> list[Any]:
+    renewal = spec.renewal
     return [
         spec.id,
         spec.ref,
         spec.priority,
         int(spec.role),
-        0,
+        spec.quantity,
         0,
         spec.quantity,
         int(spec.state),
@@ -169,13 +183,33 @@ def _spec(spec: BucketSpec) -> list[Any]:
         spec.validity_ms,
         list(spec.cycles),
         int(spec.unit),
+        0,
+        *([_renewal(renewal)] if renewal else ()),
     ]
+
+
+def _renewal(renewal: Renewal) -> dict[str, Any]:
+    return {
+        "quantity": renewal.quantity,
+        "on": int(renewal.on),
+        "most": renewal.most,
+        "number": 1,
+        "last_end": renewal.last_end_ms,
+        "cycles": renewal.cycles,
+        "shares": list(renewal.shares),
+    }
 
 
 def read_outcomes(blob: bytes) -> tuple[list[Outcome], list[Movement]]:
     """Unpack outcomes and movements."""
     outcomes, moves, *_ = unpack(blob)
     return list(outcomes), [Movement(operation - 1, *rest) for operation, *rest in moves]
+
+
+def read_notices(blob: bytes) -> list[Notice]:
+    """Unpack what people want to hear of."""
+    _, _, notices, *_ = unpack(blob)
+    return [Notice(operation - 1, *rest) for operation, *rest in notices]
 
 
 def read_images(blob: bytes) -> Mapping[str, bytes]:
@@ -203,7 +237,7 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
 
 
 def _bucket(*fields: Any) -> Bucket:
-    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit, _ = fields
+    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit, _, *more = fields
     return Bucket(
         id=name,
         ref=ref,
@@ -216,6 +250,7 @@ def _bucket(*fields: Any) -> Bucket:
         activated_ms=activated,
         expires_ms=expires,
         unit=Unit(unit),
+        occurrence=more[0]["number"] if more else 1,
     )
 
 

@@ -1,6 +1,7 @@
 """The ledger: usage records, charges, totals, movements and balances, as the fold has posted them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from services.rating.storage.tables import (
     chains,
     cursors,
     entries,
+    events,
     images,
     refunds,
     refusals,
@@ -79,6 +81,8 @@ class Ledger:
         self._execute(connection, "requests", self._insert(requests).on_conflict_do_nothing(), sheet.requests)
         if sheet.audit:
             connection.execute(sa.insert(audit), sheet.audit)
+        if sheet.events:
+            connection.execute(sa.insert(events), [asdict(event) for event in sheet.events])
         kept = [(name, cell, value) for name, value in sheet.images.items()]
         self._execute(connection, "images", self._replacing_images(), kept)
 

@@ -208,5 +208,21 @@ escrow_leases = sa.Table(
 )
 """All that was ever leased to a cell, and returned by it, in micros."""
 
+events = sa.Table(
+    "event",
+    ledger,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("created_ms", BIG, nullable=False),
+    sa.Column("type", sa.String(64), nullable=False),
+    sa.Column("account_id", ID, nullable=False),
+    sa.Column("owner_path", sa.Text, nullable=False),
+    sa.Column("resource_type", sa.String(64), nullable=False),
+    sa.Column("resource_id", sa.String(100), nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Index("event_owner", "owner_path", "created_ms"),
+    sa.Index("event_resource", "resource_id", "created_ms"),
+)
+"""What happened to balances and endpoints, folded from the journal like everything else."""
+
 audit = audit_table(ledger)
 """Who topped up what, folded from the journal like everything else."""

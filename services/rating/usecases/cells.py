@@ -104,7 +104,7 @@ class Cell:
         self._deciding: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._opening_lock = asyncio.Lock()
-        self.holders = Holders(engine.cell, cells)
+        self.holders = Holders(clock, engine.cell, cells)
         """What this process configured in it; forgotten when the cell opens anew."""
         self._previewing = asyncio.Semaphore(PREVIEWS_MAX)
 

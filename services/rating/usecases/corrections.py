@@ -154,8 +154,9 @@ class Corrections:
         balance = CREDIT_USED if credit_used else bucket
         asked = request(caller, "adjust", request_id, reason, owner, f"{owner.id} {balance} {change}")
         what = "what is owed" if credit_used else "the balance"
-        op = AdjustOp(asked, owner.id, balance, change)
-        return await self.decide(owner.cell, op, [owner.configure], dry_run=dry_run, what=what)
+        configure = await self._balances.holder_with(owner, name)
+        op = AdjustOp(asked, configure.holder_id, balance, change)
+        return await self.decide(owner.cell, op, [configure], dry_run=dry_run, what=what)
 
     async def transfer(
         self,

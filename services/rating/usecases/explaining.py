@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from services.common.money import format_micros
 from services.rating.domain.balances import balance_id
+from services.rating.domain.decisions import Drawn
 from services.rating.domain.periods import Clock
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Meter, Period, Rounding, Tier, TierMode
 from services.rating.domain.programs import Step, StepMode
@@ -35,6 +36,8 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
     if charge.rated and step.rate:
         rounded = step.rate.blocks(charge.rated) * step.rate.increment
         told.append(_simple(charge, step, unit, rounded))
+    elif charge.rated and not step.tariff[0]:
+        told.append(f"{charge.rated} {unit} passed slowed down at no price: nothing is left, and the plan throttles.")
     elif charge.rated and step.pricing:
         told += _counted(charge, step, unit, clocks)
     told += _moneys(charge)
@@ -46,22 +49,22 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
 def _volumes(charge: "Charge", unit: str) -> Iterator[str]:
     """Draws of volume come first and add up to what benefits cover."""
     left = charge.benefit
-    for bucket, quantity, activated in charge.draws:
+    for bucket, quantity, what in charge.draws:
         if left <= 0:
             return
         left -= quantity
-        first = ", activated by this first use," if activated else ""
+        first = ", activated by this first use," if what & Drawn.ACTIVATED else ""
         yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{first} at no further price."
 
 
 def _moneys(charge: "Charge") -> Iterator[str]:
     left, drawn = charge.benefit, 0
-    for bucket, quantity, activated in charge.draws:
+    for bucket, quantity, what in charge.draws:
         if left > 0:
             left -= quantity
             continue
         drawn += quantity
-        first = ", activated by this first use" if activated else ""
+        first = ", activated by this first use" if what & Drawn.ACTIVATED else ""
         yield (
             f"{format_micros(quantity)} {charge.currency} of the price were paid from balance "
             f"{balance_id('', bucket)}{first}."

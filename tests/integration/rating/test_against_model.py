@@ -125,7 +125,16 @@ def tariffs(draw: st.DrawFn, name: str) -> TariffVersion:
 def benefits(draw: st.DrawFn) -> tuple[Benefit, ...]:
     quantity = draw(st.sampled_from([1, 1500, 1500, 9000]))
     services = draw(st.sampled_from([frozenset({1}), frozenset({1}), frozenset({2})]))
-    return (Benefit("b1", services, quantity, draw(ZONES), recurring=draw(st.booleans())),)
+    return (
+        Benefit(
+            "b1",
+            services,
+            quantity,
+            draw(ZONES),
+            recurring=draw(st.booleans()),
+            money=draw(st.sampled_from([False, False, True])),
+        ),
+    )
 
 
 @st.composite
