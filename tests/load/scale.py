@@ -241,13 +241,12 @@ async def spent(client: Any, server: psutil.Process) -> tuple[float, float, floa
 
 
 async def used_memory(client: Any) -> int:
-    """Bytes of all data, without what is remembered of answered ids and not yet journalled segments."""
-    names = [name async for name in client.scan_iter(match="*}d:*", count=1000)]
-    for name in names:
-        await client.unlink(name)
-    await client.xtrim("{c0}j", maxlen=0)
-    await asyncio.sleep(1.0)  # unlinked memory is freed behind our back
-    return int((await client.info("memory"))["used_memory"])
+    """Bytes of all data but what is remembered of answered ids and of segments on their way to the journal."""
+    used = int((await client.info("memory"))["used_memory"])
+    passing = [name async for name in client.scan_iter(match="*}d:*", count=1000)]
+    for name in [*passing, "{c0}j"]:
+        used -= await client.memory_usage(name, samples=0) or 0
+    return used
 
 
 async def measure(point: Point, charges: int) -> Cost:

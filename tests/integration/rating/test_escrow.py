@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -181,6 +182,16 @@ async def test_a_session_is_granted_what_all_cells_together_have_left(valkey_url
         assert count((a for _, _, a in answered), Outcome.CHARGED) == 62
         late = await core.use(core.endpoint_in(2), MB, "late", mode=2)
         assert (late.outcome, late.uncovered) == (Outcome.CHARGED, MB)
+
+
+async def test_an_update_needs_no_lease_for_what_its_own_reservation_covers(valkey_url, sqlite_url, ledger_url):
+    async with many(ManyTerms(64, 10_000 * PRICE), valkey_url, sqlite_url, ledger_url, renewing=False) as core:
+        endpoint = core.endpoint_in(4)
+        session = await core.sessions.call(OPERATOR_CALLER, call(endpoint, "s", 0, 0, 100 * MB))
+        leased = (await core.cells[4].engine.slices([(RESELLER, 2)]))[0].leased
+        update = replace(call(endpoint, "s", 1, 50 * MB, 50 * MB, session.id), action=SessionAction.UPDATE)
+        assert (await core.sessions.call(OPERATOR_CALLER, update)).grants[0].granted == 50 * MB
+        assert (await core.cells[4].engine.slices([(RESELLER, 2)]))[0].leased == leased
 
 
 async def test_a_report_is_covered_by_what_lies_in_other_cells(valkey_url, sqlite_url, ledger_url):
