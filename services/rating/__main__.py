@@ -24,6 +24,7 @@ from services.rating.engine.records import read_segment
 from services.rating.peers import TermsView
 from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
+from services.rating.storage.escrow import Escrows
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
 from services.rating.storage.refunds import Refunds as RefundStore
@@ -33,10 +34,11 @@ from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.corrections import Corrections
 from services.rating.usecases.enquiring import Enquiries
+from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
-from services.rating.usecases.holders import Holders
 from services.rating.usecases.kit import Kit
 from services.rating.usecases.refunds import Refunds
+from services.rating.usecases.routes import Cells
 from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
 from services.runtime.database import Database
@@ -60,7 +62,6 @@ NAMES = tuple(
         "RatingService",
     )
 )
-CELLS = (0,)
 VALKEY_TIMEOUT_S = 1.0
 """A Valkey that says nothing for so long is away; its calls take milliseconds."""
 UNCHECKED = ("ChargeUsage", "ChargeEvent", "StreamUsage")
@@ -73,7 +74,9 @@ async def stores(stack: AsyncExitStack, settings: RatingSettings) -> tuple[Journ
     for database, name in ((journal, "journal"), (ledger, "ledger")):
         stack.push_async_callback(database.close)
         await database.migrate(MIGRATIONS / name)
-    return Journal(journal, read_segment), Ledger(ledger)
+    kept = Journal(journal, read_segment)
+    await kept.settle_cells(settings.cells)
+    return kept, Ledger(ledger)
 
 
 async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -> Server:
@@ -88,12 +91,15 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     background(stack, terms.run())
     client = connect(settings.valkey_url, socket_timeout=VALKEY_TIMEOUT_S, socket_connect_timeout=VALKEY_TIMEOUT_S)
     stack.push_async_callback(client.aclose)
-    holders = Holders()
-    cell = Cell(Engine(client, CELLS[0]), journal, ledger, clock)
-    cell.on_open = holders.forget_all
-    background(stack, cell.run())
-    kit = Kit(cell, terms, journal, ledger, holders, clock)
-    store = BooksStore(ledger.database, journal, CELLS)
+    numbers = range(settings.cells)
+    cells = Cells([Cell(Engine(client, number), journal, ledger, clock, settings.cells) for number in numbers])
+    for cell in cells:
+        background(stack, cell.run())
+    escrow = Escrow(cells, Escrows(ledger.database))
+    if cells.count > 1:
+        background(stack, escrow.run())
+    kit = Kit(cells, terms, journal, ledger, clock, escrow)
+    store = BooksStore(ledger.database, journal, numbers)
     books, balances = Books(store, journal, terms), Balances(kit)
     corrections = Corrections(kit, balances)
     refunds = Refunds(kit, corrections, store, RefundStore(ledger.database))
@@ -127,7 +133,7 @@ async def fold(stop: asyncio.Event) -> None:
     serve_metrics(settings.metrics_listen)
     async with AsyncExitStack() as stack:
         journal, ledger = await stores(stack, settings)
-        background(stack, Folder(journal, ledger, CELLS).run())
+        background(stack, Folder(journal, ledger, range(settings.cells)).run())
         logger(SERVICE).info("folding")
         await stop.wait()
 

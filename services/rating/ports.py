@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from services.rating.domain.balances import Holder
 from services.rating.domain.decisions import Decided, Op, Purpose, Segment, SegmentContent, SessionImage, Used
+from services.rating.domain.escrow import Slice
 from services.rating.domain.operations import DoneOperation
 from services.rating.domain.programs import Program
 from services.rating.domain.records import Position
@@ -43,6 +44,10 @@ class Engine(Protocol):
 
     async def holders(self, holder_ids: Iterable[str]) -> dict[str, Holder]:
         """Holders as they stand; those that have never been used are left out."""
+        ...
+
+    async def slices(self, keys: Sequence[tuple[str, int]]) -> list[Slice]:
+        """Slices as they stand, by holder and kind (1 money, 2 credit)."""
         ...
 
     async def session(self, session_id: str) -> SessionImage | None:
@@ -246,6 +251,10 @@ class ChainTerms:
     def path(self) -> tuple[str, ...]:
         """Path of the enterprise, from the OPERATOR down."""
         return self.accounts[0].path
+
+    def account(self, account_id: str) -> AccountTerms | None:
+        """An account of the chain."""
+        return next((account for account in self.accounts if account.id == account_id), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,7 @@ class Status(IntEnum):
     STALE = 4
     DONE = 5
     FAILED = 6
+    SHORT = 7
 
 
 class Failure(IntEnum):
@@ -35,6 +36,7 @@ class Failure(IntEnum):
     NOT_ENOUGH = 7
     LIMIT_EXCEEDED = 8
     BUCKET_ENDED = 9
+    SLICE_OVERFLOW = 10
 
 
 class Purpose(IntEnum):
@@ -71,10 +73,13 @@ Outcome = list[Any]
   bucket.
 - REFUSED: reason, step.
 - REPEATED: sequence and position (from 1) of the answer; for a session as DONE.
-- DONE: for a top-up the money after it; for a session its answers, state, validity, end, and whether the call came
-  after it was closed; an answer is service, granted, reason, limiting step, the outcome of charging what was
-  reported, or False, and whether to slow down; for the others see DoneOperation.
+- DONE: for a top-up the money after it; for a lease all that was ever leased and returned, and what is unspent; for a
+  session its answers, state, validity, end, and whether the call came after it was closed; an answer is service,
+  granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down; for
+  the others see DoneOperation.
 - FAILED: a Failure, and a number that belongs to it.
+- SHORT: step, what it needs, how much of that is not in this cell's slice (micros), and the line of a session;
+  nothing was decided.
 - REUSED, STALE: nothing.
 """
 
@@ -96,6 +101,7 @@ class ChargeOp:
         record: what the journal keeps of it.
         cost: what the visited network asks, micros.
         session_ref: the session that it belongs to, or empty.
+        slices: positions (from 1) of steps at which a refusal for want of money is SHORT instead.
     """
 
     id_digest: bytes
@@ -108,6 +114,7 @@ class ChargeOp:
     record: bytes
     cost: int = 0
     session_ref: str = ""
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,7 @@ class SessionLine:
     used: int
     requested: int
     usage_ms: int
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,23 @@ class SessionOp:
     lines: Sequence[SessionLine]
 
 
-Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp | OperationOp
+@dataclass(frozen=True, slots=True)
+class LeaseOp:
+    """Bring the slice of a holder up to all that was ever leased to it, and give some back; may be repeated.
+
+    Attributes:
+        kind: 1 is money, 2 the credit limit.
+        leased: all that was ever leased to the cell, micros.
+        give_back: how much it gives back at most, micros; it keeps what is spent or reserved.
+    """
+
+    holder_id: str
+    kind: int
+    leased: int
+    give_back: int
+
+
+Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp | LeaseOp | OperationOp
 
 
 MARK_BYTES = 8

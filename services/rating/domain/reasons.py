@@ -77,6 +77,7 @@ class MovementKind(IntEnum):
     REFUND = 6
     ADJUSTMENT = 7
     TRANSFER = 8
+    LEASE = 11
 
 
 class BalanceState(IntEnum):

@@ -24,8 +24,10 @@ from services.rating.domain.decisions import (
     closed,
     last_mark,
 )
-from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session
+from services.rating.domain.escrow import Slice
+from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session, read_slice
 from services.rating.ports import AnsweredId
+from services.runtime.valkey_cluster import node_of
 
 LIBRARY = Path(__file__).with_name("meterline.lua")
 CALL_SECONDS = 5.0
@@ -71,9 +73,10 @@ class Engine:
         self._rebuild = (0, 0)
 
     async def install(self) -> None:
-        """Load the Function into the server, in place of an older one."""
+        """Load the Function into the server that holds the cell, in place of an older one."""
         with _translated():
-            await self._client.function_load(LIBRARY.read_text(), replace=True)
+            at = await node_of(self._client, self.meta_key)
+            await self._client.execute_command("FUNCTION LOAD", "REPLACE", LIBRARY.read_text(), **at)
 
     async def decide(
         self,
@@ -143,6 +146,12 @@ class Engine:
             images = await self._client.mget([f"{self.tag}h:{name}" for name in names])
         return {name: read_holder(name, image) for name, image in zip(names, images, strict=True) if image is not None}
 
+    async def slices(self, keys: Sequence[tuple[str, int]]) -> list[Slice]:
+        """Read slices as they stand, by holder and kind; what is read may not be durable yet."""
+        with _translated():
+            images = await self._client.mget([f"{self.tag}{kind}:{name}" for name, _ in keys for kind in ("h", "l")])
+        return [read_slice(images[2 * n], images[2 * n + 1], kind) for n, (_, kind) in enumerate(keys)]
+
     async def session(self, session_id: str) -> SessionImage | None:
         """Read a session."""
         with _translated():
@@ -153,7 +162,8 @@ class Engine:
         """Yield the names of keys, some hundred at a time."""
         chunk: list[bytes] = []
         escaped = pattern.replace("{", "[{]").replace("}", "[}]")
-        async for name in self._client.scan_iter(match=escaped, count=1000):
+        at = await node_of(self._client, self.meta_key)
+        async for name in self._client.scan_iter(match=escaped, count=1000, **at):
             chunk.append(name)
             if len(chunk) == LOAD_CHUNK:
                 yield chunk
@@ -165,7 +175,7 @@ class Engine:
         """Whether somebody else rebuilds the cell's state at this time."""
         with _translated():
             building, built = await self._client.hmget(self.meta_key, "building", "built")
-            seconds, _ = await self._client.time()
+            seconds, _ = await self._client.execute_command("TIME", **await node_of(self._client, self.meta_key))
         if built is None or int(building.partition(b":")[0]) == self._rebuild[0]:
             return False
         return int(seconds) - int(built) < REBUILD_SILENCE_SECONDS

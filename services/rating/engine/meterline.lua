@@ -36,10 +36,12 @@ local DENY_REASON, DENY_STEP, STEPS, SERVICE, ACCOUNTS = 1, 2, 3, 4, 5
 -- Kinds of operations.
 local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
 local REFUND, TRANSFER = 5, 7 -- the kinds of corrections, and those between
+local LEASE = 8
 -- Modes of a charge.
 local ONLINE, OFFLINE = 1, 2
 -- Outcomes.
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
+local SHORT = 7
 -- Reasons, as in the contract.
 local BALANCE_DEPLETED, NO_VALID_ADDON, USAGE_LIMIT, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 3, 4, 11, 27
 -- Kinds of movements, as in the contract.
@@ -47,7 +49,8 @@ local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
 -- A session. Its reservations hold until VALID_UNTIL; it is open until ENDS; LATE says whether its last call came after.
 local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS, ENDS, LATE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
-local OVERFLOW = 5
+local OVERFLOW, SLICE_OVERFLOW = 5, 10
+local LEASED = 11
 local CLOSED_SESSION_KEPT_MS = 86400000
 -- What a call is for: to decide, to say what would be decided, or what it would cost if money were no question.
 local DECIDE, ENQUIRY = 0, 2
@@ -56,6 +59,7 @@ local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
+local leases, dirty_leases
 local place, purpose, refunds, dirty_refunds
 
 local function key(kind, name)
@@ -118,11 +122,7 @@ local quote, set_count
 do
 
 local SESSIONS_COUNTED_MAX = 16
--- A pricing, its components, their tiers, and its caps.
-local COMPONENTS, CAPS = 1, 2
-local COUNTER, OWNER, PERIOD, METER, FREE, BLOCK, LEAST, TIER_MODE, TIERS, OVER, LOWEST, HIGHEST, ROUND_TO, ROUNDING = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
-local BLOCKS_MAX, BLOCK_PRICE, FLAT, ACTION = 1, 2, 3, 4
-local CAP_AMOUNT, CAP_ACTION = 4, 5
+-- A pricing has components, with tiers, and caps; their fields have names, as `wire` in domain/pricing.py writes them.
 local IN_SESSION, IN_RECORD = -1, 0
 local METER_RECORDS, METER_COST = 2, 3
 local TIERS_BY_VOLUME = 2
@@ -131,10 +131,10 @@ local THROTTLE, REFUSE = 3, 4
 
 -- Rounds an exact price of `whole` micros and rest / over, rest below over, to the component's unit.
 local function rounded(part, whole, rest)
-  local unit, over = part[ROUND_TO], part[OVER]
-  if part[ROUNDING] == UP then
+  local unit, over = part.unit, part.denominator
+  if part.rounding == UP then
     return ceil((whole + (rest > 0 and 1 or 0)) / unit) * unit
-  elseif part[ROUNDING] == HALF_UP then
+  elseif part.rounding == HALF_UP then
     if unit == 1 then
       return whole + (2 * rest >= over and 1 or 0)
     end
@@ -145,19 +145,19 @@ end
 
 -- The price of a count over the component's scope, and what becomes of use at its height.
 local function cumulative(part, count)
-  if count <= part[FREE] then
+  if count <= part.free then
     return 0, 0
   end
-  local over, tiers = part[OVER], part[TIERS]
-  local blocks = ceil(max(count - part[FREE], part[LEAST]) / part[BLOCK])
+  local over, tiers = part.denominator, part.tiers
+  local blocks = ceil(max(count - part.free, part.minimum) / part.increment)
   local whole, rest, before, last = 0, 0, 0, nil
   for _, tier in ipairs(tiers) do
-    local reach = (tier[BLOCKS_MAX] == 0 or blocks < tier[BLOCKS_MAX]) and blocks or tier[BLOCKS_MAX]
-    if part[TIER_MODE] ~= TIERS_BY_VOLUME or reach == blocks then
-      local inside = part[TIER_MODE] == TIERS_BY_VOLUME and blocks or reach - before
+    local reach = (tier.blocks_max == 0 or blocks < tier.blocks_max) and blocks or tier.blocks_max
+    if part.mode ~= TIERS_BY_VOLUME or reach == blocks then
+      local inside = part.mode == TIERS_BY_VOLUME and blocks or reach - before
       local times = floor(inside / over)
-      whole = whole + tier[FLAT] + times * tier[BLOCK_PRICE]
-      rest = rest + (inside - times * over) * tier[BLOCK_PRICE]
+      whole = whole + tier.flat + times * tier.numerator
+      rest = rest + (inside - times * over) * tier.numerator
     end
     before, last = reach, tier
     if reach == blocks then
@@ -166,13 +166,13 @@ local function cumulative(part, count)
   end
   local carried = floor(rest / over)
   whole, rest = whole + carried, rest - carried * over
-  if whole < part[LOWEST] then
-    whole, rest = part[LOWEST], 0
+  if whole < part.lowest then
+    whole, rest = part.lowest, 0
   end
-  if part[HIGHEST] >= 0 and whole >= part[HIGHEST] then
-    whole, rest = part[HIGHEST], 0
+  if part.highest >= 0 and whole >= part.highest then
+    whole, rest = part.highest, 0
   end
-  return rounded(part, whole, rest), last[ACTION]
+  return rounded(part, whole, rest), last.action
 end
 
 -- Where a count stands, for the period that a use lies in.
@@ -250,9 +250,9 @@ end
 -- What a use of `quantity` units costs: amount, counts to set, whether it is to be slowed down, why it may not pass.
 function quote(pricing, quantity, use)
   local amount, counts, throttled, refused = 0, {}, false, nil
-  for _, part in ipairs(pricing[COMPONENTS]) do
-    local before = counted(part[COUNTER], part[OWNER], part[PERIOD], use)
-    local count = before + (part[METER] == METER_RECORDS and 1 or part[METER] == METER_COST and use.cost or quantity)
+  for _, part in ipairs(pricing.components) do
+    local before = counted(part.counter, part.owner, part.period, use)
+    local count = before + (part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity)
     local price, action = cumulative(part, count)
     amount = amount + price - cumulative(part, before)
     throttled = throttled or action == THROTTLE
@@ -262,21 +262,21 @@ function quote(pricing, quantity, use)
     if price > EXACT_MAX or count > EXACT_MAX then
       return 0, counts, false, AMOUNT_OUT_OF_RANGE
     end
-    if part[PERIOD] ~= IN_RECORD then
-      counts[#counts + 1] = { part[COUNTER], part[OWNER], part[PERIOD], count }
+    if part.period ~= IN_RECORD then
+      counts[#counts + 1] = { part.counter, part.owner, part.period, count }
     end
   end
-  for _, cap in ipairs(pricing[CAPS]) do
-    local before = counted(cap[COUNTER], cap[OWNER], cap[PERIOD], use)
+  for _, cap in ipairs(pricing.caps) do
+    local before = counted(cap.counter, cap.owner, cap.period, use)
     local count = before + amount
-    amount = min(count, cap[CAP_AMOUNT]) - min(before, cap[CAP_AMOUNT])
-    if count > cap[CAP_AMOUNT] then
-      throttled = throttled or cap[CAP_ACTION] == THROTTLE
-      if cap[CAP_ACTION] == REFUSE then
+    amount = min(count, cap.amount) - min(before, cap.amount)
+    if count > cap.amount then
+      throttled = throttled or cap.action == THROTTLE
+      if cap.action == REFUSE then
         refused = USAGE_LIMIT
       end
     end
-    counts[#counts + 1] = { cap[COUNTER], cap[OWNER], cap[PERIOD], count }
+    counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count }
   end
   return amount, counts, throttled, refused
 end
@@ -568,6 +568,108 @@ local function charge(program, endpoint, quantity, use, mode)
   return { CHARGED, uncovered, drawn, throttled or nil }
 end
 
+-- Slices --------------------------------------------------------------------------------------------------------
+
+-- An account above enterprises has only a slice of its money or limit here; the rest is free or in other cells
+-- (services/rating/domain/escrow.py). What was ever leased to the cell and returned by it: of money at 1 and 2, of
+-- credit at 3 and 4. An operation that names such steps is SHORT where it would be refused for want of more.
+local MONEY_KIND = 1
+
+local function lease_of(name)
+  local found = leases[name]
+  if found == nil then
+    local blob = redis.call('GET', key('l:', name))
+    found = blob and unpack_blob(blob) or { 0, 0, 0, 0 }
+    leases[name] = found
+  end
+  return found
+end
+
+local function unspent(payer, is_money)
+  if is_money then
+    return payer[MONEY] - payer[MONEY_RESERVED]
+  end
+  return payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
+end
+
+-- op: kind, holder, money or credit, all that was ever leased, how much to give back at most
+local function lease_op(op)
+  local name, is_money, leased, back = op[2], op[3] == MONEY_KIND, op[4], op[5]
+  local record, payer, at = lease_of(name), holder(name), 2 * op[3] - 1
+  local more = max(0, leased - record[at])
+  if not payer then
+    if more == 0 then
+      return { DONE, record[at], record[at + 1], 0 }
+    end
+    payer = { -1, {}, 0, 0, 0, 0, 0, 0, '', {} }
+  end
+  local field = is_money and MONEY or LIMIT
+  if leased > EXACT_MAX or payer[field] + more > EXACT_MAX then
+    return { FAILED, SLICE_OVERFLOW }
+  end
+  holders[name] = payer
+  payer[field] = payer[field] + more
+  local returned = min(back, max(0, unspent(payer, is_money)))
+  if more > 0 or returned > 0 then
+    payer[field] = payer[field] - returned
+    record[at], record[at + 1] = record[at] + more, record[at + 1] + returned
+    dirty[name], dirty_leases[name] = true, true
+    if is_money and more ~= returned then
+      move(name, '', LEASED, more - returned)
+    end
+  end
+  return { DONE, record[at], record[at + 1], unspent(payer, is_money) }
+end
+
+-- What a step needs for a volume if money is no question. Changes no balance.
+local function needed_at(step, name, payer, quantity, use)
+  local field = step[MODE] == PREPAID and MONEY or LIMIT
+  local kept = payer[field]
+  payer[field] = EXACT_MAX
+  local amount = cover(step, name, payer, quantity, use).amount
+  payer[field] = kept
+  return amount
+end
+
+-- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. `needs` sums up what
+-- each holder needs; `held` is what the operation itself will give back of it.
+local function short_of(program, endpoint, slices, quantities, use, needs, held)
+  for _, index in ipairs(slices) do
+    local step = program[STEPS][index]
+    local name, payer = step_holder(step, endpoint)
+    local needed = needs[name] or 0
+    for _, quantity in ipairs(quantities) do
+      if quantity > 0 then
+        needed = needed + needed_at(step, name, payer, quantity, use)
+      end
+    end
+    needs[name] = needed
+    local lacking = needed - unspent(payer, step[MODE] == PREPAID) - (held[name] or 0)
+    if needed > 0 and lacking > 0 then
+      return { SHORT, index - 1, needed, lacking }
+    end
+  end
+  return nil
+end
+
+-- A charge at steps with slices: what only lacks a larger slice is SHORT and changes nothing.
+local function charge_from_slices(program, endpoint, op, use)
+  local outcome, at_slice = charge(program, endpoint, op[6], use, ONLINE), false
+  if outcome[1] == CHARGED then
+    return outcome
+  end
+  for _, index in ipairs(op[12]) do
+    at_slice = at_slice or index == outcome[3] + 1
+  end
+  if at_slice or op[8] == OFFLINE then
+    local short = short_of(program, endpoint, op[12], { op[6] }, use, {}, NOTHING)
+    if short then
+      return short
+    end
+  end
+  return op[8] == ONLINE and outcome or charge(program, endpoint, op[6], use, OFFLINE)
+end
+
 -- Operations ----------------------------------------------------------------------------------------------------
 
 -- Whether the accounts that a program works with are configured as it expects; the same for all of a batch.
@@ -601,6 +703,9 @@ local function charge_op(op, programs, expected)
     end
   end
   local use = { endpoint = endpoint, time = op[7], periods = op[9], cost = op[10], session_ref = op[11] }
+  if op[12] then
+    return charge_from_slices(program, endpoint, op, use)
+  end
   return charge(program, endpoint, op[6], use, op[8])
 end
 
@@ -1009,6 +1114,32 @@ local function misfit(open, action, sequence, hash)
   return nil
 end
 
+-- Says which slice is too small for a call of a session, before the call changes anything.
+local function session_short(op, open, programs)
+  local needs, held, is_release = {}, {}, op[3] == RELEASE
+  local named = {}
+  for _, line in ipairs(op[9]) do
+    named[line[1]] = true
+  end
+  for _, reservation in ipairs(open and open[RESERVATIONS] or NOTHING) do
+    if is_release or named[reservation[5]] then
+      held[reservation[1]] = (held[reservation[1]] or 0) + reservation[2]
+    end
+  end
+  for number, line in ipairs(op[9]) do
+    if line[7] then
+      local use = { endpoint = op[6], time = line[5], periods = line[6], cost = 0, session = open and open[COUNTS] or NOTHING }
+      local volumes = { line[3], is_release and 0 or line[4] }
+      local short = short_of(programs[line[2]], op[6], line[7], volumes, use, needs, held)
+      if short then
+        short[5] = number - 1
+        return short
+      end
+    end
+  end
+  return nil
+end
+
 -- Whether a call reports use: that is charged whatever became of the session.
 local function reports_use(lines)
   for _, line in ipairs(lines) do
@@ -1027,7 +1158,7 @@ local function lapse(id, open)
 end
 
 -- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
--- time of use, begins of periods}, about {endpoint, reference, network, access type}, when it ends without a call
+-- time of use, begins of periods, steps with slices}, about {endpoint, reference, network, access type}, when it ends without a call
 function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
@@ -1048,6 +1179,10 @@ function session_op(op, programs, expected)
     if not fresh(programs[line[2]], endpoint, expected) then
       return { STALE }
     end
+  end
+  local short = session_short(op, open, programs)
+  if short then
+    return short
   end
   open = open or { 0, OPEN, '', {}, 0, {}, {}, {}, 0, false }
   if action == RELEASE then
@@ -1155,6 +1290,8 @@ local function decide_op(op, programs, expected)
     return configure_op(op)
   elseif op[1] == TOP_UP then
     return top_up_op(op)
+  elseif op[1] == LEASE then
+    return lease_op(op)
   elseif op[1] == SESSION then
     return session_op(op, programs, expected)
   end
@@ -1167,6 +1304,11 @@ local function write_state(stretch, stretch_ms, answered_now)
     local blob = pack(holders[name])
     images[#images + 1], images[#images + 2] = 'h:' .. name, blob
     pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('h:', name), blob
+  end
+  for name in pairs(dirty_leases) do
+    local blob = pack(leases[name])
+    images[#images + 1], images[#images + 2] = 'l:' .. name, blob
+    pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('l:', name), blob
   end
   for id in pairs(dirty_sessions) do
     local blob = pack(sessions[id])
@@ -1196,7 +1338,7 @@ local function write_state(stretch, stretch_ms, answered_now)
 end
 
 local function changes_something(op, outcome)
-  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE)
+  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE and op[1] ~= LEASE)
 end
 
 -- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions,
@@ -1223,6 +1365,7 @@ local function decide(keys, args)
     programs[index] = unpack_blob(blob)
   end
   holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of = {}, {}, {}, {}, {}, 0, {}
+  leases, dirty_leases = {}, {}
   refunds, dirty_refunds, place = {}, {}, 0
   load_holders(expected)
   local stretch = floor(now / header[4])

@@ -8,6 +8,7 @@ from services.rating.domain.balances import Bucket, BucketSpec, Holder, Role
 from services.rating.domain.decisions import (
     ChargeOp,
     ConfigureOp,
+    LeaseOp,
     Movement,
     Op,
     Outcome,
@@ -17,6 +18,7 @@ from services.rating.domain.decisions import (
     SessionState,
     TopUpOp,
 )
+from services.rating.domain.escrow import Kind, Slice
 from services.rating.domain.operations import OperationOp, RefundOp
 from services.rating.domain.programs import Program
 from services.rating.domain.reasons import BalanceState, Unit
@@ -34,6 +36,7 @@ class OpKind(IntEnum):
     REFUND = operations.REFUND
     ADJUST = operations.ADJUST
     TRANSFER = operations.TRANSFER
+    LEASE = 8
 
 
 class ProgramWires:
@@ -89,12 +92,12 @@ class Batch:
         program = op.program
         position = self._position(program)
         wire = [1, op.id_digest, op.body_digest, op.endpoint_id, position, op.quantity, op.usage_ms, op.mode]
-        if program.counts:
-            wire += [program.periods(op.usage_ms), op.cost, op.session_ref]
+        if program.counts or op.slices:
+            wire += [program.periods(op.usage_ms), op.cost, op.session_ref, op.slices or False]
         self.ops.append(wire)
         self.records.append([1, position - 1, op.record])
 
-    def _other(self, op: ConfigureOp | TopUpOp | SessionOp | OperationOp) -> None:
+    def _other(self, op: ConfigureOp | TopUpOp | SessionOp | LeaseOp | OperationOp) -> None:
         if isinstance(op, ConfigureOp):
             specs = [_spec(spec) for spec in op.buckets]
             self.ops.append([int(OpKind.CONFIGURE), op.holder_id, op.version, op.limit_version, op.limit, specs])
@@ -104,6 +107,10 @@ class Batch:
             by = [op.by.actor, op.by.account_id, op.by.owner_path, op.by.owner_id]
             asked = [op.holder_id, op.micros, op.request_id, by, op.id_digest, op.body_digest]
             self.records.append([int(OpKind.TOP_UP), *asked])
+        elif isinstance(op, LeaseOp):
+            lease = [int(OpKind.LEASE), op.holder_id, op.kind, op.leased, op.give_back]
+            self.ops.append(lease)
+            self.records.append(lease)
         elif isinstance(op, SessionOp):
             self._session(op)
         else:
@@ -115,7 +122,15 @@ class Batch:
     def _session(self, op: SessionOp) -> None:
         positions = [self._position(line.program) for line in op.lines]
         lines = [
-            [line.service, position, line.used, line.requested, line.usage_ms, line.program.periods(line.usage_ms)]
+            [
+                line.service,
+                position,
+                line.used,
+                line.requested,
+                line.usage_ms,
+                line.program.periods(line.usage_ms),
+                line.slices or False,
+            ]
             for line, position in zip(op.lines, positions, strict=True)
         ]
         head = [op.session_id, int(op.action), op.sequence, op.body_digest, op.endpoint_id]
@@ -202,6 +217,18 @@ def _bucket(*fields: Any) -> Bucket:
         expires_ms=expires,
         unit=Unit(unit),
     )
+
+
+def read_slice(image: bytes | None, lease: bytes | None, kind: int) -> Slice:
+    """Unpack a holder's slice of money (1) or credit (2)."""
+    totals = unpack(lease) if lease is not None else [0, 0, 0, 0]
+    leased, returned = totals[2 * kind - 2 : 2 * kind]
+    if image is None:
+        return Slice(leased, returned)
+    holder = read_holder("", image)
+    money = holder.money - holder.money_reserved
+    credit = holder.credit_limit - holder.credit_used - holder.credit_reserved
+    return Slice(leased, returned, max(0, money if kind == Kind.MONEY else credit))
 
 
 def read_session(image: bytes) -> SessionImage:

@@ -111,7 +111,7 @@ class Ledger:
 
     def _replacing_images(self) -> Any:
         insert = self._insert(images)
-        return insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded["value"]})
+        return insert.on_conflict_do_update(index_elements=["name", "cell"], set_={"value": insert.excluded["value"]})
 
     def _execute(self, connection: sa.Connection, name: str, statement: Any, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a statement for many rows (values in the order of the table's columns), compiled once."""

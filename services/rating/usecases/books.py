@@ -271,7 +271,7 @@ class Books:
         """List the movements of a balance that the caller was found to see, newest first."""
         rows = await self._store.entries(balance, page)
         last = rows[page.size - 1] if len(rows) > page.size else None
-        token = page_token(last.cell, last.sequence, last.number) if last else ""
+        token = page_token(last.created_ms, last.cell, last.sequence, last.number) if last else ""
         return Found(rows[: page.size], token)
 
 

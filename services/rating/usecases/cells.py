@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,6 +24,7 @@ from services.rating.domain.decisions import (
     closed,
 )
 from services.rating.ports import AnsweredId, Engine, Journal, Ledger
+from services.rating.usecases.holders import Holders
 from services.rating.usecases.journalling import Journaller
 
 OPS_MAX = 200
@@ -85,9 +86,10 @@ class Cell:
         journal: the truth.
         ledger: the books, from which a rebuild begins.
         clock: tells the time.
+        cells: how many cells the installation has.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock, cells: int = 1) -> None:
         self.engine = engine
         self._journal = journal
         self._ledger = ledger
@@ -102,9 +104,9 @@ class Cell:
         self._deciding: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._opening_lock = asyncio.Lock()
+        self.holders = Holders(engine.cell, cells)
+        """What this process configured in it; forgotten when the cell opens anew."""
         self._previewing = asyncio.Semaphore(PREVIEWS_MAX)
-        self.on_open: Callable[[], None] = lambda: None
-        """Called when the cell opened anew: what was known of its holders may not hold any more."""
 
     @property
     def is_open(self) -> bool:
@@ -324,7 +326,7 @@ class Cell:
         self._journaller = journaller
         self._committing = asyncio.create_task(journaller.run())
         journaller.expect(decided)
-        self.on_open()
+        self.holders.forget_all()
         return journaller
 
 

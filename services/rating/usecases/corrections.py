@@ -25,7 +25,7 @@ from services.rating.domain.operations import (
 )
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.usecases.balances import Balances, Owner
-from services.rating.usecases.cells import Answered
+from services.rating.usecases.cells import Answered, Cell
 from services.rating.usecases.charging import require_books_current
 from services.rating.usecases.kit import Kit
 
@@ -76,7 +76,7 @@ class Corrections:
         self._balances = balances
 
     async def decide(
-        self, op: OperationOp, configures: Sequence[ConfigureOp], *, dry_run: bool, what: str
+        self, cell: Cell, op: OperationOp, configures: Sequence[ConfigureOp], *, dry_run: bool, what: str
     ) -> Corrected:
         """Do a correction once for its request id, or say what it would do.
 
@@ -86,44 +86,33 @@ class Corrections:
                 BALANCE_OVERFLOW.
             UnavailableError: BOOKS_BEHIND: a repeat could not be told.
         """
-        cell = self._kit.cell
+        number = cell.engine.cell
         earlier = await self._kit.ledger.answered_at(op.request.id_digest)
         if earlier is not None:
             body, sequence, operation = earlier
             if body != op.request.body_digest:
                 raise _reused(op.request.request_id)
-            return await self._answered(sequence, operation, replayed=True)
+            return await self._answered(number, sequence, operation, replayed=True)
         await require_books_current(self._kit, self._kit.clock.now_ms())
         ops: list[Op] = [*configures, op]
         for _ in range(TRIES_MAX):
-            answered = await self._submit(ops, dry_run=dry_run)
+            answered = await _submit(cell, ops, dry_run=dry_run)
             outcome = answered.outcomes[-1]
             status = outcome[0]
             if status == Status.DONE and dry_run:
-                return Corrected(cell.engine.cell, 0, DoneOperation(0, op, outcome[1:]), 0, replayed=False)
+                return Corrected(number, 0, DoneOperation(0, op, outcome[1:]), 0, replayed=False)
             if status == Status.DONE:
-                return await self._answered(answered.sequence, answered.first + len(ops) - 1, replayed=False)
+                return await self._answered(number, answered.sequence, answered.first + len(ops) - 1, replayed=False)
             if status == Status.REPEATED:
-                return await self._answered(outcome[1], outcome[2] - 1, replayed=True)
+                return await self._answered(number, outcome[1], outcome[2] - 1, replayed=True)
             if status == Status.REUSED:
                 raise _reused(op.request.request_id)
             if status == Status.FAILED:
                 raise _failure(outcome, what)
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
 
-    async def _submit(self, ops: Sequence[Op], *, dry_run: bool) -> Answered:
-        cell = self._kit.cell
-        if dry_run:
-            self._kit.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
-            return await cell.preview(ops, {})
-        answered = await cell.submit(ops, {})
-        if answered.outcomes[-1][0] == Status.FAILED:  # it may have failed for want of what the balance store lost
-            return await cell.submit_surely(ops, {})
-        return answered
-
-    async def _answered(self, sequence: int, operation: int, *, replayed: bool) -> Corrected:
+    async def _answered(self, cell: int, sequence: int, operation: int, *, replayed: bool) -> Corrected:
         """Read an answer out of the journal: the first one, and every repeat of it."""
-        cell = self._kit.cell.engine.cell
         segment = (await self._kit.journal.get(cell, [sequence]))[sequence]
         found = self._kit.journal.content(segment).operations
         done = next(each for each in found if each.operation == operation)
@@ -166,7 +155,7 @@ class Corrections:
         asked = request(caller, "adjust", request_id, reason, owner, f"{owner.id} {balance} {change}")
         what = "what is owed" if credit_used else "the balance"
         op = AdjustOp(asked, owner.id, balance, change)
-        return await self.decide(op, [owner.configure], dry_run=dry_run, what=what)
+        return await self.decide(owner.cell, op, [owner.configure], dry_run=dry_run, what=what)
 
     async def transfer(
         self,
@@ -214,7 +203,18 @@ class Corrections:
         body = f"{source.id} {target.id} {amount}"
         asked = request(caller, "transfer", request_id, reason, source, body)
         op = TransferOp(asked, source.id, target.id, amount.micros)
-        return await self.decide(op, [source.configure, target.configure], dry_run=dry_run, what="the money balance")
+        configures = [source.configure, target.configure]
+        return await self.decide(source.cell, op, configures, dry_run=dry_run, what="the money balance")
+
+
+async def _submit(cell: Cell, ops: Sequence[Op], *, dry_run: bool) -> Answered:
+    if dry_run:
+        cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+        return await cell.preview(ops, {})
+    answered = await cell.submit(ops, {})
+    if answered.outcomes[-1][0] == Status.FAILED:  # it may have failed for want of what the balance store lost
+        return await cell.submit_surely(ops, {})
+    return answered
 
 
 def _require_seller(caller: Principal, owner: Owner) -> None:

@@ -73,11 +73,12 @@ class Enquiries:
 
     async def _ask(self, known: KnownEndpoint, program: Program, use: UsageEvent) -> Outcome:
         expected: dict[str, int] = {}
-        ops: list[Op] = list(self._kit.holders.prepare(known, program, expected))
-        self._kit.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+        cell = self._kit.cells.of(known.terms.enterprise_id)
+        ops: list[Op] = list(cell.holders.prepare(known, program, expected))
+        cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
         about = (use.quantity, use.usage_ms, Mode.OFFLINE, b"", use.cost, use.session_ref)
         ops.append(ChargeOp(bytes(16), bytes(8), use.endpoint_id, program, *about))
-        return (await self._kit.cell.preview(ops, expected, Purpose.ENQUIRY)).outcomes[-1]
+        return (await cell.preview(ops, expected, Purpose.ENQUIRY)).outcomes[-1]
 
 
 def _preview(known: KnownEndpoint, program: Program, use: UsageEvent, outcome: Outcome, visible: int) -> Preview:

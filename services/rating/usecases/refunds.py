@@ -161,7 +161,9 @@ class Refunds:
             service=record.service,
             program_id=record.program_id,
         )
-        corrected = await self._corrections.decide(op, [], dry_run=dry_run, what="the charge")
+        corrected = await self._corrections.decide(
+            self._kit.cells[record.position.cell], op, [], dry_run=dry_run, what="the charge"
+        )
         return _answered(corrected, steps)
 
     async def find(self, caller: Principal, selection: RefundSelection, page: PageRequest) -> RefundPage:
@@ -219,7 +221,7 @@ class Refunds:
         rows = await self._books.records("", Selection(position=position), PageRequest(1))
         if rows:
             return rows[0]
-        if position.cell == self._kit.cell.engine.cell:
+        if position.cell < self._kit.cells.count:
             segments = await self._kit.journal.get(position.cell, [position.sequence])
             for segment in segments.values():
                 for used in self._kit.journal.content(segment).used:

@@ -15,6 +15,7 @@ from services.common.errors import (
 )
 from services.common.identity import CHARGERS, Principal
 from services.common.ids import derived_id
+from services.rating.domain.cells import cell_of_session, session_in_cell
 from services.rating.domain.decisions import (
     ConfigureOp,
     Failure,
@@ -27,11 +28,13 @@ from services.rating.domain.decisions import (
     SessionState,
     Status,
 )
+from services.rating.domain.escrow import kind_of
 from services.rating.domain.events import AGE_MAX_MS, FUTURE_MAX_MS
 from services.rating.domain.rates import ALWAYS
 from services.rating.domain.reasons import Reason
 from services.rating.ports import KnownEndpoint
-from services.rating.usecases.charging import program_for, visible_steps
+from services.rating.usecases.cells import Cell
+from services.rating.usecases.charging import LEASE_TRIES_MAX, program_for, visible_steps
 from services.rating.usecases.kit import Kit
 
 VALIDITY_MS = 30 * MINUTE_MS
@@ -120,9 +123,9 @@ class Session:
     replayed: bool
 
 
-def session_id(endpoint_id: str, session_ref: str) -> str:
-    """Id of the session that a client's reference stands for."""
-    return derived_id("ses", endpoint_id, session_ref)
+def session_id(endpoint_id: str, session_ref: str, cell: int = 0) -> str:
+    """Id of the session that a client's reference stands for, in a cell."""
+    return session_in_cell(derived_id("ses", endpoint_id, session_ref), cell)
 
 
 class Sessions:
@@ -150,13 +153,24 @@ class Sessions:
             await self._known(caller, call.endpoint_id)
             if call.network_id not in self._kit.terms.networks:
                 raise not_found("network", call.network_id)
-        for _ in range(STALE_TRIES_MAX):
+        leased = 0
+        for _ in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
             known = await self._known(caller, call.endpoint_id)
-            outcome, switches = await self._decide(call, known, event_ms, now_ms)
-            if outcome[0] != Status.STALE:
+            await self._kit.escrow.settle(self._kit.escrow.unsettled(known.chain.accounts[1:]))
+            cell = self._kit.cells.of(known.terms.enterprise_id)
+            if call.action is SessionAction.CREATE:
+                call = replace(call, session_id=session_in_cell(call.session_id, cell.engine.cell))
+            may_lease = leased < LEASE_TRIES_MAX and not call.dry_run
+            outcome, switches = await self._decide(cell, call, known, event_ms, may_lease=may_lease)
+            if outcome[0] == Status.SHORT:
+                leased = leased + 1 if await self._lease(cell, call, known, event_ms, outcome) else LEASE_TRIES_MAX
+            elif outcome[0] == Status.STALE:
+                cell.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
+                self._kit.terms.forget(call.endpoint_id)
+            else:
+                for account in known.chain.accounts[1:]:
+                    self._kit.escrow.replenished(account.id)
                 return _session(call, outcome, visible_steps(caller, known.chain), switches)
-            self._kit.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
-            self._kit.terms.forget(call.endpoint_id)
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
 
     async def get(self, caller: Principal, name: str) -> Session:
@@ -187,7 +201,10 @@ class Sessions:
 
     async def _image(self, name: str) -> SessionImage:
         """A session as it stands; that there is none is believed only of a state that is not lost."""
-        cell = self._kit.cell
+        number = cell_of_session(name)
+        if not 0 <= number < self._kit.cells.count:
+            raise not_found("charging_session", name)
+        cell = self._kit.cells[number]
         for _ in range(LOST_TRIES_MAX):
             image = await cell.engine.session(name)
             if image is not None:
@@ -205,17 +222,19 @@ class Sessions:
         return known
 
     async def _decide(
-        self, call: SessionCall, known: KnownEndpoint, event_ms: int, now_ms: int
+        self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, *, may_lease: bool
     ) -> tuple[Outcome, Sequence[int]]:
         """Decide a call; return the outcome, and when the price of each of its lines changes next."""
         expected: dict[str, int] = {}
         ops: list[Op] = []
         lines = []
+        now_ms = self._kit.clock.now_ms()
         for units in call.units:
             usage_ms = units.usage_ms or event_ms
             program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
-            ops.extend(self._kit.holders.prepare(known, program, expected))
-            lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms))
+            ops.extend(cell.holders.prepare(known, program, expected))
+            slices = self._kit.escrow.slices(program) if may_lease else ()
+            lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms, slices))
         ops.append(
             SessionOp(
                 call.session_id,
@@ -233,16 +252,28 @@ class Sessions:
             )
         )
         if call.dry_run:
-            self._kit.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
-            outcome = (await self._kit.cell.preview(ops, expected)).outcomes[-1]
+            cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+            outcome = (await cell.preview(ops, expected)).outcomes[-1]
         else:
-            outcome = (await self._kit.cell.submit(ops, expected)).outcomes[-1]
+            outcome = (await cell.submit(ops, expected)).outcomes[-1]
         if outcome[0] == Status.FAILED and not call.dry_run:
-            outcome = (await self._kit.cell.submit_surely(ops, expected)).outcomes[-1]
+            outcome = (await cell.submit_surely(ops, expected)).outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
         ends = [line.program.valid_until_ms for line in lines]
         return outcome, [end if end < ALWAYS[1] else 0 for end in ends]
+
+    async def _lease(
+        self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, outcome: Outcome
+    ) -> bool:
+        """Enlarge the slice that a call found too small; whatever comes helps, for a grant may be partial."""
+        _, step, needed, _, line = outcome
+        units = call.units[line]
+        usage_ms = units.usage_ms or event_ms
+        program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
+        payer = program.steps[step]
+        account = known.chain.account(payer.payer)
+        return account is not None and await self._kit.escrow.acquire(cell, account, kind_of(payer.mode), needed, 1)
 
 
 def _require_sound(units: Sequence[Units], event_ms: int, now_ms: int) -> None:
