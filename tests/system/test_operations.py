@@ -118,7 +118,7 @@ async def test_money_is_adjusted_by_the_seller_and_moved_within_the_enterprise(m
     ]
     owed = f"bal_{market.reseller.account_id.removeprefix('acc_')}.money"
     payment = {"balance_id": owed, "change": "-1", "target": "ADJUSTMENT_TARGET_CREDIT_USED", "reason": "paid"}
-    await market.operator.charge_one(usage(endpoint_id, 100 * MB))
+    assert list((await market.operator.charge_one(usage(endpoint_id, 100 * MB))).amounts_micros)[2] == 100_000
     paid = await market.operator.post("/v1/balance-adjustments", {**payment, "request_id": fresh("payment")})
     assert paid["after"] == "99999"
 

@@ -22,7 +22,7 @@ def adjustment_to_proto(made: Corrected) -> balances_pb2.BalanceAdjustment:
         balance_id=balance_id(op.holder_id, MONEY if of_credit else op.balance),
         target=balances_pb2.ADJUSTMENT_TARGET_CREDIT_USED if of_credit else balances_pb2.ADJUSTMENT_TARGET_REMAINING,
         change=op.change,
-        after=made.done.answer[0],
+        after=made.done.answer[0] + op.elsewhere,
         reason=op.request.reason,
         create_time=timestamp(made.decided_ms),
         replayed=made.replayed,

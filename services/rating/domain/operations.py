@@ -90,12 +90,26 @@ class RefundOp:
 
 @dataclass(frozen=True, slots=True)
 class AdjustOp:
-    """Change a balance by hand: `balance` is a bucket's name, MONEY or CREDIT_USED; `change` in its units or micros."""
+    """Change a balance by hand.
+
+    Attributes:
+        request: who asks.
+        holder_id: whose it is.
+        balance: a bucket's name, MONEY or CREDIT_USED.
+        change: units, or micros of money.
+        elsewhere: what the holder has of it, or owes, outside of the cell that decides.
+    """
 
     request: Request
     holder_id: str
     balance: str
     change: int
+    elsewhere: int = 0
+
+    @property
+    def least(self) -> int:
+        """What must be left in the cell: what is owed elsewhere may be paid here, and is a credit here then."""
+        return -self.elsewhere if self.balance == CREDIT_USED else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +133,8 @@ class DoneOperation:
         operation: its position in the segment, from 0.
         op: what was asked.
         answer: what the Function said after DONE. Of a refund: units, and for each step units, amount, what came of
-            its volumes and of its moneys, each a list of {bucket, restored, lapsed}; of an adjustment what it left;
-            of a transfer what it left on both sides.
+            its volumes and of its moneys, each a list of {bucket, restored, lapsed}; of an adjustment what it left in
+            its cell; of a transfer what it left on both sides.
     """
 
     operation: int

@@ -1130,7 +1130,7 @@ local function refund_op(op)
   return { DONE, upto - top, answers }
 end
 
--- op: kind, id, hash, holder, bucket, change
+-- op: kind, id, hash, holder, bucket, change, what must be left
 local function adjust_op(op)
   local name, id, change = op[4], op[5], op[6]
   local payer = holder(name)
@@ -1152,8 +1152,8 @@ local function adjust_op(op)
     end
     entry, free = { name, bucket, REMAINING, change, id }, bucket[REMAINING] - bucket[RESERVED]
   end
-  if free + change < 0 then
-    return { FAILED, NOT_ENOUGH, max(0, free) }
+  if change < 0 and free + change < op[7] then
+    return { FAILED, NOT_ENOUGH, max(0, free - op[7]) }
   elseif overflows({ entry }) then
     return { FAILED, FAILURE.OVERFLOW, EXACT_MAX }
   end

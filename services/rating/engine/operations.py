@@ -35,7 +35,7 @@ def to_function(op: OperationOp) -> list[Any]:
         asked = [op.usage_record_id, op.quantity, op.total, op.place, _steps(op.steps), op.endpoint_id]
         return [REFUND, *known, *asked]
     if isinstance(op, AdjustOp):
-        return [ADJUST, *known, op.holder_id, op.balance, op.change]
+        return [ADJUST, *known, op.holder_id, op.balance, op.change, op.least]
     return [TRANSFER, *known, op.from_id, op.to_id, op.amount]
 
 
@@ -46,7 +46,7 @@ def to_journal(op: OperationOp) -> list[Any]:
         asked = [op.usage_record_id, op.place, op.total, op.quantity, _steps(op.steps)]
         return [REFUND, request, *asked, op.endpoint_id, op.network_id, op.service, op.program_id]
     if isinstance(op, AdjustOp):
-        return [ADJUST, request, op.holder_id, op.balance, op.change]
+        return [ADJUST, request, op.holder_id, op.balance, op.change, op.elsewhere]
     return [TRANSFER, request, op.from_id, op.to_id, op.amount]
 
 

@@ -25,8 +25,9 @@ def audited(done: DoneOperation) -> dict[str, Any]:
     if isinstance(op, AdjustOp):
         name = "credit_used_micros" if op.balance == CREDIT_USED else "remaining"
         bucket = MONEY if op.balance == CREDIT_USED else op.balance
-        after = {name: answer[0], "change": op.change, "reason": op.request.reason}
-        return _entry(ADJUST_METHOD, "balance", balance_id(op.holder_id, bucket), {name: answer[0] - op.change}, after)
+        left = answer[0] + op.elsewhere
+        after = {name: left, "change": op.change, "reason": op.request.reason}
+        return _entry(ADJUST_METHOD, "balance", balance_id(op.holder_id, bucket), {name: left - op.change}, after)
     giver, taker = balance_id(op.from_id, MONEY), balance_id(op.to_id, MONEY)
     before = {giver: answer[0] + op.amount, taker: answer[1] - op.amount}
     after = {giver: answer[0], taker: answer[1], "amount_micros": op.amount, "reason": op.request.reason}

@@ -180,8 +180,10 @@ class Balances:
         outcome = (await owner.cell.preview([owner.configure, op], {})).outcomes[-1]
         _require_taken(outcome[0], op.request_id)
         holder = (await owner.cell.engine.holders([owner.id])).get(owner.id) or _nothing(owner.id)
-        now = _of_money(owner, holder)
-        return replace(now, remaining=outcome[1], state=BalanceState.ACTIVE) if outcome[0] == Status.DONE else now
+        if self._kit.cells.count > 1 and not owner.endpoint_id:
+            holder = await self._summed(owner, holder)
+        now, added = _of_money(owner, holder), op.micros if outcome[0] == Status.DONE else 0
+        return replace(now, remaining=now.remaining + added, state=BalanceState.ACTIVE)
 
     async def _decide(self, owner: Owner, op: TopUpOp) -> None:
         for _ in range(TRIES_MAX):

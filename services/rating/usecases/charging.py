@@ -226,10 +226,16 @@ class _Charge:
                     event.record,
                     event.cost,
                     event.session_ref,
-                    () if only or self._leased[place] == LEASE_TRIES_MAX else kit.escrow.slices(program),
+                    self._slices(place, program),
                 )
             )
         return [only] if only else list(batches.values())
+
+    def _slices(self, place: int, program: Program) -> tuple[int, ...]:
+        """Steps at which an event may ask for a larger slice: a dry run too, or it would refuse what passes."""
+        if self._kit.cells.count == 1 or self._leased[place] == LEASE_TRIES_MAX:
+            return ()
+        return self._kit.escrow.slices(program)
 
     async def _submit(self, batch: _Batch) -> list[int]:
         ops: list[Op] = [*batch.configures, *batch.charges]
@@ -265,8 +271,8 @@ class _Charge:
             await self._repeat(cell, repeated)
         if short:
             await self._lease(batch.cell, short)
-            return [*stale, *(place for place, _, _ in short)]
-        return stale
+        again = [*stale, *(place for place, _, _ in short)]
+        return batch.places if again and self._dry_run else again  # later events see what earlier ones would do
 
     def _forget(self, cell: Cell, places: list[int]) -> None:
         """Configure the holders of events anew, by terms that are asked for anew."""

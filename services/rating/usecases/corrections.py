@@ -14,8 +14,10 @@ from services.common.errors import (
 from services.common.identity import WRITERS, AccountKind, Principal
 from services.common.money import Money
 from services.rating.domain.decisions import Actor, ConfigureOp, Failure, Op, Outcome, Status
+from services.rating.domain.escrow import Kind
 from services.rating.domain.operations import (
     CREDIT_USED,
+    MONEY,
     REASON_MAX,
     AdjustOp,
     DoneOperation,
@@ -155,8 +157,21 @@ class Corrections:
         asked = request(caller, "adjust", request_id, reason, owner, f"{owner.id} {balance} {change}")
         what = "what is owed" if credit_used else "the balance"
         configure = await self._balances.holder_with(owner, name)
-        op = AdjustOp(asked, configure.holder_id, balance, change)
-        return await self.decide(owner.cell, op, [configure], dry_run=dry_run, what=what)
+        op = AdjustOp(asked, configure.holder_id, balance, change, await self._elsewhere(owner, balance))
+        adjusted = await self.decide(owner.cell, op, [configure], dry_run=dry_run, what=what)
+        self._kit.escrow.replenished(owner.id)
+        return adjusted
+
+    async def _elsewhere(self, owner: Owner, balance: str) -> int:
+        """What an account above enterprises has, or owes, outside of the cell of its top-ups."""
+        if self._kit.cells.count == 1 or owner.endpoint_id or balance not in {MONEY, CREDIT_USED}:
+            return 0
+        others = [cell for cell in self._kit.cells if cell is not owner.cell]
+        found = [(await cell.engine.holders([owner.id])).get(owner.id) for cell in others]
+        holders = [holder for holder in found if holder is not None]
+        if balance == CREDIT_USED:
+            return sum(holder.credit_used for holder in holders)
+        return sum(holder.money for holder in holders) + await self._kit.escrow.free(owner.id, Kind.MONEY)
 
     async def transfer(
         self,

@@ -164,6 +164,8 @@ class Refunds:
         corrected = await self._corrections.decide(
             self._kit.cells[record.position.cell], op, [], dry_run=dry_run, what="the charge"
         )
+        for account_id in record.path:
+            self._kit.escrow.replenished(account_id)
         return _answered(corrected, steps)
 
     async def find(self, caller: Principal, selection: RefundSelection, page: PageRequest) -> RefundPage:

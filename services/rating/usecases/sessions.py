@@ -160,8 +160,7 @@ class Sessions:
             cell = self._kit.cells.of(known.terms.enterprise_id)
             if call.action is SessionAction.CREATE:
                 call = replace(call, session_id=session_in_cell(call.session_id, cell.engine.cell))
-            may_lease = leased < LEASE_TRIES_MAX and not call.dry_run
-            outcome, switches = await self._decide(cell, call, known, event_ms, may_lease=may_lease)
+            outcome, switches = await self._decide(cell, call, known, event_ms, may_lease=leased < LEASE_TRIES_MAX)
             if outcome[0] == Status.SHORT:
                 leased = leased + 1 if await self._lease(cell, call, known, event_ms, outcome) else LEASE_TRIES_MAX
             elif outcome[0] == Status.STALE:

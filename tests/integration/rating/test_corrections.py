@@ -80,6 +80,17 @@ async def test_a_payment_lowers_what_is_owed_and_never_below_nothing(valkey_url,
         assert (await core.use(MB, "y")).reason is Reason.CREDIT_LIMIT
 
 
+async def test_a_refund_of_what_was_paid_already_is_a_credit_for_what_comes_next(valkey_url, sqlite_url):
+    async with world(paid(), valkey_url, sqlite_url) as core:
+        await adjust(core, ENDPOINT_MONEY, GB)
+        used = await core.use(10 * MB, "x")
+        await adjust(core, RESELLER_MONEY, -10_000, credit_used=True)
+        await core.refunds.refund(OPERATOR_CALLER, used.usage_record_id, 0, reason="outage", request_id="r")
+        assert (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used == -10_000
+        await core.use(15 * MB, "y")
+        assert (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used == 5_000
+
+
 async def test_a_bucket_is_changed_by_hand_while_it_lives(valkey_url, sqlite_url):
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.use(600 * MB, "x")

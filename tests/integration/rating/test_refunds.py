@@ -252,6 +252,7 @@ async def test_each_refunds_up_to_where_it_is_paid_and_nobody_twice(valkey_url, 
         assert await money_and_credit(core) == (50_000, 0)
 
 
+@pytest.mark.requirement("R285", "R286")
 async def test_who_was_not_paid_or_does_not_see_it_cannot_refund(valkey_url, sqlite_url):
     async with world(paid(), valkey_url, sqlite_url) as core:
         used = await core.use(MB, "x", mode=2)
@@ -277,6 +278,7 @@ async def test_who_was_not_paid_or_does_not_see_it_cannot_refund(valkey_url, sql
                 await refund(core, name)
 
 
+@pytest.mark.requirement("R285", "R286")
 async def test_the_books_hold_the_refund_and_each_sees_its_own_steps_of_it(valkey_url, sqlite_url):
     async with world(paid(), valkey_url, sqlite_url) as core:
         await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", 50_000), "t")
