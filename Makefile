@@ -49,8 +49,8 @@ format: setup ## Format the code and fix what can be fixed safely
 bench: setup ## Measure charging through gRPC against an empty handler; ends with one line of JSON
 	@exec $(BIN)/python -m tests.load.bench
 
-bench-scale: setup ## Measure the same at ten times the endpoints and for longer
-	@exec $(BIN)/python -m tests.load.bench --endpoints 10000 --seconds 20
+bench-scale: setup ## Measure what a charge costs as an installation grows, to a million endpoints; prints a table
+	@exec $(BIN)/python -m tests.load.scale $(SCALE_ARGS)
 
 SEEDS ?= 5000
 FIRST ?= 0

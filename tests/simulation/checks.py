@@ -207,7 +207,7 @@ def _valkey(around: Surroundings, replay: Replay, segments: list[Segment]) -> It
     if found.get("m") != place:
         yield f"Valkey is at {found.get('m')}, the journal at {place}"
     sessions = {name[2:]: read_session(image) for name, image in replay.images.items() if name.startswith("s:")}
-    due = {name.encode(): s.valid_until_ms for name, s in sessions.items() if s.state is SessionState.OPEN}
+    due = {name.encode(): s.due_ms for name, s in sessions.items() if s.state is SessionState.OPEN}
     if found.get("x", {}) != due:
         yield f"sessions that will end are {found.get('x')}, the journal says {due}"
 

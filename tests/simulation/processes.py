@@ -9,9 +9,10 @@ from services.rating.engine.driver import Engine
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import Charging
+from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
-from services.rating.usecases.holders import Holders
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.routes import Cells
 from services.rating.usecases.sessions import Sessions
 from tests.simulation.loop import WORLD, Actor, SimulatedLoop
 from tests.simulation.market import Market, MarketView
@@ -112,10 +113,10 @@ class RatingProcess(Process):
         client: Any = SimulatedClient(around.network, around.valkey)
         clock = ProcessClock(around.clock, self.name)
         self.terms = MarketView(around.market, around.random)
-        holders = Holders()
         self.cell = Cell(Engine(client, CELL, lambda: around.random.randbytes(8)), journal, ledger, clock)
-        self.cell.on_open = holders.forget_all
-        kit = Kit(self.cell, self.terms, journal, ledger, holders, clock)
+        cells = Cells([self.cell])
+        unused: Any = None  # limits are shared out only among several cells
+        kit = Kit(cells, self.terms, journal, ledger, clock, Escrow(cells, unused))
         self.charging, self.sessions, self.balances = Charging(kit), Sessions(kit), Balances(kit)
         super().start()
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from services.rating.engine import driver
+from services.rating.usecases import cells, folding, journalling
 from services.rating.usecases.cells import IDS_TTL_MS
 from tests.simulation.checks import check
 from tests.simulation.clients import Client, History
@@ -71,7 +73,7 @@ def simulate(seed: int) -> Result:
     around = Surroundings(loop, random, _start_ms(random))
     history = History()
     wrong: list[str] = []
-    with _logged(around.trace):
+    with _logged(around.trace), _sizes(random):
         try:
             loop.run(_run(around, history))
         except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
@@ -124,6 +126,33 @@ async def _drain(around: Surroundings, client: Client, rating: list[RatingProces
             around.failures.append(f"the books stand at {cursor}, the journal at {last}")
             return
         await asyncio.sleep(0.5)
+
+
+SIZES: list[tuple[Any, str, int]] = [
+    (cells, "OPS_MAX", 3),
+    (cells, "GATHER_OPS", 1),
+    (journalling, "COMMIT_SEGMENTS_MAX", 1),
+    (journalling, "WINDOW_SEGMENTS_MAX", 2),
+    (journalling, "MARKS_MAX", 2),
+    (folding, "SEGMENTS_MAX", 2),
+    (driver, "LOAD_CHUNK", 2),
+    (driver, "IDS_CHUNK", 2),
+]
+"""Bounds that a small world never reaches, and what they are in half of the runs."""
+
+
+@contextmanager
+def _sizes(random: Random) -> Iterator[None]:
+    """Make some bounds small."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in SIZES]
+    for module, name, small in SIZES:
+        if random.random() < 0.5:
+            setattr(module, name, small)
+    try:
+        yield
+    finally:
+        for module, name, size in before:
+            setattr(module, name, size)
 
 
 @contextmanager

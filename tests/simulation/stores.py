@@ -99,6 +99,9 @@ class LedgerStore(Server):
     def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
         return next(((row[1], row[5]) for row in self.sheet.requests if row[0] == digest), None)
 
+    def answered_at(self, digest: bytes) -> tuple[bytes, int, int] | None:
+        return next(((row[1], row[3], row[4]) for row in self.sheet.requests if row[0] == digest), None)
+
     def outcomes(self, digests: Sequence[bytes]) -> dict[bytes, tuple[Position, bytes, list[Any]]]:
         rows = {row.used.id_digest: row for row in self.sheet.usage}
         return {
@@ -198,6 +201,9 @@ class SimulatedLedger(_Store):
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
         return await self._ask("answered request", lambda: self._store.answered_request(digest))
+
+    async def answered_at(self, digest: bytes) -> tuple[bytes, int, int] | None:
+        return await self._ask("answered at", lambda: self._store.answered_at(digest))
 
     async def holder_of(self, balance_id: str) -> str | None:
         return await self._ask("holder of", lambda: self._store.sheet.balances.get(balance_id, (None, 0))[0])

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from services.rating.engine.driver import Engine
+from services.rating.usecases.journalling import Journaller
 from tests.simulation.simulation import simulate
 
 SEEDS = 200
@@ -18,6 +20,17 @@ def test_whatever_fails_each_answer_counts_exactly_once(first):
         result = simulate(seed)
         assert not result.wrong, result.report()
         assert result.segments > 0
+
+
+@pytest.mark.parametrize("promise", ["durable before the answer", "ids known after a rebuild"])
+def test_a_broken_promise_is_noticed(promise, monkeypatch):
+    async def nothing(*_: object) -> None: ...
+
+    if promise == "durable before the answer":
+        monkeypatch.setattr(Journaller, "durable", nothing)
+    else:
+        monkeypatch.setattr(Engine, "load_ids", nothing)
+    assert any(simulate(seed).wrong for seed in range(SEEDS))
 
 
 def test_a_seed_always_makes_the_same_run():

@@ -239,11 +239,9 @@ class SimulatedClient:
         return await self._ask(command, lambda: self._server.run(command, *words))
 
     async def execute_command(self, command: str, *words: Any) -> Any:
+        if command == "FUNCTION LOAD":
+            return await self._ask(command, lambda: self._server.function_load(words[-1]))
         return await self._run(command.lower(), *words)
-
-    async def function_load(self, source: str, *, replace: bool) -> None:
-        assert replace
-        await self._ask("function load", lambda: self._server.function_load(source))
 
     async def get(self, name: str) -> Any:
         return await self._run("get", name)
@@ -253,10 +251,6 @@ class SimulatedClient:
 
     async def hmget(self, name: str, *fields: str) -> Any:
         return await self._run("hmget", name, *fields)
-
-    async def time(self) -> tuple[int, int]:
-        seconds, microseconds = await self._run("time")
-        return int(seconds), int(microseconds)
 
     async def xrange(self, name: str, first: str, last: str) -> Any:
         return await self._run("xrange", name, first, last)

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.common.errors import UnavailableError
 from services.rating.domain.balances import BucketSpec
+from services.rating.domain.operations import DoneOperation, OperationOp
 from services.rating.domain.programs import Program
 
 
@@ -20,6 +21,7 @@ class Status(IntEnum):
     STALE = 4
     DONE = 5
     FAILED = 6
+    SHORT = 7
 
 
 class Failure(IntEnum):
@@ -30,6 +32,21 @@ class Failure(IntEnum):
     OUT_OF_SEQUENCE = 3
     REF_REUSED = 4
     OVERFLOW = 5
+    REFUND_EXCEEDED = 6
+    NOT_ENOUGH = 7
+    LIMIT_EXCEEDED = 8
+    BUCKET_ENDED = 9
+    SLICE_OVERFLOW = 10
+
+
+class Purpose(IntEnum):
+    """What a call of the Function is for."""
+
+    DECIDE = 0
+    DRY_RUN = 1
+    """Say what would be decided."""
+    ENQUIRY = 2
+    """Say what it would cost if money and credit were no question."""
 
 
 class SessionAction(IntEnum):
@@ -55,10 +72,14 @@ Outcome = list[Any]
   if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and 1 if it activated the
   bucket.
 - REFUSED: reason, step.
-- REPEATED: sequence and position (from 1) of the answer; for a session its last answer, state and validity.
-- DONE: for a top-up the money after it; for a session its answers, state and validity; an answer is service,
-  granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down.
-- FAILED: a Failure.
+- REPEATED: sequence and position (from 1) of the answer; for a session as DONE.
+- DONE: for a top-up the money after it; for a lease all that was ever leased and returned, and what is unspent; for a
+  session its answers, state, validity, end, and whether the call came after it was closed; an answer is service,
+  granted, reason, limiting step, the outcome of charging what was reported, or False, and whether to slow down; for
+  the others see DoneOperation.
+- FAILED: a Failure, and a number that belongs to it.
+- SHORT: step, what it needs, how much of that is not in this cell's slice (micros), and the line of a session;
+  nothing was decided.
 - REUSED, STALE: nothing.
 """
 
@@ -80,6 +101,7 @@ class ChargeOp:
         record: what the journal keeps of it.
         cost: what the visited network asks, micros.
         session_ref: the session that it belongs to, or empty.
+        slices: positions (from 1) of steps at which a refusal for want of money is SHORT instead.
     """
 
     id_digest: bytes
@@ -92,6 +114,7 @@ class ChargeOp:
     record: bytes
     cost: int = 0
     session_ref: str = ""
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +166,7 @@ class SessionLine:
     used: int
     requested: int
     usage_ms: int
+    slices: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +183,27 @@ class SessionOp:
     access_type: int
     event_ms: int
     valid_until_ms: int
+    ends_ms: int
     lines: Sequence[SessionLine]
 
 
-Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp
+@dataclass(frozen=True, slots=True)
+class LeaseOp:
+    """Bring the slice of a holder up to all that was ever leased to it, and give some back; may be repeated.
+
+    Attributes:
+        kind: 1 is money, 2 the credit limit.
+        leased: all that was ever leased to the cell, micros.
+        give_back: how much it gives back at most, micros; it keeps what is spent or reserved.
+    """
+
+    holder_id: str
+    kind: int
+    leased: int
+    give_back: int
+
+
+Op = ChargeOp | ConfigureOp | TopUpOp | SessionOp | LeaseOp | OperationOp
 
 
 MARK_BYTES = 8
@@ -288,16 +329,26 @@ class SegmentContent:
     requests: Sequence[AnsweredRequest]
     movements: Sequence[Movement]
     images: Mapping[str, bytes]
+    operations: Sequence[DoneOperation] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SessionImage:
-    """A session as it stands; `answers` as in the outcome of its last call."""
+    """A session as it stands.
+
+    Attributes:
+        answers: as in the outcome of its last call.
+        late: whether that call came after it was closed.
+        due_ms: when it is looked at next if it is open: at the end of its grants' validity, then at its own.
+    """
 
     sequence: int
     state: SessionState
     answers: Sequence[Any]
     valid_until_ms: int
+    ends_ms: int
+    late: bool
+    due_ms: int
     endpoint_id: str
     session_ref: str
     network_id: str

@@ -117,6 +117,7 @@ class Program:
                 "deny_reason": int(self.deny_reason),
                 "deny_step": self.deny_step,
                 "steps": [asdict(step) for step in self.steps],
+                "clocks": [asdict(clock) for clock in self.clocks],
             },
             separators=(",", ":"),
         )
@@ -175,6 +176,11 @@ def steps_from_body(body: str) -> tuple[Step, ...]:
         kept = _pricing(pricing) if pricing else None
         steps.append(Step(rate=Rate(**rate) if rate else None, pricing=kept, **fields))
     return tuple(steps)
+
+
+def clocks_from_body(body: str) -> tuple[Clock, ...]:
+    """Read the clocks of a kept program."""
+    return tuple(Clock(**fields) for fields in json.loads(body).get("clocks", ()))
 
 
 def _pricing(fields: dict[str, Any]) -> Pricing:

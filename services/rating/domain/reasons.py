@@ -74,6 +74,10 @@ class MovementKind(IntEnum):
     TOP_UP = 3
     EXPIRY = 4
     REMOVAL = 5
+    REFUND = 6
+    ADJUSTMENT = 7
+    TRANSFER = 8
+    LEASE = 11
 
 
 class BalanceState(IntEnum):

@@ -17,14 +17,17 @@ from services.rating.domain.decisions import (
     NO_MARK,
     Decided,
     Op,
+    Purpose,
     Segment,
     SessionImage,
     SessionState,
     closed,
     last_mark,
 )
-from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session
+from services.rating.domain.escrow import Slice
+from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session, read_slice
 from services.rating.ports import AnsweredId
+from services.runtime.valkey_cluster import node_of
 
 LIBRARY = Path(__file__).with_name("meterline.lua")
 CALL_SECONDS = 5.0
@@ -70,12 +73,20 @@ class Engine:
         self._rebuild = (0, 0)
 
     async def install(self) -> None:
-        """Load the Function into the server, in place of an older one."""
+        """Load the Function into the server that holds the cell, in place of an older one."""
         with _translated():
-            await self._client.function_load(LIBRARY.read_text(), replace=True)
+            at = await node_of(self._client, self.meta_key)
+            await self._client.execute_command("FUNCTION LOAD", "REPLACE", LIBRARY.read_text(), **at)
 
     async def decide(
-        self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
+        self,
+        ops: Sequence[Op],
+        expected: Mapping[str, int],
+        epoch: int,
+        least: int,
+        now_ms: int,
+        ids_ttl_ms: int,
+        purpose: Purpose = Purpose.DECIDE,
     ) -> Decided:
         """Decide operations in their order; safe to repeat.
 
@@ -86,13 +97,14 @@ class Engine:
             least: sequence up to which the journal is known to reach.
             now_ms: the time, milliseconds since 1970.
             ids_ttl_ms: how long answered ids are remembered.
+            purpose: only DECIDE changes anything and makes a segment.
 
         Raises:
             CellClosedError: the cell's state is not of this epoch, or older than `least`.
             UnavailableError: Valkey does not answer; whether it decided is not known.
         """
         arguments = Batch(ops, self._wires).arguments(
-            [epoch, least, now_ms, ids_ttl_ms, least], expected, self._new_mark()
+            [epoch, least, now_ms, ids_ttl_ms, least], expected, self._new_mark(), purpose
         )
         try:
             reply = await asyncio.wait_for(
@@ -134,6 +146,12 @@ class Engine:
             images = await self._client.mget([f"{self.tag}h:{name}" for name in names])
         return {name: read_holder(name, image) for name, image in zip(names, images, strict=True) if image is not None}
 
+    async def slices(self, keys: Sequence[tuple[str, int]]) -> list[Slice]:
+        """Read slices as they stand, by holder and kind; what is read may not be durable yet."""
+        with _translated():
+            images = await self._client.mget([f"{self.tag}{kind}:{name}" for name, _ in keys for kind in ("h", "l")])
+        return [read_slice(images[2 * n], images[2 * n + 1], kind) for n, (_, kind) in enumerate(keys)]
+
     async def session(self, session_id: str) -> SessionImage | None:
         """Read a session."""
         with _translated():
@@ -144,7 +162,8 @@ class Engine:
         """Yield the names of keys, some hundred at a time."""
         chunk: list[bytes] = []
         escaped = pattern.replace("{", "[{]").replace("}", "[}]")
-        async for name in self._client.scan_iter(match=escaped, count=1000):
+        at = await node_of(self._client, self.meta_key)
+        async for name in self._client.scan_iter(match=escaped, count=1000, **at):
             chunk.append(name)
             if len(chunk) == LOAD_CHUNK:
                 yield chunk
@@ -156,7 +175,7 @@ class Engine:
         """Whether somebody else rebuilds the cell's state at this time."""
         with _translated():
             building, built = await self._client.hmget(self.meta_key, "building", "built")
-            seconds, _ = await self._client.time()
+            seconds, _ = await self._client.execute_command("TIME", **await node_of(self._client, self.meta_key))
         if built is None or int(building.partition(b":")[0]) == self._rebuild[0]:
             return False
         return int(seconds) - int(built) < REBUILD_SILENCE_SECONDS
@@ -196,7 +215,7 @@ class Engine:
         for start in range(0, len(items), LOAD_CHUNK):
             await self._write("MSET", *_flat(items[start : start + LOAD_CHUNK]))
         ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
-        still_open = [(s.valid_until_ms, name) for name, s in ends.items() if s.state is SessionState.OPEN]
+        still_open = [(s.due_ms, name) for name, s in ends.items() if s.state is SessionState.OPEN]
         for start in range(0, len(still_open), LOAD_CHUNK):
             await self._write("ZADD", f"{self.tag}x", *_flat(still_open[start : start + LOAD_CHUNK]))
 

@@ -18,9 +18,10 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 -- count over each session of events: {time of the last use, counts}.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local COUNTERS_KEPT_S = 100 * 86400
-local SESSIONS_COUNTED_MAX = 16
 -- A bucket of a holder.
 local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+-- Where in the journal it was last filled anew; 0 if it never was. What was drawn before does not go back into it.
+local FILLED = 14
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -30,38 +31,36 @@ local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL = 1, 2, 3, 4, 5, 6, 7
 local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
 -- A rate.
 local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
--- A pricing, its components, their tiers, and its caps.
-local COMPONENTS, CAPS = 1, 2
-local COUNTER, OWNER, PERIOD, METER, FREE, BLOCK, LEAST, TIER_MODE, TIERS, OVER, LOWEST, HIGHEST, ROUND_TO, ROUNDING = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
-local BLOCKS_MAX, BLOCK_PRICE, FLAT, ACTION = 1, 2, 3, 4
-local CAP_AMOUNT, CAP_ACTION = 4, 5
-local IN_SESSION, IN_RECORD = -1, 0
-local METER_RECORDS, METER_COST = 2, 3
-local TIERS_BY_VOLUME = 2
-local UP, HALF_UP = 1, 2
-local THROTTLE, REFUSE = 3, 4
 -- A program.
 local DENY_REASON, DENY_STEP, STEPS, SERVICE, ACCOUNTS = 1, 2, 3, 4, 5
 -- Kinds of operations.
 local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
+local REFUND, TRANSFER = 5, 7 -- the kinds of corrections, and those between
+local LEASE = 8
 -- Modes of a charge.
 local ONLINE, OFFLINE = 1, 2
 -- Outcomes.
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
+local SHORT = 7
 -- Reasons, as in the contract.
 local BALANCE_DEPLETED, NO_VALID_ADDON, USAGE_LIMIT, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 3, 4, 11, 27
 -- Kinds of movements, as in the contract.
 local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
--- A session.
-local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS = 1, 2, 3, 4, 5, 6, 7, 8
+-- A session. Its reservations hold until VALID_UNTIL; it is open until ENDS; LATE says whether its last call came after.
+local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS, ENDS, LATE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
-local CREATE, UPDATE, RELEASE = 0, 1, 2
-local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED, OVERFLOW = 1, 2, 3, 4, 5
+local OVERFLOW, SLICE_OVERFLOW = 5, 10
+local LEASED = 11
 local CLOSED_SESSION_KEPT_MS = 86400000
+-- What a call is for: to decide, to say what would be decided, or what it would cost if money were no question.
+local DECIDE, ENQUIRY = 0, 2
+local PLACES, LINES_MAX = 65536, 8 -- places in a segment, and of an operation: one a line of a session's report
 local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or be set back
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
+local leases, dirty_leases
+local place, purpose, refunds, dirty_refunds
 
 local function key(kind, name)
   return cell .. kind .. name
@@ -119,12 +118,23 @@ end
 --
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
 
+local quote, set_count
+do
+
+local SESSIONS_COUNTED_MAX = 16
+-- A pricing has components, with tiers, and caps; their fields have names, as `wire` in domain/pricing.py writes them.
+local IN_SESSION, IN_RECORD = -1, 0
+local METER_RECORDS, METER_COST = 2, 3
+local TIERS_BY_VOLUME = 2
+local UP, HALF_UP = 1, 2
+local THROTTLE, REFUSE = 3, 4
+
 -- Rounds an exact price of `whole` micros and rest / over, rest below over, to the component's unit.
 local function rounded(part, whole, rest)
-  local unit, over = part[ROUND_TO], part[OVER]
-  if part[ROUNDING] == UP then
+  local unit, over = part.unit, part.denominator
+  if part.rounding == UP then
     return ceil((whole + (rest > 0 and 1 or 0)) / unit) * unit
-  elseif part[ROUNDING] == HALF_UP then
+  elseif part.rounding == HALF_UP then
     if unit == 1 then
       return whole + (2 * rest >= over and 1 or 0)
     end
@@ -135,19 +145,19 @@ end
 
 -- The price of a count over the component's scope, and what becomes of use at its height.
 local function cumulative(part, count)
-  if count <= part[FREE] then
+  if count <= part.free then
     return 0, 0
   end
-  local over, tiers = part[OVER], part[TIERS]
-  local blocks = ceil(max(count - part[FREE], part[LEAST]) / part[BLOCK])
+  local over, tiers = part.denominator, part.tiers
+  local blocks = ceil(max(count - part.free, part.minimum) / part.increment)
   local whole, rest, before, last = 0, 0, 0, nil
   for _, tier in ipairs(tiers) do
-    local reach = (tier[BLOCKS_MAX] == 0 or blocks < tier[BLOCKS_MAX]) and blocks or tier[BLOCKS_MAX]
-    if part[TIER_MODE] ~= TIERS_BY_VOLUME or reach == blocks then
-      local inside = part[TIER_MODE] == TIERS_BY_VOLUME and blocks or reach - before
+    local reach = (tier.blocks_max == 0 or blocks < tier.blocks_max) and blocks or tier.blocks_max
+    if part.mode ~= TIERS_BY_VOLUME or reach == blocks then
+      local inside = part.mode == TIERS_BY_VOLUME and blocks or reach - before
       local times = floor(inside / over)
-      whole = whole + tier[FLAT] + times * tier[BLOCK_PRICE]
-      rest = rest + (inside - times * over) * tier[BLOCK_PRICE]
+      whole = whole + tier.flat + times * tier.numerator
+      rest = rest + (inside - times * over) * tier.numerator
     end
     before, last = reach, tier
     if reach == blocks then
@@ -156,13 +166,13 @@ local function cumulative(part, count)
   end
   local carried = floor(rest / over)
   whole, rest = whole + carried, rest - carried * over
-  if whole < part[LOWEST] then
-    whole, rest = part[LOWEST], 0
+  if whole < part.lowest then
+    whole, rest = part.lowest, 0
   end
-  if part[HIGHEST] >= 0 and whole >= part[HIGHEST] then
-    whole, rest = part[HIGHEST], 0
+  if part.highest >= 0 and whole >= part.highest then
+    whole, rest = part.highest, 0
   end
-  return rounded(part, whole, rest), last[ACTION]
+  return rounded(part, whole, rest), last.action
 end
 
 -- Where a count stands, for the period that a use lies in.
@@ -209,7 +219,7 @@ local function counts_of_session(counters, name, time)
   return counters[name][2]
 end
 
-local function set_count(counter, owner, period, count, use)
+function set_count(counter, owner, period, count, use)
   if period == IN_SESSION then
     if use.session then
       use.session[counter] = count
@@ -238,11 +248,11 @@ local function set_count(counter, owner, period, count, use)
 end
 
 -- What a use of `quantity` units costs: amount, counts to set, whether it is to be slowed down, why it may not pass.
-local function quote(pricing, quantity, use)
+function quote(pricing, quantity, use)
   local amount, counts, throttled, refused = 0, {}, false, nil
-  for _, part in ipairs(pricing[COMPONENTS]) do
-    local before = counted(part[COUNTER], part[OWNER], part[PERIOD], use)
-    local count = before + (part[METER] == METER_RECORDS and 1 or part[METER] == METER_COST and use.cost or quantity)
+  for _, part in ipairs(pricing.components) do
+    local before = counted(part.counter, part.owner, part.period, use)
+    local count = before + (part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity)
     local price, action = cumulative(part, count)
     amount = amount + price - cumulative(part, before)
     throttled = throttled or action == THROTTLE
@@ -252,23 +262,25 @@ local function quote(pricing, quantity, use)
     if price > EXACT_MAX or count > EXACT_MAX then
       return 0, counts, false, AMOUNT_OUT_OF_RANGE
     end
-    if part[PERIOD] ~= IN_RECORD then
-      counts[#counts + 1] = { part[COUNTER], part[OWNER], part[PERIOD], count }
+    if part.period ~= IN_RECORD then
+      counts[#counts + 1] = { part.counter, part.owner, part.period, count }
     end
   end
-  for _, cap in ipairs(pricing[CAPS]) do
-    local before = counted(cap[COUNTER], cap[OWNER], cap[PERIOD], use)
+  for _, cap in ipairs(pricing.caps) do
+    local before = counted(cap.counter, cap.owner, cap.period, use)
     local count = before + amount
-    amount = min(count, cap[CAP_AMOUNT]) - min(before, cap[CAP_AMOUNT])
-    if count > cap[CAP_AMOUNT] then
-      throttled = throttled or cap[CAP_ACTION] == THROTTLE
-      if cap[CAP_ACTION] == REFUSE then
+    amount = min(count, cap.amount) - min(before, cap.amount)
+    if count > cap.amount then
+      throttled = throttled or cap.action == THROTTLE
+      if cap.action == REFUSE then
         refused = USAGE_LIMIT
       end
     end
-    counts[#counts + 1] = { cap[COUNTER], cap[OWNER], cap[PERIOD], count }
+    counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count }
   end
   return amount, counts, throttled, refused
+end
+
 end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
@@ -293,6 +305,7 @@ local function refresh(name, bucket, time)
     bucket[STATE] = EXPIRED
   else
     bucket[REMAINING], bucket[STATE], bucket[EXPIRES] = bucket[GRANTED], ACTIVE, following
+    bucket[FILLED] = place
     move(name, bucket[ID], GRANT, bucket[GRANTED])
   end
   return true
@@ -355,7 +368,9 @@ local function eligible(step, name, payer, time)
 end
 
 local function headroom_of(step, payer)
-  if step[MODE] == PREPAID then
+  if purpose == ENQUIRY then
+    return EXACT_MAX
+  elseif step[MODE] == PREPAID then
     return payer[MONEY] - payer[MONEY_RESERVED]
   elseif step[MODE] == POSTPAID then
     return payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
@@ -553,6 +568,108 @@ local function charge(program, endpoint, quantity, use, mode)
   return { CHARGED, uncovered, drawn, throttled or nil }
 end
 
+-- Slices --------------------------------------------------------------------------------------------------------
+
+-- An account above enterprises has only a slice of its money or limit here; the rest is free or in other cells
+-- (services/rating/domain/escrow.py). What was ever leased to the cell and returned by it: of money at 1 and 2, of
+-- credit at 3 and 4. An operation that names such steps is SHORT where it would be refused for want of more.
+local MONEY_KIND = 1
+
+local function lease_of(name)
+  local found = leases[name]
+  if found == nil then
+    local blob = redis.call('GET', key('l:', name))
+    found = blob and unpack_blob(blob) or { 0, 0, 0, 0 }
+    leases[name] = found
+  end
+  return found
+end
+
+local function unspent(payer, is_money)
+  if is_money then
+    return payer[MONEY] - payer[MONEY_RESERVED]
+  end
+  return payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
+end
+
+-- op: kind, holder, money or credit, all that was ever leased, how much to give back at most
+local function lease_op(op)
+  local name, is_money, leased, back = op[2], op[3] == MONEY_KIND, op[4], op[5]
+  local record, payer, at = lease_of(name), holder(name), 2 * op[3] - 1
+  local more = max(0, leased - record[at])
+  if not payer then
+    if more == 0 then
+      return { DONE, record[at], record[at + 1], 0 }
+    end
+    payer = { -1, {}, 0, 0, 0, 0, 0, 0, '', {} }
+  end
+  local field = is_money and MONEY or LIMIT
+  if leased > EXACT_MAX or payer[field] + more > EXACT_MAX then
+    return { FAILED, SLICE_OVERFLOW }
+  end
+  holders[name] = payer
+  payer[field] = payer[field] + more
+  local returned = min(back, max(0, unspent(payer, is_money)))
+  if more > 0 or returned > 0 then
+    payer[field] = payer[field] - returned
+    record[at], record[at + 1] = record[at] + more, record[at + 1] + returned
+    dirty[name], dirty_leases[name] = true, true
+    if is_money and more ~= returned then
+      move(name, '', LEASED, more - returned)
+    end
+  end
+  return { DONE, record[at], record[at + 1], unspent(payer, is_money) }
+end
+
+-- What a step needs for a volume if money is no question. Changes no balance.
+local function needed_at(step, name, payer, quantity, use)
+  local field = step[MODE] == PREPAID and MONEY or LIMIT
+  local kept = payer[field]
+  payer[field] = EXACT_MAX
+  local amount = cover(step, name, payer, quantity, use).amount
+  payer[field] = kept
+  return amount
+end
+
+-- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. `needs` sums up what
+-- each holder needs; `held` is what the operation itself will give back of it.
+local function short_of(program, endpoint, slices, quantities, use, needs, held)
+  for _, index in ipairs(slices) do
+    local step = program[STEPS][index]
+    local name, payer = step_holder(step, endpoint)
+    local needed = needs[name] or 0
+    for _, quantity in ipairs(quantities) do
+      if quantity > 0 then
+        needed = needed + needed_at(step, name, payer, quantity, use)
+      end
+    end
+    needs[name] = needed
+    local lacking = needed - unspent(payer, step[MODE] == PREPAID) - (held[name] or 0)
+    if needed > 0 and lacking > 0 then
+      return { SHORT, index - 1, needed, lacking }
+    end
+  end
+  return nil
+end
+
+-- A charge at steps with slices: what only lacks a larger slice is SHORT and changes nothing.
+local function charge_from_slices(program, endpoint, op, use)
+  local outcome, at_slice = charge(program, endpoint, op[6], use, ONLINE), false
+  if outcome[1] == CHARGED then
+    return outcome
+  end
+  for _, index in ipairs(op[12]) do
+    at_slice = at_slice or index == outcome[3] + 1
+  end
+  if at_slice or op[8] == OFFLINE then
+    local short = short_of(program, endpoint, op[12], { op[6] }, use, {}, NOTHING)
+    if short then
+      return short
+    end
+  end
+  return op[8] == ONLINE and outcome or charge(program, endpoint, op[6], use, OFFLINE)
+end
+
 -- Operations ----------------------------------------------------------------------------------------------------
 
 -- Whether the accounts that a program works with are configured as it expects; the same for all of a batch.
@@ -586,12 +703,15 @@ local function charge_op(op, programs, expected)
     end
   end
   local use = { endpoint = endpoint, time = op[7], periods = op[9], cost = op[10], session_ref = op[11] }
+  if op[12] then
+    return charge_from_slices(program, endpoint, op, use)
+  end
   return charge(program, endpoint, op[6], use, op[8])
 end
 
 local function new_bucket(spec)
   return { spec[ID], spec[REF], spec[PRIORITY], spec[ROLE], spec[GRANTED], 0, spec[GRANTED], spec[STATE],
-    spec[ACTIVATED], spec[EXPIRES], spec[VALIDITY], spec[CYCLES], spec[UNIT] }
+    spec[ACTIVATED], spec[EXPIRES], spec[VALIDITY], spec[CYCLES], spec[UNIT], 0 }
 end
 
 -- Makes a holder what its configuration says: new assignments are filled, removed ones forfeited.
@@ -655,7 +775,223 @@ local function top_up_op(op)
   return { DONE, payer[MONEY] }
 end
 
+-- Corrections ---------------------------------------------------------------------------------------------------
+--
+-- A chunk has room for 200 locals at once, so what only a section needs is local to it.
+
+local correct
+do
+
+local ADJUST = 6
+local REFUND_EXCEEDED, NOT_ENOUGH, LIMIT_EXCEEDED, BUCKET_ENDED = 6, 7, 8, 9
+local REFUNDED, ADJUSTED, TRANSFERRED = 6, 7, 8
+local CREDIT_USED = '-' -- where a bucket may be named; '' is money
+
+-- floor(amount * part / whole), exactly: long division in base 512, for part <= whole <= 2^43 and amount < 2^53.
+local function share(amount, part, whole)
+  local times = floor(amount / whole)
+  local rest, quotient, remainder, scale = amount - times * whole, 0, 0, 68719476736
+  while scale >= 1 do
+    remainder = remainder * 512 + rest * (floor(part / scale) % 512)
+    local digit = floor(remainder / whole)
+    quotient, remainder, scale = quotient * 512 + digit, remainder - digit * whole, scale / 512
+  end
+  return times * part + quotient
+end
+
+local function bucket_of(name, id)
+  local payer = name ~= '' and holder(name)
+  for _, bucket in ipairs(payer and payer[BUCKETS] or NOTHING) do
+    if bucket[ID] == id then
+      return bucket
+    end
+  end
+  return nil
+end
+
+local function has_ended(bucket)
+  return bucket[STATE] == EXPIRED or (bucket[EXPIRES] ~= 0 and now >= bucket[EXPIRES])
+end
+
+-- How many units of a usage record went back at each step, from the endpoint's upwards.
+local function refunded(name)
+  local found = refunds[name]
+  if found == nil then
+    local blob = redis.call('GET', key('r:', name))
+    found = blob and unpack_blob(blob) or {}
+    refunds[name] = found
+  end
+  return found
+end
+
+-- Changes of balances are planned, checked and then made: {holder, what has the field, field, change, balance}; the
+-- balance is a bucket's id, '' for money, nil for what is owed, of which there are no movements.
+local function overflows(planned)
+  for _, entry in ipairs(planned) do
+    if entry[2][entry[3]] + entry[4] > EXACT_MAX then
+      return true
+    end
+  end
+  return false
+end
+
+local function make(planned, kind)
+  for _, entry in ipairs(planned) do
+    local name, target, field, change, balance = entry[1], entry[2], entry[3], entry[4], entry[5]
+    target[field] = target[field] + change
+    dirty[name] = true
+    if balance then
+      move(name, balance, kind, change)
+    end
+    if balance and balance ~= '' and target[STATE] ~= PENDING then
+      target[STATE] = target[REMAINING] > 0 and ACTIVE or DEPLETED
+    end
+  end
+end
+
+local function unblock(name)
+  local endpoint = holder(name)
+  if endpoint and endpoint[BLOCKED] ~= '' then
+    endpoint[BLOCKED], dirty[name] = '', true
+  end
+end
+
+-- Plans what goes back of draws, the last first, when `after` of all units shall have gone back instead of `before`.
+-- A bucket that ended, or was filled anew since the draw, gets nothing: that part lapses.
+local function plan_draws(planned, op, step, draws, before, after)
+  local total, begin, parts = 0, 0, {}
+  for _, entry in ipairs(draws) do
+    total = total + entry[2]
+  end
+  local first, last = share(total, before, op[6]), share(total, after, op[6])
+  for _, entry in ipairs(draws) do
+    local back = min(last, begin + entry[2]) - max(first, begin)
+    begin = begin + entry[2]
+    if back > 0 then
+      local name, bucket = step[1], bucket_of(step[1], entry[1])
+      if not bucket then
+        name, bucket = step[2], bucket_of(step[2], entry[1])
+      end
+      local lives = bucket and not has_ended(bucket) and bucket[FILLED] <= op[7]
+      if lives then
+        planned[#planned + 1] = { name, bucket, REMAINING, back, entry[1] }
+      end
+      parts[#parts + 1] = { entry[1], lives and back or 0, lives and 0 or back }
+    end
+  end
+  return parts
+end
+
+local function plan_refund(planned, op, step, before, after)
+  local back = share(step[4], after, op[6]) - share(step[4], before, op[6])
+  local payer = step[3] ~= UNLIMITED and holder(step[1])
+  if payer and back > 0 then
+    local is_money = step[3] == PREPAID
+    planned[#planned + 1] = { step[1], payer, is_money and MONEY or USED, is_money and back or -back, is_money and '' or nil }
+  end
+  local volumes = plan_draws(planned, op, step, step[5], before, after)
+  return { after - before, back, volumes, plan_draws(planned, op, step, step[6], before, after) }
+end
+
+-- op: kind, id, hash, record, units (0 is all that is left), units of the record, its place, steps of {holder, pool,
+-- mode, amount, draws of volume, draws of money} with the last draw first, endpoint. Units went back at a step if
+-- they did at a step above it; what a step has back already does not go back again.
+local function refund_op(op)
+  local name, quantity, total, steps = op[4], op[5], op[6], op[8]
+  local earlier, planned, answers, now_back = refunded(name), {}, {}, {}
+  local top = earlier[#steps] or 0
+  local upto = quantity == 0 and total or top + quantity
+  if upto > total or upto == top then
+    return { FAILED, REFUND_EXCEEDED, total - top }
+  end
+  for index, step in ipairs(steps) do
+    local before = earlier[index] or 0
+    now_back[index] = max(before, upto)
+    answers[index] = plan_refund(planned, op, step, before, now_back[index])
+  end
+  if overflows(planned) then
+    return { FAILED, OVERFLOW, EXACT_MAX }
+  end
+  for index = #steps + 1, #earlier do
+    now_back[index] = earlier[index]
+  end
+  make(planned, REFUNDED)
+  unblock(op[9])
+  refunds[name], dirty_refunds[name] = now_back, true
+  return { DONE, upto - top, answers }
+end
+
+-- op: kind, id, hash, holder, bucket, change
+local function adjust_op(op)
+  local name, id, change = op[4], op[5], op[6]
+  local payer = holder(name)
+  if not payer then
+    return { STALE }
+  end
+  local entry, free
+  if id == CREDIT_USED then
+    entry, free = { name, payer, USED, change }, payer[USED]
+    if change > 0 and payer[LIMIT] >= 0 and payer[USED] + payer[USED_RESERVED] + change > payer[LIMIT] then
+      return { FAILED, LIMIT_EXCEEDED, max(0, payer[LIMIT] - payer[USED] - payer[USED_RESERVED]) }
+    end
+  elseif id == '' then
+    entry, free = { name, payer, MONEY, change, '' }, payer[MONEY] - payer[MONEY_RESERVED]
+  else
+    local bucket = bucket_of(name, id)
+    if not bucket or has_ended(bucket) then
+      return { FAILED, BUCKET_ENDED, 0 }
+    end
+    entry, free = { name, bucket, REMAINING, change, id }, bucket[REMAINING] - bucket[RESERVED]
+  end
+  if free + change < 0 then
+    return { FAILED, NOT_ENOUGH, max(0, free) }
+  elseif overflows({ entry }) then
+    return { FAILED, OVERFLOW, EXACT_MAX }
+  end
+  make({ entry }, ADJUSTED)
+  if (change > 0) == (id ~= CREDIT_USED) then
+    unblock(name)
+  end
+  return { DONE, entry[2][entry[3]] }
+end
+
+-- op: kind, id, hash, from, to, amount
+local function transfer_op(op)
+  local from, to, amount = op[4], op[5], op[6]
+  local giver, taker = holder(from), holder(to)
+  if not giver or not taker then
+    return { STALE }
+  end
+  local planned = { { from, giver, MONEY, -amount, '' }, { to, taker, MONEY, amount, '' } }
+  local free = giver[MONEY] - giver[MONEY_RESERVED]
+  if free < amount then
+    return { FAILED, NOT_ENOUGH, max(0, free) }
+  elseif overflows(planned) then
+    return { FAILED, OVERFLOW, EXACT_MAX }
+  end
+  make(planned, TRANSFERRED)
+  unblock(to)
+  return { DONE, giver[MONEY], taker[MONEY] }
+end
+
+function correct(op)
+  if op[1] == REFUND then
+    return refund_op(op)
+  elseif op[1] == ADJUST then
+    return adjust_op(op)
+  end
+  return transfer_op(op)
+end
+
+end
+
 -- Sessions ------------------------------------------------------------------------------------------------------
+
+local session_op, sweep, due_at
+do
+
+local CREATE, RELEASE = 0, 2
+local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED = 1, 2, 3, 4
 
 local function session(id)
   local found = sessions[id]
@@ -772,32 +1108,83 @@ local function misfit(open, action, sequence, hash)
   if sequence == open[SEQUENCE] then
     return OUT_OF_SEQUENCE, open[SESSION_HASH] == hash
   end
-  if open[SESSION_STATE] ~= OPEN then
-    return SESSION_CLOSED
-  end
   if sequence ~= open[SEQUENCE] + 1 then
     return OUT_OF_SEQUENCE
   end
   return nil
 end
 
+-- Says which slice is too small for a call of a session, before the call changes anything.
+local function session_short(op, open, programs)
+  local needs, held, is_release = {}, {}, op[3] == RELEASE
+  local named = {}
+  for _, line in ipairs(op[9]) do
+    named[line[1]] = true
+  end
+  for _, reservation in ipairs(open and open[RESERVATIONS] or NOTHING) do
+    if is_release or named[reservation[5]] then
+      held[reservation[1]] = (held[reservation[1]] or 0) + reservation[2]
+    end
+  end
+  for number, line in ipairs(op[9]) do
+    if line[7] then
+      local use = { endpoint = op[6], time = line[5], periods = line[6], cost = 0, session = open and open[COUNTS] or NOTHING }
+      local volumes = { line[3], is_release and 0 or line[4] }
+      local short = short_of(programs[line[2]], op[6], line[7], volumes, use, needs, held)
+      if short then
+        short[5] = number - 1
+        return short
+      end
+    end
+  end
+  return nil
+end
+
+-- Whether a call reports use: that is charged whatever became of the session.
+local function reports_use(lines)
+  for _, line in ipairs(lines) do
+    if line[3] > 0 then
+      return true
+    end
+  end
+  return false
+end
+
+-- What was reserved is given back; a session that was silent for long ends.
+local function lapse(id, open)
+  give_back_service(open, nil)
+  open[SESSION_STATE] = open[ENDS] <= now and SESSION_EXPIRED or OPEN
+  keep_session(id, open)
+end
+
 -- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
--- time of use, begins of periods}, about {endpoint, reference, network, access type}
-local function session_op(op, programs, expected)
+-- time of use, begins of periods, steps with slices}, about {endpoint, reference, network, access type}, when it ends without a call
+function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
+  if open and open[SESSION_STATE] == OPEN and open[ENDS] <= now then
+    lapse(id, open)
+  end
   local failure, again = misfit(open, action, sequence, hash)
   if again then
-    return { REPEATED, open[SESSION_ANSWER], open[SESSION_STATE], open[VALID_UNTIL] }
+    return { REPEATED, open[SESSION_ANSWER], open[SESSION_STATE], open[VALID_UNTIL], open[ENDS], open[LATE] }
   elseif failure then
     return { FAILED, failure, open and open[SEQUENCE] or 0 }
+  end
+  local late = open and open[SESSION_STATE] ~= OPEN or false
+  if late and not reports_use(op[9]) then
+    return { FAILED, SESSION_CLOSED, open[SEQUENCE] }
   end
   for _, line in ipairs(op[9]) do
     if not fresh(programs[line[2]], endpoint, expected) then
       return { STALE }
     end
   end
-  open = open or { 0, OPEN, '', {}, 0, {}, {}, {} }
+  local short = session_short(op, open, programs)
+  if short then
+    return short
+  end
+  open = open or { 0, OPEN, '', {}, 0, {}, {}, {}, 0, false }
   if action == RELEASE then
     give_back_service(open, nil)
   end
@@ -807,33 +1194,42 @@ local function session_op(op, programs, expected)
   local answers = {}
   for index, line in ipairs(op[9]) do
     local program, used, requested = programs[line[2]], line[3], line[4]
+    place = place + (index > 1 and 1 or 0)
     local use = { endpoint = endpoint, time = line[5], periods = line[6], cost = 0, session = open[COUNTS] }
     local charged = used > 0 and charge(program, endpoint, used, use, OFFLINE) or false
     local granted, reason, limiting, throttled = 0, 0, 0, false
-    if action ~= RELEASE and requested > 0 then
+    if action ~= RELEASE and not late and requested > 0 then
       granted, reason, limiting, throttled = reserve(open, program, endpoint, line[1], requested, use)
     end
     answers[index] = { line[1], granted, reason, limiting, charged, throttled or (charged and charged[4]) or false }
   end
   open[SEQUENCE], open[SESSION_HASH], open[SESSION_ANSWER] = sequence, hash, answers
-  open[VALID_UNTIL], open[SESSION_STATE] = op[8], action == RELEASE and RELEASED or OPEN
-  open[ABOUT] = op[10]
+  open[LATE], open[ABOUT] = late, op[10]
+  if not late then
+    open[VALID_UNTIL], open[ENDS] = op[8], op[11]
+    open[SESSION_STATE] = action == RELEASE and RELEASED or OPEN
+  end
   keep_session(id, open)
-  return { DONE, answers, open[SESSION_STATE], open[VALID_UNTIL] }
+  return { DONE, answers, open[SESSION_STATE], open[VALID_UNTIL], open[ENDS], late }
 end
 
--- Sessions whose validity has passed give their reservations back.
-local function sweep()
+-- When a session is to be looked at next: at the end of its grants' validity, then at its own.
+function due_at(open)
+  return open[RESERVATIONS][1] and open[VALID_UNTIL] or open[ENDS]
+end
+
+-- Looks at the sessions that are due.
+function sweep()
   local due = redis.call('ZRANGEBYSCORE', key('x', ''), '-inf', now, 'LIMIT', 0, SWEEP_MAX)
   for _, id in ipairs(due) do
     local open = session(id)
-    if open and open[SESSION_STATE] == OPEN and open[VALID_UNTIL] <= now then
-      give_back_service(open, nil)
-      open[SESSION_STATE] = SESSION_EXPIRED
-      keep_session(id, open)
+    if open and open[SESSION_STATE] == OPEN then
+      lapse(id, open)
     end
   end
   return due
+end
+
 end
 
 -- The call ------------------------------------------------------------------------------------------------------
@@ -851,12 +1247,17 @@ local function load_holders(expected)
   end
 end
 
+-- Operations of which the id is remembered with the answer.
+local function has_id(op)
+  return op[1] == CHARGE or op[1] == TOP_UP or (op[1] >= REFUND and op[1] <= TRANSFER)
+end
+
 -- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at, and
 -- the next one when another clock may already be in it.
 local function load_answered(ops, stretch, stretch_ms)
   local ids, position = {}, {}
   for index, op in ipairs(ops) do
-    if op[1] == CHARGE or op[1] == TOP_UP then
+    if has_id(op) then
       ids[#ids + 1] = op[2]
       position[#position + 1] = index
     end
@@ -889,8 +1290,12 @@ local function decide_op(op, programs, expected)
     return configure_op(op)
   elseif op[1] == TOP_UP then
     return top_up_op(op)
+  elseif op[1] == LEASE then
+    return lease_op(op)
+  elseif op[1] == SESSION then
+    return session_op(op, programs, expected)
   end
-  return session_op(op, programs, expected)
+  return correct(op)
 end
 
 local function write_state(stretch, stretch_ms, answered_now)
@@ -900,16 +1305,26 @@ local function write_state(stretch, stretch_ms, answered_now)
     images[#images + 1], images[#images + 2] = 'h:' .. name, blob
     pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('h:', name), blob
   end
+  for name in pairs(dirty_leases) do
+    local blob = pack(leases[name])
+    images[#images + 1], images[#images + 2] = 'l:' .. name, blob
+    pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('l:', name), blob
+  end
   for id in pairs(dirty_sessions) do
     local blob = pack(sessions[id])
     images[#images + 1], images[#images + 2] = 's:' .. id, blob
     if sessions[id][SESSION_STATE] == OPEN then
       redis.call('SET', key('s:', id), blob)
-      redis.call('ZADD', key('x', ''), sessions[id][VALID_UNTIL], id)
+      redis.call('ZADD', key('x', ''), due_at(sessions[id]), id)
     else
       redis.call('SET', key('s:', id), blob, 'PX', CLOSED_SESSION_KEPT_MS)
       redis.call('ZREM', key('x', ''), id)
     end
+  end
+  for name in pairs(dirty_refunds) do
+    local blob = pack(refunds[name])
+    images[#images + 1], images[#images + 2] = 'r:' .. name, blob
+    pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('r:', name), blob
   end
   if pairs_to_set[1] then
     redis.call('MSET', unpack(pairs_to_set))
@@ -923,11 +1338,12 @@ local function write_state(stretch, stretch_ms, answered_now)
 end
 
 local function changes_something(op, outcome)
-  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE)
+  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE and op[1] ~= LEASE)
 end
 
--- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions, operations}, programs,
--- records (kept for the journal as they are). The header ends with the mark that a segment made by this call bears.
+-- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions,
+-- operations, mark, purpose}, programs,
+-- records (kept for the journal as they are). The mark is what a segment made by this call bears.
 -- Answer: {sequence, outcomes, images} or {refusal word, ...}; outcomes end with the marks of the segment before and of
 -- the last one, so that the journal can tell two segments with one number apart.
 local function decide(keys, args)
@@ -935,7 +1351,7 @@ local function decide(keys, args)
   floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
   local header = unpack_blob(args[1])
   local epoch, least, journalled, expected, ops = header[1], header[2], header[5], header[6], header[7]
-  cell, now = string.sub(keys[1], 1, -2), header[3]
+  cell, now, purpose = string.sub(keys[1], 1, -2), header[3], header[9]
   local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence', 'mark')
   if meta[1] ~= tostring(epoch) then
     return { 'EPOCH', meta[1] or '' }
@@ -949,25 +1365,27 @@ local function decide(keys, args)
     programs[index] = unpack_blob(blob)
   end
   holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of = {}, {}, {}, {}, {}, 0, {}
+  leases, dirty_leases = {}, {}
+  refunds, dirty_refunds, place = {}, {}, 0
   load_holders(expected)
   local stretch = floor(now / header[4])
   local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
-  local place = string.format('%d:', sequence)
+  local here = string.format('%d:', sequence)
   for index, op in ipairs(ops) do
-    op_index = index
+    op_index, place = index, sequence * PLACES + (index - 1) * LINES_MAX
     local outcome
-    local earlier = op[1] ~= SESSION and op[1] ~= CONFIGURE and (answered[index] or seen[op[2]])
+    local earlier = has_id(op) and (answered[index] or seen[op[2]])
     if earlier then
       outcome = earlier_answer(earlier, op[3])
     else
       outcome = decide_op(op, programs, expected)
       if changes_something(op, outcome) then
         decided = true
-        if op[1] == CHARGE or op[1] == TOP_UP then
-          local value = op[3] .. place .. index
+        if has_id(op) then
+          local value = op[3] .. here .. index
           answered_now[#answered_now + 1], answered_now[#answered_now + 2] = op[2], value
           seen[op[2]] = value
         end
@@ -975,12 +1393,14 @@ local function decide(keys, args)
     end
     outcomes[index] = outcome
   end
-  if not (decided or next(dirty)) then
+  if purpose ~= DECIDE or not (decided or next(dirty)) then
     return { sequence - 1, pack({ outcomes, moves, meta[3], meta[3] }), '' }
   end
   local images = pack(write_state(stretch, header[4], answered_now))
   for _, id in ipairs(due) do
-    redis.call('ZREM', key('x', ''), id)
+    if not dirty_sessions[id] then
+      redis.call('ZREM', key('x', ''), id)
+    end
   end
   local outcome_blob = pack({ outcomes, moves, meta[3], header[8] })
   redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence), 'mark', header[8])

@@ -5,8 +5,10 @@ from typing import Any
 
 from meterline.rating.v1 import charging_pb2
 from services.rating.domain.decisions import Actor, AnsweredRequest, Outcome, Segment, SegmentContent, Status, Used
+from services.rating.domain.operations import DoneOperation
 from services.rating.domain.reasons import Mode
 from services.rating.domain.records import body_digest, id_digest
+from services.rating.engine import operations
 from services.rating.engine.wire import OpKind, read_images, read_outcomes
 from services.runtime.packing import unpack
 
@@ -17,6 +19,7 @@ def read_segment(segment: Segment) -> SegmentContent:
     outcomes, movements = read_outcomes(segment.outcomes)
     used: list[Used] = []
     requests: list[AnsweredRequest] = []
+    done: list[DoneOperation] = []
     for operation, (record, outcome) in enumerate(zip(records, outcomes, strict=True)):
         if record[0] == OpKind.CHARGE:
             if outcome[0] <= Status.REFUSED:
@@ -27,7 +30,9 @@ def read_segment(segment: Segment) -> SegmentContent:
             _, holder_id, micros, request_id, by, digest, body = record
             asked = (holder_id, micros, request_id, Actor(*by), digest, body)
             requests.append(AnsweredRequest(operation, *asked, outcome[1]))
-    return SegmentContent(programs, used, requests, movements, read_images(segment.images))
+        elif record[0] in operations.KINDS and outcome[0] == Status.DONE:
+            done.append(operations.from_journal(operation, record, outcome))
+    return SegmentContent(programs, used, requests, movements, read_images(segment.images), done)
 
 
 def _event(operation: int, program_id: str, packed: bytes, outcome: Outcome) -> Used:

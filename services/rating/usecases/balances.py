@@ -1,12 +1,15 @@
 """Balances: read live, topped up with money."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from services.common.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     MeterlineError,
+    NotFoundError,
     PermissionDeniedError,
     UnavailableError,
     invalid,
@@ -16,8 +19,10 @@ from services.common.identity import BALANCE_READERS, WRITERS, Principal
 from services.common.money import Money
 from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, balance_id
 from services.rating.domain.decisions import Actor, ConfigureOp, Status, TopUpOp
+from services.rating.domain.escrow import Kind
 from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
+from services.rating.usecases.cells import Cell
 from services.rating.usecases.holders import NO_LIMIT
 from services.rating.usecases.kit import Kit
 
@@ -57,6 +62,8 @@ class Owner:
         currency: of its money.
         path: path of the account.
         configure: makes its holder what its plans say.
+        cell: where it lives, or is topped up.
+        credit_limit: most that it may owe, micros; -1 means no limit.
     """
 
     id: str
@@ -65,6 +72,8 @@ class Owner:
     currency: str
     path: tuple[str, ...]
     configure: ConfigureOp
+    cell: Cell
+    credit_limit: int
 
 
 class Balances:
@@ -101,10 +110,32 @@ class Balances:
         holder = await self._kit.ledger.holder_of(name)
         return [holder] if holder else []
 
+    async def owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
+        """Who holds balances, as the caller sees it; one of the two ids is empty."""
+        return await self._owner(caller, endpoint_id, account_id)
+
+    async def owner_of(self, caller: Principal, name: str) -> tuple[Owner, str]:
+        """Who holds a balance, and the name of its bucket; empty for money."""
+        bucket = name.removeprefix("bal_")
+        if bucket.endswith(f".{MONEY_BUCKET}"):
+            bucket = ""
+        for owner_id in await self.owners_of(name):
+            ids = (owner_id, "") if owner_id.startswith("ep_") else ("", owner_id)
+            with suppress(NotFoundError):
+                return await self._owner(caller, *ids), bucket
+        raise not_found("balance", name)
+
     async def top_up(
-        self, caller: Principal, endpoint_id: str, account_id: str, amount: Money, request_id: str
+        self,
+        caller: Principal,
+        endpoint_id: str,
+        account_id: str,
+        amount: Money,
+        request_id: str,
+        *,
+        dry_run: bool = False,
     ) -> Balance:
-        """Add money, once for a request id.
+        """Add money, once for a request id. A dry run returns the balance as it would be, and changes nothing.
 
         Raises:
             PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
@@ -128,19 +159,28 @@ class Balances:
             raise _reused(request_id)
         if earlier is None:
             by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
-            await self._decide(owner, TopUpOp(digest, body, owner.id, amount.micros, request_id, by))
+            op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
+            if dry_run:
+                return await self._would_be(owner, op)
+            await self._decide(owner, op)
         return (await self._balances(owner))[-1]
+
+    async def _would_be(self, owner: Owner, op: TopUpOp) -> Balance:
+        owner.cell.holders.forget([owner.id])
+        outcome = (await owner.cell.preview([owner.configure, op], {})).outcomes[-1]
+        _require_taken(outcome[0], op.request_id)
+        holder = (await owner.cell.engine.holders([owner.id])).get(owner.id) or _nothing(owner)
+        now = _of_money(owner, holder)
+        return replace(now, remaining=outcome[1], state=BalanceState.ACTIVE) if outcome[0] == Status.DONE else now
 
     async def _decide(self, owner: Owner, op: TopUpOp) -> None:
         for _ in range(TRIES_MAX):
-            answered = await self._kit.cell.submit([owner.configure, op], {owner.id: owner.configure.version})
+            answered = await owner.cell.submit([owner.configure, op], {owner.id: owner.configure.version})
             status = answered.outcomes[-1][0]
             if status in {Status.DONE, Status.REPEATED}:
+                self._kit.escrow.replenished(owner.id)
                 return
-            if status == Status.REUSED:
-                raise _reused(op.request_id)
-            if status == Status.FAILED:
-                raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
+            _require_taken(status, op.request_id)
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
 
     async def _owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
@@ -154,23 +194,43 @@ class Balances:
             endpoint, enterprise = known.terms, known.chain.accounts[0]
             plan = known.chain.catalog.plans.get(endpoint.base.plan) if endpoint.base else None
             currency = (plan.currency if plan else "") or enterprise.currency
-            configure = self._kit.holders.of_endpoint(endpoint, enterprise, known.chain.catalog)
-            return Owner(endpoint_id, endpoint_id, enterprise.id, currency, enterprise.path, configure)
+            cell = self._kit.cells.of(enterprise.id)
+            configure = cell.holders.of_endpoint(endpoint, enterprise, known.chain.catalog)
+            return Owner(endpoint_id, endpoint_id, enterprise.id, currency, enterprise.path, configure, cell, NO_LIMIT)
         account, catalog = await self._kit.terms.account(account_id)
         caller.require_sees(account.path, "account", account_id)
-        configure = self._kit.holders.of_account(account, catalog)
-        return Owner(account_id, "", account_id, account.currency, account.path, configure)
+        cell = self._kit.cells.of(account_id)
+        configure = cell.holders.of_account(account, catalog, shared=self._kit.cells.count > 1)
+        limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
+        return Owner(account_id, "", account_id, account.currency, account.path, configure, cell, limit)
 
     async def _balances(self, owner: Owner) -> list[Balance]:
-        holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
-        if holder is None or holder.version < owner.configure.version or not self._kit.cell.is_open:
-            await self._kit.cell.submit([owner.configure], {})
-            holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
+        holder = (await owner.cell.engine.holders([owner.id])).get(owner.id)
+        if holder is None or holder.version < owner.configure.version or not owner.cell.is_open:
+            await owner.cell.submit([owner.configure], {})
+            holder = (await owner.cell.engine.holders([owner.id])).get(owner.id)
         if holder is None:  # nothing was ever given: a configuration without content leaves no holder
-            holder = Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+            holder = _nothing(owner)
+        if self._kit.cells.count > 1 and not owner.endpoint_id:
+            holder = await self._summed(owner, holder)
         now_ms = self._kit.clock.now_ms()
         order = sorted(holder.buckets, key=_consumption_order)
         return [_of_bucket(owner, bucket, now_ms) for bucket in order] + [_of_money(owner, holder)]
+
+    async def _summed(self, owner: Owner, holder: Holder) -> Holder:
+        """The holder with what other cells hold of an account above enterprises, and what is in no cell."""
+        others = [cell for cell in self._kit.cells if cell is not owner.cell]
+        found = await asyncio.gather(*(cell.engine.holders([owner.id]) for cell in others))
+        slices = [holder, *(there[owner.id] for there in found if owner.id in there)]
+        free = await self._kit.escrow.free(owner.id, Kind.MONEY)
+        return replace(
+            holder,
+            money=free + sum(one.money for one in slices),
+            money_reserved=sum(one.money_reserved for one in slices),
+            credit_used=sum(one.credit_used for one in slices),
+            credit_reserved=sum(one.credit_reserved for one in slices),
+            credit_limit=owner.credit_limit,
+        )
 
 
 def _consumption_order(bucket: Bucket) -> tuple[int, int, int, int, int, str]:
@@ -219,6 +279,18 @@ def _of_money(owner: Owner, holder: Holder) -> Balance:
         credit_used=holder.credit_used,
         credit_limit=holder.credit_limit,
     )
+
+
+def _nothing(owner: Owner) -> Holder:
+    return Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+
+
+def _require_taken(status: Status, request_id: str) -> None:
+    """Raise what stands against a top-up."""
+    if status == Status.REUSED:
+        raise _reused(request_id)
+    if status == Status.FAILED:
+        raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
 
 
 def _reused(request_id: str) -> AlreadyExistsError:

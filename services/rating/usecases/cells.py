@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,11 +18,13 @@ from services.rating.domain.decisions import (
     Decided,
     Op,
     Outcome,
+    Purpose,
     SessionOp,
     StateLostError,
     closed,
 )
 from services.rating.ports import AnsweredId, Engine, Journal, Ledger
+from services.rating.usecases.holders import Holders
 from services.rating.usecases.journalling import Journaller
 
 OPS_MAX = 200
@@ -33,6 +35,8 @@ CALLS_MAX = 3
 """Calls under way at once: one decides while others are made up and read."""
 QUEUE_OPS_MAX = 50_000
 """Operations that wait; more are turned away."""
+PREVIEWS_MAX = 16
+"""Calls under way at once that only say what would be decided."""
 TRIES_MAX = 8
 RETRY_SECONDS = 0.25
 IDS_WINDOW_MS = DAY_MS
@@ -82,9 +86,10 @@ class Cell:
         journal: the truth.
         ledger: the books, from which a rebuild begins.
         clock: tells the time.
+        cells: how many cells the installation has.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock, cells: int = 1) -> None:
         self.engine = engine
         self._journal = journal
         self._ledger = ledger
@@ -99,8 +104,9 @@ class Cell:
         self._deciding: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._opening_lock = asyncio.Lock()
-        self.on_open: Callable[[], None] = lambda: None
-        """Called when the cell opened anew: what was known of its holders may not hold any more."""
+        self.holders = Holders(engine.cell, cells)
+        """What this process configured in it; forgotten when the cell opens anew."""
+        self._previewing = asyncio.Semaphore(PREVIEWS_MAX)
 
     @property
     def is_open(self) -> bool:
@@ -134,6 +140,37 @@ class Cell:
         """
         self._least = max(self._least, await self._journal.last_sequence(self.engine.cell))
         return await self.submit(ops, expected)
+
+    async def preview(
+        self, ops: Sequence[Op], expected: Mapping[str, int], purpose: Purpose = Purpose.DRY_RUN
+    ) -> Answered:
+        """Say what would become of operations if they were decided now; nothing changes, and no id is remembered.
+
+        Args:
+            ops: later ones see what the earlier ones would do.
+            expected: version of the configuration of each holder that they touch.
+            purpose: DRY_RUN or ENQUIRY.
+
+        Raises:
+            UnavailableError: stores are away.
+        """
+        failure: UnavailableError | None = None
+        async with self._previewing:
+            for _ in range(TRIES_MAX):
+                try:
+                    journaller = await self.open()
+                    least = await self._journal.last_sequence(self.engine.cell)  # nothing else finds old data out here
+                    decided = await self.engine.decide(
+                        ops, expected, journaller.epoch, least, self._clock.now_ms(), IDS_TTL_MS, purpose
+                    )
+                    await journaller.durable(decided.sequence, decided.mark)  # what it was decided upon, or repeats
+                except UnavailableError as error:
+                    failure = error
+                    await self._heed(error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    return Answered(decided.sequence, 0, decided.outcomes)
+        raise failure or closed("it cannot be opened")
 
     def _enqueue(self, work: _Work, *, first: bool = False) -> None:
         self._queued_ops += len(work.ops)
@@ -235,9 +272,7 @@ class Cell:
 
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
         """Decide works once more: ids make a repeat harmless."""
-        if isinstance(error, CellClosedError):
-            self._adopt = self._adopt and not isinstance(error, StateLostError)
-            await self._close(error)
+        await self._heed(error)
         await asyncio.sleep(RETRY_SECONDS)
         for work in reversed(works):
             work.tries += 1
@@ -247,6 +282,12 @@ class Cell:
                 self._enqueue(work, first=True)
             else:
                 work.answer.set_exception(error)
+
+    async def _heed(self, error: MeterlineError) -> None:
+        """Close the cell if its state is not the journal's."""
+        if isinstance(error, CellClosedError):
+            self._adopt = self._adopt and not isinstance(error, StateLostError)
+            await self._close(error)
 
     async def _close(self, error: MeterlineError) -> None:
         if self._journaller is not None:
@@ -285,7 +326,7 @@ class Cell:
         self._journaller = journaller
         self._committing = asyncio.create_task(journaller.run())
         journaller.expect(decided)
-        self.on_open()
+        self.holders.forget_all()
         return journaller
 
 
@@ -335,6 +376,9 @@ class Opening:
             for request in content.requests:
                 at = (segment.sequence, request.operation, segment.decided_ms)
                 ids.append(AnsweredId(request.id_digest, request.body_digest, *at))
+            for done in content.operations:
+                at = (segment.sequence, done.operation, segment.decided_ms)
+                ids.append(AnsweredId(done.op.request.id_digest, done.op.request.body_digest, *at))
             last = segment.sequence
         await self._engine.load(images)
         await self._engine.load_ids(ids, self._clock.now_ms(), IDS_TTL_MS)

@@ -10,10 +10,12 @@ from services.common.clock import DAY_MS
 from services.common.errors import MeterlineError
 from services.rating.domain.balances import balance_id
 from services.rating.domain.decisions import AnsweredRequest, Segment, SegmentContent, Status, Used
+from services.rating.domain.operations import DoneOperation, RefundOp
 from services.rating.domain.programs import Step, StepMode, steps_from_body
 from services.rating.domain.reasons import MovementKind
 from services.rating.domain.records import LINES_MAX, Position, usage_record_id
-from services.rating.ports import Journal, Ledger, Sheet, UsageRow
+from services.rating.ports import Journal, Ledger, RefundRow, Sheet, UsageRow
+from services.rating.usecases.auditing import PREFIXES, audited
 
 SEGMENTS_MAX = 100
 IDLE_SECONDS = 0.05
@@ -48,9 +50,10 @@ class SegmentFold:
 
     def add(self, content: SegmentContent) -> None:
         """Add what the segment says."""
+        causes = {done.operation: self._cause(done) for done in content.operations}
         for movement in content.movements:
             place = max(movement.operation, 0) * LINES_MAX
-            cause = usage_record_id(Position(self._cell, self._sequence, place))
+            cause = causes.get(movement.operation) or usage_record_id(Position(self._cell, self._sequence, place))
             self._move(movement.holder_id, movement.bucket, movement.kind, movement.change, cause)
         for used in content.used:
             self._use(used)
@@ -59,7 +62,42 @@ class SegmentFold:
             row = (request.id_digest, request.body_digest, *where, request.answer, self._decided_ms)
             self._sheet.requests.append(row)
             self._audit(request)
+        for done in content.operations:
+            self._operation(done)
         self._sheet.images.update(content.images)
+
+    def _cause(self, done: DoneOperation) -> str:
+        return f"{PREFIXES[type(done.op)]}_{self._cell}.{self._sequence}.{done.operation}"
+
+    def _operation(self, done: DoneOperation) -> None:
+        request, where = done.op.request, (self._cell, self._sequence, done.operation)
+        self._sheet.requests.append((request.id_digest, request.body_digest, *where, 0, self._decided_ms))
+        self._sheet.audit.append(
+            {
+                "id": f"aud_{self._cell}.{self._sequence:019d}.{done.operation}",
+                "created_ms": self._decided_ms,
+                "actor": request.by.actor,
+                "account_id": request.by.account_id,
+                "request_id": request.request_id,
+                "owner_account_id": request.by.owner_id,
+                "owner_path": request.by.owner_path,
+                **audited(done),
+            }
+        )
+        if isinstance(done.op, RefundOp):
+            self._refund(done, done.op)
+
+    def _refund(self, done: DoneOperation, op: RefundOp) -> None:
+        """Lower the sums of the day on which it is refunded; what was used stays used."""
+        steps, path = self._programs[op.program_id]
+        position = Position(self._cell, self._sequence, done.operation)
+        self._sheet.refunds.append(RefundRow(position, path, done, self._decided_ms))
+        day = self._decided_ms // DAY_MS
+        for number, (step, (_, amount, volumes, _)) in enumerate(zip(steps, done.answer[1], strict=False)):
+            key = (path, day, op.endpoint_id, op.network_id, op.service, number, step.currency)
+            total = self._sheet.totals.setdefault(key, [0, 0, 0, 0, 0])
+            total[2] -= sum(restored for _, restored, _ in volumes)
+            total[4] -= amount
 
     def _audit(self, request: AnsweredRequest) -> None:
         balance = balance_id(request.holder_id, "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from services.rating.domain.cells import cell_of
 from services.rating.domain.compiling import bucket_specs
 from services.rating.domain.decisions import ConfigureOp
 from services.rating.domain.programs import Program
@@ -17,9 +18,15 @@ class Holders:
 
     A holder that was not is configured in front of the operations that need it. A view that is late does no harm:
     the Function takes only a newer version, and calls operations with an older one STALE.
+
+    Args:
+        cell: the cell that they are in.
+        cells: how many cells the installation has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cell: int = 0, cells: int = 1) -> None:
+        self._cell = cell
+        self._cells = cells
         self._configured: dict[str, tuple[int, int]] = {}
 
     def forget_all(self) -> None:
@@ -43,8 +50,9 @@ class Holders:
                 continue
             account = next(account for account in known.chain.accounts if account.id == holder_id)
             expected[holder_id] = account.version
-            if self._configured.get(holder_id) != (account.version, account.limit_version):
-                yield self.of_account(account, known.chain.catalog)
+            shared = self._cells > 1 and account is not known.chain.accounts[0]
+            if self._configured.get(holder_id) != (account.version, 0 if shared else account.limit_version):
+                yield self.of_account(account, known.chain.catalog, shared=shared)
 
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""
@@ -52,8 +60,17 @@ class Holders:
         specs = bucket_specs(endpoint, catalog, enterprise.billing_cycle_day, enterprise.time_zone)
         return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs)
 
-    def of_account(self, account: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
-        """The configuration of an account's holder."""
+    def of_account(self, account: AccountTerms, catalog: CatalogTerms, *, shared: bool = False) -> ConfigureOp:
+        """The configuration of an account's holder.
+
+        Where cells share the account, its limit here is what is leased to the cell, and its buckets are in the cell
+        of its top-ups only: they are never there twice.
+        """
+        if shared:
+            self._note(account.id, (account.version, 0))
+            at_home = cell_of(account.id, self._cells) == self._cell
+            specs = bucket_specs(account, catalog, account.billing_cycle_day, account.time_zone) if at_home else []
+            return ConfigureOp(account.id, account.version, 0, 0, specs)
         self._note(account.id, (account.version, account.limit_version))
         specs = bucket_specs(account, catalog, account.billing_cycle_day, account.time_zone)
         limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros

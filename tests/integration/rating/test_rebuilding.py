@@ -204,3 +204,15 @@ async def kept(core: World) -> bytes:
     """The endpoint's holder, as it stands in Valkey."""
     image: Any = await core.client.get("{c0}h:" + ENDPOINT)
     return bytes(image)
+
+
+async def test_who_waits_for_a_journaller_that_is_given_up_is_told(valkey_url, sqlite_url):
+    from services.rating.domain.decisions import CellClosedError
+
+    async with world(example(), valkey_url, sqlite_url) as core:
+        journaller = await core.cell.open()
+        waiting = asyncio.create_task(journaller.durable(1, bytes(8)))
+        await asyncio.sleep(0)
+        await core.cell._stop_committing()
+        with pytest.raises(CellClosedError):
+            await asyncio.wait_for(waiting, 1)
