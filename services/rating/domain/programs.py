@@ -113,7 +113,6 @@ class Program:
         return json.dumps(
             {
                 "service": int(str(self.wire[3])),
-                "clocks": [asdict(clock) for clock in self.clocks],
                 "deny_reason": int(self.deny_reason),
                 "deny_step": self.deny_step,
                 "steps": [asdict(step) for step in self.steps],

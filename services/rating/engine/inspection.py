@@ -59,4 +59,4 @@ class StateInspection(Engine):
                 *(Held(holder_id, bucket, quantity, of_credit=False) for bucket, quantity in parts),
             )
         ]
-        return SessionState(read.state is State.OPEN, read.valid_until_ms, held)
+        return SessionState(read.state is State.OPEN, read.due_ms, held)

@@ -23,6 +23,7 @@ from services.rating.storage.tables import (
     entries,
     images,
     ledger,
+    refunds,
     refusals,
     requests,
     totals,
@@ -32,7 +33,7 @@ from services.rating.usecases.verifying.sources import Glance, StateRow
 from services.runtime.database import Database
 
 ROWS = 1000
-BY_SEGMENT = (usage, entries)
+BY_SEGMENT = (usage, refunds, entries)
 """Tables of which each row comes from one segment: compared as it is folded, then forgotten."""
 SUMMED = (totals, refusals, requests, balances, images, audit)
 """Tables that are compared when all is folded."""
@@ -121,7 +122,7 @@ class Scratch:
                 await connection.execute(sqlite.insert(chains).on_conflict_do_nothing(), rows)
 
     async def compare_rows(self, cell: int, after: int, upto: int) -> list[Finding]:
-        """Compare usage records and entries of some segments, and forget them."""
+        """Compare usage records, refunds and entries of some segments, and forget them."""
         found: list[Finding] = []
         for table in BY_SEGMENT:
             here = sa.and_(table.c.cell == cell, table.c.sequence > after, table.c.sequence <= upto)

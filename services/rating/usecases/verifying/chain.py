@@ -75,14 +75,14 @@ class Programs:
         self._missing: set[str] = set()
 
     async def learn(self, cell: int, sequence: int, content: SegmentContent) -> bool:
-        """Read the programs of a segment; return whether all that it used are there."""
+        """Read the programs of a segment; return whether all are there."""
         unknown = set(content.program_ids) - self.known.keys() - self._missing
         if len(self.known) > PROGRAMS_MAX:
             self.known.clear()
             unknown = set(content.program_ids) - self._missing
         if unknown:
             await self._read(f"cell {cell} segment {sequence}", unknown)
-        return all(used.program_id in self.known for used in content.used)
+        return self.known.keys() >= set(content.program_ids)
 
     async def _read(self, place: str, unknown: set[str]) -> None:
         bodies = await self._journal.programs(unknown)

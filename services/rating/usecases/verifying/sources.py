@@ -31,10 +31,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """A session as it stands: whether it is open, when it ends (milliseconds since 1970), what it holds."""
+    """A session as it stands: whether it is open, when it is due (milliseconds since 1970), what it holds."""
 
     is_open: bool
-    valid_until_ms: int
+    due_ms: int
     held: Sequence[Held]
 
 
@@ -45,7 +45,7 @@ class Glance:
     Attributes:
         sequence: segment that had been decided last.
         values: holders and sessions by name.
-        ends: when sessions end, as the sweep knows it; milliseconds since 1970.
+        ends: when sessions are due, as the sweep knows it; milliseconds since 1970.
     """
 
     sequence: int

@@ -97,9 +97,9 @@ class StateComparison:
         if value != image:
             self._report.add(Code.STATE_DIFFERS, place, self._how(name, value, image))
         if session is not None:
-            due = session.valid_until_ms if session.is_open else None
+            due = session.due_ms if session.is_open else None
             if ends != due:
-                said = f"Valkey ends it at {ends}, the journal says {due}."
+                said = f"Valkey looks at it at {ends}, the journal says {due}."
                 self._report.add(Code.SESSION_END_DIFFERS, place, said)
 
     def _how(self, name: str, value: bytes, image: bytes) -> str:

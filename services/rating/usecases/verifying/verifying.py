@@ -7,12 +7,13 @@ there. What must hold between balances is looked at where the journal stood when
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from services.common.clock import Clock
 from services.rating.domain.decisions import SegmentContent
 from services.rating.domain.findings import CellReport, Code, Report
 from services.rating.ports import Cursor, Sheet
+from services.rating.usecases.answering import answered_ids
 from services.rating.usecases.cells import IDS_WINDOW_MS
 from services.rating.usecases.folding import SegmentFold
 from services.rating.usecases.verifying.chain import Chain, Programs
@@ -164,14 +165,15 @@ class _Walk:
         recent = [(kept, content) for kept, content in some if kept.segment.decided_ms >= self._since_ms]
         if recent and self.ids_from is None:
             self.ids_from = recent[0][0].segment.sequence
-        await self._books.note_answers(
-            self._cell,
-            {
-                digest: (body + f"{kept.segment.sequence}:{operation + 1}".encode(), int(body != NO_BODY))
-                for kept, content in recent
-                for digest, body, operation in _answered(content)
-            },
-        )
+        ids = (each for kept, content in recent for each in answered_ids(kept.segment, content))
+        remembered = {
+            each.id_digest: (
+                each.body_digest + f"{each.sequence}:{each.operation + 1}".encode(),
+                int(each.body_digest != NO_BODY),
+            )
+            for each in ids
+        }
+        await self._books.note_answers(self._cell, remembered)
 
     async def follow(self, comparison: StateComparison) -> None:
         """Take in what was decided while Valkey was read, when it is journalled; no more is folded."""
@@ -185,10 +187,3 @@ class _Walk:
             if not some:
                 patience -= POLL_SECONDS
                 await asyncio.sleep(POLL_SECONDS)
-
-
-def _answered(content: SegmentContent) -> Iterable[tuple[bytes, bytes, int]]:
-    for used in content.used:
-        yield used.id_digest, used.body_digest, used.operation
-    for request in content.requests:
-        yield request.id_digest, request.body_digest, request.operation
