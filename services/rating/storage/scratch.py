@@ -61,6 +61,7 @@ answers = sa.Table(
 holdings = sa.Table(
     "holding",
     scratch,
+    sa.Column("cell", sa.Integer, primary_key=True),
     sa.Column("balance_id", sa.String, primary_key=True),
     sa.Column("remaining", sa.BigInteger, nullable=False),
     sa.Column("held", sa.BigInteger, nullable=False),
@@ -165,30 +166,36 @@ class Scratch:
             yield some
             after = max(some)
 
-    async def add_held(self, rows: Iterable[tuple[str, int, int]]) -> None:
-        """Add to what holders have: balance, remaining, and what sessions hold of it."""
+    async def add_held(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
+        """Add to what holders have in a cell: balance, remaining, and what sessions hold of it."""
         insert = sqlite.insert(holdings)
         sums = {name: holdings.c[name] + insert.excluded[name] for name in ("remaining", "held")}
-        values = [{"balance_id": name, "remaining": remaining, "held": held} for name, remaining, held in rows]
+        values = [
+            {"cell": cell, "balance_id": name, "remaining": remaining, "held": held} for name, remaining, held in rows
+        ]
         if values:
             async with self._second.transaction() as connection:
-                await connection.execute(insert.on_conflict_do_update(index_elements=["balance_id"], set_=sums), values)
+                await connection.execute(
+                    insert.on_conflict_do_update(index_elements=["cell", "balance_id"], set_=sums), values
+                )
 
     async def unequal_balances(self) -> list[tuple[str, int, int]]:
-        """Balances whose entries and holders disagree: balance, sum of its entries, what holders have."""
-        there = sa.func.coalesce(holdings.c.remaining, 0)
-        joined = balances.outerjoin(holdings, holdings.c.balance_id == balances.c.id)
+        """Balances whose entries and holders disagree: balance, sum of its entries, what holders of all cells have."""
+        summed = sa.func.sum(holdings.c.remaining).label("remaining")
+        in_all = sa.select(holdings.c.balance_id, summed).group_by(holdings.c.balance_id).subquery()
+        there = sa.func.coalesce(in_all.c.remaining, 0)
+        joined = balances.outerjoin(in_all, in_all.c.balance_id == balances.c.id)
         entered = sa.select(balances.c.id, balances.c.remaining, there).select_from(joined)
-        without = holdings.outerjoin(balances, holdings.c.balance_id == balances.c.id)
-        nothing = sa.select(holdings.c.balance_id, sa.literal(0), holdings.c.remaining).select_from(without)
+        without = in_all.outerjoin(balances, in_all.c.balance_id == balances.c.id)
+        nothing = sa.select(in_all.c.balance_id, sa.literal(0), in_all.c.remaining).select_from(without)
         one = entered.where(balances.c.remaining != there).limit(ROWS)
-        other = nothing.where(balances.c.id.is_(None), holdings.c.remaining != 0).limit(ROWS)
+        other = nothing.where(balances.c.id.is_(None), in_all.c.remaining != 0).limit(ROWS)
         async with self._second.reading() as connection:
             return [tuple(row) for query in (one, other) for row in await connection.execute(query)]
 
-    async def held(self, names: Sequence[str]) -> dict[str, int]:
-        """What sessions hold of balances."""
-        query = sa.select(holdings.c.balance_id, holdings.c.held)
+    async def held(self, cell: int, names: Sequence[str]) -> dict[str, int]:
+        """What sessions of a cell hold of balances."""
+        query = sa.select(holdings.c.balance_id, holdings.c.held).where(holdings.c.cell == cell)
         async with self._second.reading() as connection:
             found: dict[str, int] = {}
             for start in range(0, len(names), ROWS):

@@ -136,15 +136,15 @@ class SecondBooks(Protocol):
         """Images of the second books, some at a time."""
         ...
 
-    async def add_held(self, rows: Iterable[tuple[str, int, int]]) -> None:
-        """Add to what holders have: balance, remaining, and what sessions hold of it."""
+    async def add_held(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
+        """Add to what holders have in a cell: balance, remaining, and what sessions hold of it."""
 
     async def unequal_balances(self) -> list[tuple[str, int, int]]:
-        """Balances whose entries and holders disagree: balance, sum of its entries, what holders have."""
+        """Balances whose entries and holders disagree: balance, sum of its entries, what holders of all cells have."""
         ...
 
-    async def held(self, balances: Sequence[str]) -> dict[str, int]:
-        """What sessions hold of balances."""
+    async def held(self, cell: int, balances: Sequence[str]) -> dict[str, int]:
+        """What sessions of a cell hold of balances."""
         ...
 
     async def forget_state(self, cell: int) -> None:

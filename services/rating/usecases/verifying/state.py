@@ -136,11 +136,11 @@ class StateComparison:
                 elif name.startswith("h:"):
                     about.holders += 1
                     rows += self._has(self._state.read_holder(name[2:], image))
-            await self._books.add_held(rows)
+            await self._books.add_held(self._cell, rows)
         async for images in self._books.images(self._cell):
             holders = [self._state.read_holder(name[2:], image) for name, image in images.items() if name[:2] == "h:"]
             names = [name for holder in holders for name in _names(holder)]
-            held = await self._books.held(names)
+            held = await self._books.held(self._cell, names)
             for holder in holders:
                 self._check_reserved(holder, held)
 
