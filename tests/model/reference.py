@@ -333,10 +333,12 @@ class Model:
         elif isinstance(payer, AccountTerms) and payer.credit_limit_micros is not None:
             purse.owed += covered.owed
 
-    def top_up(self, payer_id: str, micros: int) -> int:
-        """Add money; the services of an endpoint are no longer blocked."""
+    def top_up(self, payer_id: str, micros: int, at_ms: int) -> int:
+        """Add money; the services of an endpoint are no longer blocked. Who is told the balance sees what has ended."""
         payer = self.endpoints.get(payer_id) or next(each for each in self.chain if each.id == payer_id)
         purse = self.purse(payer)
         purse.money += micros
         purse.blocked.clear()
+        for pot in purse.pots.values():
+            pot.look(at_ms)
         return purse.money

@@ -263,7 +263,7 @@ class Histories(RuleBasedStateMachine):
         balance = self.run(
             self.core.balances.top_up(OPERATOR_CALLER, *owner, Money("EUR", micros), f"request-{self.given}")
         )
-        assert balance.remaining == self.model.top_up(name, micros)
+        assert balance.remaining == self.model.top_up(name, micros, self.core.clock.now_ms())
 
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data(), kept=st.integers(0, 2))
     def change_plans(self, name: str, data: st.DataObject, kept: int) -> None:

@@ -72,7 +72,9 @@ async def test_a_dry_run_sees_the_whole_limit_and_spends_none_of_it(valkey_url, 
         asked = [event(40 * MB, f"d{n}", endpoint_id=here) for n in range(3)]
         would = await core.charging.charge(OPERATOR_CALLER, asked, dry_run=True)
         assert [answer.outcome for answer in would] == [Outcome.CHARGED, Outcome.CHARGED, Outcome.REFUSED]
-        check = SessionCall("ses_check", "check", SessionAction.CREATE, 0, here, EU, 3, [Units(1, 0, GB)], 0, b"", dry_run=True)
+        check = SessionCall(
+            "ses_check", "check", SessionAction.CREATE, 0, here, EU, 3, [Units(1, 0, GB)], 0, b"", dry_run=True
+        )
         (grant,) = (await core.sessions.call(OPERATOR_CALLER, check)).grants
         assert grant.granted == 99 * MB
         assert (await core.standing(Kind.CREDIT)).total == LIMIT
