@@ -49,15 +49,20 @@ class Feed:
         return time.monotonic() - self.heard
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled; who is silent for long, though it should give signs of life, is asked anew."""
+        clock = asyncio.get_running_loop().time
         while True:
             try:
-                async for change in self._watch(self.cursor):
-                    self._apply(change)
-                    self.cursor = change.cursor
-                    self.heard = time.monotonic()
+                async with asyncio.timeout(STALE_SECONDS) as silence:
+                    async for change in self._watch(self.cursor):
+                        self._apply(change)
+                        self.cursor = change.cursor
+                        self.heard = time.monotonic()
+                        silence.reschedule(clock() + STALE_SECONDS)
             except MeterlineError as error:
                 log.info("feed broken", feed=self.name, reason=error.reason)
+            except TimeoutError:
+                log.warning("feed silent", feed=self.name, seconds=STALE_SECONDS)
             await asyncio.sleep(RETRY_SECONDS)
 
 
