@@ -465,7 +465,11 @@ end
 -- Says which shares of what a bucket was filled with are used up now and were not before.
 function notice_use(name, bucket, before)
   local after, granted = bucket[REMAINING], bucket[GRANTED]
-  for _, percent in ipairs(bucket[RENEWAL] and bucket[RENEWAL].shares or USUAL_SHARES) do
+  local shares = bucket[RENEWAL] and bucket[RENEWAL].shares or USUAL_SHARES
+  if shares == USUAL_SHARES and after > granted / 4 then
+    return -- far from four fifths
+  end
+  for _, percent in ipairs(shares) do
     local left = floor(granted / 100) * (100 - percent) + floor(granted % 100 * (100 - percent) / 100)
     if before > left and after <= left then
       notice(name, bucket[ID], NOTICE.SHARE_USED, percent)
@@ -621,17 +625,21 @@ end
 local function cover(step, name, payer, quantity, use)
   local left, draws, wallets = quantity, NOTHING, NOTHING
   if step[POOL] or (payer and payer[BUCKETS][1]) then
-    local found = eligible(step, name, payer, use.time)
-    draws, wallets = {}, {}
-    for index = 1, #found do
-      local entry = found[index]
+    draws = eligible(step, name, payer, use.time)
+    local count, found = 0, #draws
+    for index = 1, found do
+      local entry = draws[index]
       if entry[1][UNIT] == UNIT_MONEY then
+        wallets = wallets[1] and wallets or {}
         wallets[#wallets + 1] = entry
       elseif left > 0 then
+        count = count + 1
         entry[2] = min(left, available(entry[1]))
-        draws[#draws + 1] = entry
-        left = left - entry[2]
+        draws[count], left = entry, left - entry[2]
       end
+    end
+    for index = found, count + 1, -1 do
+      draws[index] = nil
     end
   end
   local coverage, rate = { quantity - left, 0, left, 0, draws }, step[RATE]
@@ -750,6 +758,8 @@ local function unblock(name, payer)
   end
 end
 
+local names_of, payers_of = {}, {} -- of the steps that are charged at the moment
+
 -- Charges a volume at every step, or, if it must be covered and is not, at none. A use is when it was, and, for
 -- prices that count: begins of its periods, cost, and its session's counts or reference.
 local function charge(program, endpoint, quantity, use, mode)
@@ -758,6 +768,7 @@ local function charge(program, endpoint, quantity, use, mode)
     local step = steps[index]
     local name, payer = step_holder(step, endpoint)
     local coverage = cover(step, name, payer, quantity, use)
+    names_of[index], payers_of[index], coverages[index] = name, payer, coverage
     throttled = throttled or coverage[SLOWED]
     if coverage[UNCOVERED] > 0 then
       if mode == ONLINE then
@@ -765,11 +776,9 @@ local function charge(program, endpoint, quantity, use, mode)
       end
       uncovered, reason = max(uncovered, coverage[UNCOVERED]), reason or coverage[WHY]
     end
-    coverages[index] = coverage
   end
   for index = 1, #steps do
-    local name, payer = step_holder(steps[index], endpoint)
-    draw(steps[index], name, payer, coverages[index], use)
+    draw(steps[index], names_of[index], payers_of[index], coverages[index], use)
   end
   if reason then
     block(program, endpoint, reason)
@@ -903,6 +912,8 @@ local function fresh(program, endpoint, expected)
   return payer and payer[VERSION] == expected[endpoint] and accounts_fresh(program, expected)
 end
 
+local the_use = {} -- of the charge that is decided at the moment
+
 local function charge_op(op, programs, expected)
   local program, endpoint = programs[op[5]], op[4]
   if not fresh(program, endpoint, expected) then
@@ -916,7 +927,8 @@ local function charge_op(op, programs, expected)
       return { REFUSED, REASON.ENDPOINT_BLOCKED, 0 }
     end
   end
-  local use = { endpoint = endpoint, time = op[7], periods = op[9], cost = op[10], session_ref = op[11] }
+  local use = the_use
+  use.endpoint, use.time, use.periods, use.cost, use.session_ref = endpoint, op[7], op[9], op[10], op[11]
   if op[12] then
     return charge_from_slices(program, endpoint, op, use)
   end
@@ -1664,14 +1676,15 @@ local function decide(keys, args)
   for index, op in ipairs(ops) do
     op_index, place = index, sequence * PLACES + (index - 1) * LINES_MAX
     local outcome
-    local earlier = has_id(op) and (answered[index] or seen[op[2]])
+    local remembered = has_id(op)
+    local earlier = remembered and (answered[index] or seen[op[2]])
     if earlier then
       outcome = earlier_answer(earlier, op[3])
     else
       outcome = decide_op(op, programs, expected)
       if changes_something(op, outcome) then
         decided = true
-        if has_id(op) then
+        if remembered then
           local value = op[3] .. here .. index
           answered_now[#answered_now + 1], answered_now[#answered_now + 2] = op[2], value
           seen[op[2]] = value
