@@ -49,12 +49,20 @@ format: setup ## Format the code and fix what can be fixed safely
 bench: setup ## Measure charging through gRPC against an empty handler; ends with one line of JSON
 	@exec $(BIN)/python -m tests.load.bench
 
-bench-scale: setup ## Measure the same at ten times the endpoints and for longer
-	@exec $(BIN)/python -m tests.load.bench --endpoints 10000 --seconds 20
+bench-scale: setup ## Measure what a charge costs as an installation grows, to a million endpoints; prints a table
+	@exec $(BIN)/python -m tests.load.scale $(SCALE_ARGS)
 
-test-sim: setup ## Run the property tests for long; SEED=... repeats a run
+SEEDS ?= 5000
+FIRST ?= 0
+
+test-sim: setup ## Simulate 5000 seeds, then run the property tests for long; SEED=... repeats one run, SEEDS, FIRST
+ifdef SEED
+	$(BIN)/python -m tests.simulation --seed $(SEED)
+else
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
 	$(BIN)/pytest -m hypothesis --hypothesis-profile=long --hypothesis-show-statistics --timeout=3000 \
-		$(if $(SEED),--hypothesis-seed=$(SEED)) $(PYTEST_ARGS)
+		$(if $(PROPERTY_SEED),--hypothesis-seed=$(PROPERTY_SEED)) $(PYTEST_ARGS)
+endif
 
 lock: ## Resolve the bounds of pyproject.toml anew into requirements.lock
 	@.ci/setup --lock

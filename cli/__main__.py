@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, str] = {
     "charge": "Charge a file of usage records.",
     "balances": "Show what is left of each balance.",
     "explain": "Show how a charge came about.",
+    "verify": "Compare journal, books and balances.",
 }
 """Each command NAME is the function NAME of the module cli.NAME."""
 

@@ -37,7 +37,7 @@ _SPECIAL: Mapping[str, Schema] = {
     "Any": {"type": "object", "properties": {"@type": {"type": "string"}}},
 }
 _OTHER_IDS: Mapping[str, str] = {"net": "net_[0-9]{5,6}"} | {
-    prefix: f"{prefix}_[!-~ ]{{1,100}}" for prefix in ("usg", "chg", "led", "bal")
+    prefix: f"{prefix}_[!-~ ]{{1,100}}" for prefix in ("usg", "chg", "led", "bal", "rfd")
 }
 """Ids of another form than a prefix and 26 characters (services.common.ids)."""
 

@@ -66,6 +66,6 @@ def is_id(prefix: str, text: str) -> bool:
         return False
     if prefix == "net":
         return len(tail) in {5, 6} and tail.isascii() and tail.isdigit()
-    if prefix in {"usg", "chg", "led", "bal"}:
+    if prefix in {"usg", "chg", "led", "bal", "rfd"}:
         return 0 < len(tail) <= 100 and tail.isascii() and tail.isprintable()  # these carry a position or an owner
     return len(tail) == _LENGTH and _VALUES.issuperset(tail)

@@ -66,7 +66,10 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
     servicers = (
         (SimServicer(desk), sims_pb2_grpc.add_SimServiceServicer_to_server),
         (EndpointServicer(desk), endpoints_pb2_grpc.add_EndpointServiceServicer_to_server),
-        (AssignmentServicer(desk), assignments_pb2_grpc.add_AssignmentServiceServicer_to_server),
+        (
+            AssignmentServicer(desk, reseller_addons=settings.rating_cells == 1),
+            assignments_pb2_grpc.add_AssignmentServiceServicer_to_server,
+        ),
         (
             ChargingContextServicer(desk, feed),
             charging_context_pb2_grpc.add_ChargingContextServiceServicer_to_server,

@@ -5,25 +5,45 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from meterline.rating.v1 import audit_pb2_grpc, balances_pb2_grpc, charges_pb2_grpc, charging_pb2_grpc
+from meterline.rating.v1 import (
+    audit_pb2_grpc,
+    balances_pb2_grpc,
+    charges_pb2_grpc,
+    charging_pb2_grpc,
+    events_pb2_grpc,
+    rating_pb2_grpc,
+    refunds_pb2_grpc,
+)
 from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
 from services.rating.api.books import UsageServicer
 from services.rating.api.charging import ChargingServicer
+from services.rating.api.events import EventServicer
+from services.rating.api.rating import RatingServicer
+from services.rating.api.refunds import RefundServicer
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.peers import TermsView
 from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
+from services.rating.storage.escrow import Escrows
+from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
+from services.rating.storage.refunds import Refunds as RefundStore
 from services.rating.storage.tables import audit
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
+from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.enquiring import Enquiries
+from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
-from services.rating.usecases.holders import Holders
+from services.rating.usecases.happenings import Happenings
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.refills import Refills
+from services.rating.usecases.refunds import Refunds
+from services.rating.usecases.routes import Cells
 from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
 from services.runtime.database import Database
@@ -37,9 +57,17 @@ from services.runtime.valkey import connect
 SERVICE = "rating"
 MIGRATIONS = Path(__file__).parent / "migrations"
 NAMES = tuple(
-    f"meterline.rating.v1.{name}" for name in ("ChargingService", "BalanceService", "UsageService", "AuditService")
+    f"meterline.rating.v1.{name}"
+    for name in (
+        "ChargingService",
+        "BalanceService",
+        "UsageService",
+        "AuditService",
+        "RefundService",
+        "RatingService",
+        "EventService",
+    )
 )
-CELLS = (0,)
 VALKEY_TIMEOUT_S = 1.0
 """A Valkey that says nothing for so long is away; its calls take milliseconds."""
 UNCHECKED = ("ChargeUsage", "ChargeEvent", "StreamUsage")
@@ -52,7 +80,9 @@ async def stores(stack: AsyncExitStack, settings: RatingSettings) -> tuple[Journ
     for database, name in ((journal, "journal"), (ledger, "ledger")):
         stack.push_async_callback(database.close)
         await database.migrate(MIGRATIONS / name)
-    return Journal(journal, read_segment), Ledger(ledger)
+    kept = Journal(journal, read_segment)
+    await kept.settle_cells(settings.cells)
+    return kept, Ledger(ledger)
 
 
 async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -> Server:
@@ -67,17 +97,32 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     background(stack, terms.run())
     client = connect(settings.valkey_url, socket_timeout=VALKEY_TIMEOUT_S, socket_connect_timeout=VALKEY_TIMEOUT_S)
     stack.push_async_callback(client.aclose)
-    holders = Holders()
-    cell = Cell(Engine(client, CELLS[0]), journal, ledger, clock)
-    cell.on_open = holders.forget_all
-    background(stack, cell.run())
-    kit = Kit(cell, terms, journal, ledger, holders, clock)
-    books = Books(BooksStore(ledger.database, journal, CELLS), journal, terms)
+    numbers = range(settings.cells)
+    cells = Cells([Cell(Engine(client, number), journal, ledger, clock, settings.cells) for number in numbers])
+    for cell in cells:
+        background(stack, cell.run())
+    escrow = Escrow(cells, Escrows(ledger.database))
+    if cells.count > 1:
+        background(stack, escrow.run())
+    kit = Kit(cells, terms, journal, ledger, clock, escrow)
+    store = BooksStore(ledger.database, journal, numbers)
+    books, balances = Books(store, journal, terms), Balances(kit)
+    corrections = Corrections(kit, balances)
+    refunds = Refunds(kit, corrections, store, RefundStore(ledger.database))
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
-        (BalanceServicer(Balances(kit), books), balances_pb2_grpc.add_BalanceServiceServicer_to_server),
+        (
+            BalanceServicer(balances, corrections, Refills(kit, balances), books),
+            balances_pb2_grpc.add_BalanceServiceServicer_to_server,
+        ),
         (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
         (UsageServicer(books, terms), charges_pb2_grpc.add_UsageServiceServicer_to_server),
+        (RefundServicer(refunds), refunds_pb2_grpc.add_RefundServiceServicer_to_server),
+        (RatingServicer(Enquiries(kit), clock), rating_pb2_grpc.add_RatingServiceServicer_to_server),
+        (
+            EventServicer(Happenings(HappeningsStore(ledger.database), terms)),
+            events_pb2_grpc.add_EventServiceServicer_to_server,
+        ),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)
     return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))
@@ -101,7 +146,7 @@ async def fold(stop: asyncio.Event) -> None:
     serve_metrics(settings.metrics_listen)
     async with AsyncExitStack() as stack:
         journal, ledger = await stores(stack, settings)
-        background(stack, Folder(journal, ledger, CELLS).run())
+        background(stack, Folder(journal, ledger, range(settings.cells)).run())
         logger(SERVICE).info("folding")
         await stop.wait()
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from services.rating.domain.balances import Holder
-from services.rating.domain.decisions import Decided, Op, Segment, SegmentContent, SessionImage, Used
+from services.rating.domain.decisions import Decided, Op, Purpose, Segment, SegmentContent, SessionImage, Used
+from services.rating.domain.escrow import Slice
+from services.rating.domain.happenings import Happening
+from services.rating.domain.operations import DoneOperation
 from services.rating.domain.programs import Program
 from services.rating.domain.records import Position
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms, PlanKey
@@ -20,7 +23,14 @@ class Engine(Protocol):
         """Load the Function into the server."""
 
     async def decide(
-        self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
+        self,
+        ops: Sequence[Op],
+        expected: Mapping[str, int],
+        epoch: int,
+        least: int,
+        now_ms: int,
+        ids_ttl_ms: int,
+        purpose: Purpose = Purpose.DECIDE,
     ) -> Decided:
         """Decide operations in their order; CELL_CLOSED if the cell's state is not the journal's."""
         ...
@@ -37,12 +47,23 @@ class Engine(Protocol):
         """Holders as they stand; those that have never been used are left out."""
         ...
 
+    async def slices(self, keys: Sequence[tuple[str, int]]) -> list[Slice]:
+        """Slices as they stand, by holder and kind (1 money, 2 credit)."""
+        ...
+
     async def session(self, session_id: str) -> SessionImage | None:
         """A session as it stands."""
         ...
 
+    async def being_rebuilt(self) -> bool:
+        """Whether somebody else rebuilds the cell's state at this time."""
+        ...
+
+    async def begin_rebuild(self, epoch: int) -> None:
+        """Close the cell; until `open` only this rebuild changes it, or CELL_CLOSED if another one does."""
+
     async def clear(self) -> None:
-        """Delete everything of the cell."""
+        """Delete everything of the cell that is about to be rebuilt."""
 
     async def load(self, images: Mapping[str, bytes]) -> None:
         """Write holders and sessions as the journal left them, with the ends of open sessions."""
@@ -50,8 +71,8 @@ class Engine(Protocol):
     async def load_ids(self, answers: Iterable["AnsweredId"], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered."""
 
-    async def open(self, epoch: int, sequence: int) -> None:
-        """Let the cell decide in an epoch, from a sequence on."""
+    async def open(self, epoch: int, sequence: int, mark: bytes) -> None:
+        """Let the cell decide in an epoch, from the journal's last segment on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +151,16 @@ class UsageRow:
     decided_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class RefundRow:
+    """A refund on its way into the books; `path` is the account path of the enterprise of its endpoint."""
+
+    position: Position
+    path: str
+    done: DoneOperation
+    decided_ms: int
+
+
 @dataclass(slots=True)
 class Sheet:
     """What a run of segments adds to the books.
@@ -138,15 +169,18 @@ class Sheet:
         usage: usage records.
         totals: sums of charges by (path, day, endpoint, network, service, step, currency):
             records, quantity, benefit, uncovered, amount.
+        refunds: refunds of charges.
         refusals: sums by (path, day, endpoint, service, reason, step): records, quantity.
         entries: movements: (cell, sequence, number, balance, kind, change, cause, decided).
         balances: holder and sum of changes by balance.
         requests: (id digest, body digest, cell, sequence, operation, answer, decided).
         audit: audit entries of top-ups.
         images: what holders and sessions became, by name.
+        events: what happened.
     """
 
     usage: list[UsageRow] = field(default_factory=list)
+    refunds: list[RefundRow] = field(default_factory=list)
     totals: dict[tuple[Any, ...], list[int]] = field(default_factory=dict)
     refusals: dict[tuple[Any, ...], list[int]] = field(default_factory=dict)
     entries: list[tuple[Any, ...]] = field(default_factory=list)
@@ -154,6 +188,7 @@ class Sheet:
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     audit: list[dict[str, Any]] = field(default_factory=list)
     images: dict[str, bytes] = field(default_factory=dict)
+    events: list[Happening] = field(default_factory=list)
 
 
 class Ledger(Protocol):
@@ -176,6 +211,10 @@ class Ledger(Protocol):
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
         """Body digest and answer of a top-up; None if it is not in the books."""
+        ...
+
+    async def answered_at(self, digest: bytes) -> tuple[bytes, int, int] | None:
+        """Body digest, segment and operation in it of an answered request; None if it is not in the books."""
         ...
 
     async def holder_of(self, balance_id: str) -> str | None:
@@ -215,6 +254,10 @@ class ChainTerms:
     def path(self) -> tuple[str, ...]:
         """Path of the enterprise, from the OPERATOR down."""
         return self.accounts[0].path
+
+    def account(self, account_id: str) -> AccountTerms | None:
+        """An account of the chain."""
+        return next((account for account in self.accounts if account.id == account_id), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,5 +16,7 @@ class RatingSettings(StoreSettings):
     """The journal: SQLAlchemy URL; another database or schema than the ledger's."""
     metrics_listen: str = Field("", validation_alias=service_alias("rating", "metrics_listen"))
     """host:port of the Prometheus endpoint; empty is off."""
+    cells: int = Field(1, ge=1, le=1024, validation_alias=service_alias("rating", "cells"))
+    """Cells that enterprises are spread over; fixed at the first start, the same for all processes."""
     valkey_url: str = "unix:///tmp/valkey.sock"
-    """Where balances live: `unix:///path` or `valkey://host:port/0`."""
+    """Where balances live: `unix:///path`, `valkey://host:port/0`, or `valkey+cluster://host:port,host:port`."""

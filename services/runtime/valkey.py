@@ -14,13 +14,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import quote
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.runtime import children
+from services.runtime.valkey_cluster import cluster_client
 
 START_TIMEOUT_S = 15.0
 STOP_GRACE_S = 5.0
@@ -38,10 +39,13 @@ def connect(url: str, **options: Any) -> Redis:
     """A client of the Valkey at ``url``; nothing is sent until its first command.
 
     Args:
-        url: ``unix:///path``, ``valkey://host:port/0`` or the same with ``valkeys``, ``redis`` or ``rediss``.
+        url: ``unix:///path``, ``valkey://host:port/0`` or the same with ``valkeys``, ``redis`` or ``rediss``; or a
+            cluster: ``valkey+cluster://host:port,host:port`` or ``valkeys+cluster://...``, some of its nodes.
         options: passed to the client, for example ``socket_timeout`` in seconds.
     """
     scheme, separator, rest = url.partition("://")
+    if scheme.endswith("+cluster"):
+        return cast("Redis", cluster_client(url, **options))  # the commands are the same
     scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
     client: Redis = Redis.from_url(f"{scheme}{separator}{rest}", **options)
     return client

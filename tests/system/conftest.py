@@ -1,4 +1,4 @@
-"""The running system that the system tests knock at: once on the embedded stores, once on PostgreSQL."""
+"""The running system that the system tests knock at: once on the embedded stores, once on PostgreSQL with four cells."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +18,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         stores: dict[str, str] = {}
         if request.param == "postgresql":
             stores = stack.enter_context(postgres_stores(request.getfixturevalue("postgres_server")))
+            stores = {**stores, "METERLINE_RATING_CELLS": "4"}
         yield stack.enter_context(launched(request.param, tmp_path_factory.mktemp(request.param), stores))
 
 

@@ -13,6 +13,7 @@ from services.catalog.convert.values import (
 )
 from services.catalog.domain.plan_rules import default_on_depletion
 from services.catalog.domain.plans import (
+    AccountScope,
     Activation,
     Benefit,
     ChargeTrigger,
@@ -25,7 +26,9 @@ from services.catalog.domain.plans import (
     PlanType,
     ProductKind,
     Recurrence,
+    ResubscribeOn,
 )
+from services.catalog.domain.services import Unit
 from services.common.errors import invalid
 from services.common.money import MAX_MICROS
 
@@ -62,6 +65,10 @@ def plan_from_proto(message: plans_pb2.Plan) -> Plan:
         labels=tuple(message.labels),
         carrier=message.carrier,
         description=message.description,
+        account_scope=optional_enum_from_proto(AccountScope, message.account_scope),
+        recurrence=optional_enum_from_proto(Recurrence, message.recurrence),
+        max_subscriptions=message.max_subscriptions,
+        resubscribe_on=optional_enum_from_proto(ResubscribeOn, message.resubscribe_on),
     )
 
 
@@ -72,6 +79,8 @@ def _benefit_from_proto(message: plans_pb2.Benefit, field: str) -> Benefit:
         quantity=message.quantity,
         rate_zone_ids=tuple(sorted(message.rate_zone_ids)),
         recurrence=optional_enum_from_proto(Recurrence, message.recurrence) or Recurrence.ONE_TIME,
+        unit=optional_enum_from_proto(Unit, message.unit),
+        roll_over_cycles=message.roll_over_cycles,
     )
 
 
@@ -127,6 +136,10 @@ def plan_to_proto(plan: Plan) -> plans_pb2.Plan:
         labels=plan.labels,
         carrier=plan.carrier,
         description=plan.description,
+        account_scope=plan.account_scope.value if plan.account_scope else 0,  # type: ignore[arg-type]
+        recurrence=plan.recurrence.value if plan.recurrence else 0,  # type: ignore[arg-type]
+        max_subscriptions=plan.max_subscriptions,
+        resubscribe_on=plan.resubscribe_on.value if plan.resubscribe_on else 0,  # type: ignore[arg-type]
         system_managed=plan.system_managed,
         create_time=time_to_proto(plan.created_ms),
         update_time=time_to_proto(plan.updated_ms),
@@ -141,6 +154,8 @@ def _benefit_to_proto(benefit: Benefit) -> plans_pb2.Benefit:
         quantity=benefit.quantity,
         rate_zone_ids=benefit.rate_zone_ids,
         recurrence=benefit.recurrence.value,  # type: ignore[arg-type]
+        unit=benefit.unit.value if benefit.unit else 0,  # type: ignore[arg-type]
+        roll_over_cycles=benefit.roll_over_cycles,
     )
 
 

@@ -1,9 +1,11 @@
 """What a plan may say, and when it may be published or changed [001] [004]."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from services.catalog.domain.items import Item, Owner, immutable
 from services.catalog.domain.plans import (
+    AccountScope,
     Activation,
     ChargingMode,
     OnDepletion,
@@ -11,8 +13,11 @@ from services.catalog.domain.plans import (
     PlanState,
     PlanType,
     ProductKind,
+    Recurrence,
+    ResubscribeOn,
 )
 from services.catalog.domain.profiles import ServiceProfile
+from services.catalog.domain.services import Unit
 from services.catalog.domain.tariffs import Tariff, named
 from services.common.errors import FailedPreconditionError, invalid
 from services.common.identity import AccountKind
@@ -29,16 +34,37 @@ _MODE_OF_KIND = {
 """How each kind of product is paid [004]; STANDARD may be either."""
 _PRICED_BY_TARIFF = frozenset({ProductKind.SUBSCRIPTION_PAY_PER_MB, ProductKind.PAYGO})
 _NOT_OF_ADDONS = ("charging_mode", "roaming_profile_id", "tariff_id")
-_NOT_OF_BASE_PLANS = ("priority", "activation", "validity_s", "rate_zone_ids")
+_NOT_OF_BASE_PLANS = (
+    "priority",
+    "activation",
+    "validity_s",
+    "rate_zone_ids",
+    "account_scope",
+    "recurrence",
+    "max_subscriptions",
+    "resubscribe_on",
+)
 _CONTRACT_NAMES = {"validity_s": "validity"}
 
 
 def completed(plan: Plan) -> Plan:
-    """Fill in what a caller may leave to the server: names of benefits, the activation of an add-on."""
+    """Fill in what a caller may leave to the server: names and units of benefits, what an add-on does if not told."""
     ids = named([benefit.benefit_id for benefit in plan.benefits], "b", "plan.benefits", "benefit_id")
-    benefits = tuple(replace(b, benefit_id=given) for b, given in zip(plan.benefits, ids, strict=True))
-    activation = plan.activation or Activation.ON_SUBSCRIPTION if plan.type is PlanType.ADDON else plan.activation
-    return replace(plan, benefits=benefits, activation=activation)
+    benefits = tuple(
+        replace(benefit, benefit_id=given, unit=benefit.unit or min(benefit.services).unit)
+        for benefit, given in zip(plan.benefits, ids, strict=True)
+    )
+    plan = replace(plan, benefits=benefits)
+    if plan.type is not PlanType.ADDON:
+        return plan
+    recurs = plan.recurrence is Recurrence.RECURRING
+    return replace(
+        plan,
+        activation=plan.activation or Activation.ON_SUBSCRIPTION,
+        account_scope=plan.account_scope or AccountScope.OWN_STEP,
+        recurrence=plan.recurrence or Recurrence.ONE_TIME,
+        resubscribe_on=plan.resubscribe_on or (ResubscribeOn.EXPIRY if recurs else None),
+    )
 
 
 def default_on_depletion(kind: ProductKind) -> OnDepletion:
@@ -51,19 +77,55 @@ def require_coherent(plan: Plan, owner: Owner) -> None:
     if not plan.service_profile_id:
         raise invalid("plan.service_profile_id", "is required; create a service profile first", "FIELD_REQUIRED")
     if plan.type is PlanType.BASE:
-        _require_unset(plan, _NOT_OF_BASE_PLANS, "FIELD_NOT_FOR_BASE_PLAN", "belongs to add-on plans only")
+        bundle = plan.product_kind is ProductKind.PREPAID_BUNDLE
+        unfit = [field for field in _NOT_OF_BASE_PLANS if field != "validity_s" or not bundle]
+        _require_unset(plan, unfit, "FIELD_NOT_FOR_BASE_PLAN", "belongs to add-on plans only")
         _require_complete_base(plan, owner)
     else:
         _require_unset(plan, _NOT_OF_ADDONS, "FIELD_NOT_FOR_ADDON_PLAN", "belongs to base plans only")
         if plan.product_kind is not ProductKind.STANDARD:
             raise invalid("plan.product_kind", "an add-on is STANDARD", "FIELD_NOT_FOR_ADDON_PLAN")
-    if not plan.currency and (plan.charges or plan.tariff_id):
-        raise invalid("plan.currency", "is required beside charges or a tariff", "CURRENCY_REQUIRED")
+        _require_sound_recurrence(plan)
+    gives_money = any(benefit.unit is Unit.MONEY for benefit in plan.benefits)
+    if not plan.currency and (plan.charges or plan.tariff_id or gives_money):
+        raise invalid(
+            "plan.currency", "is required beside charges, a tariff or a benefit of money", "CURRENCY_REQUIRED"
+        )
     _require_distinct_names(plan)
     _require_one_unit(plan)
+    _require_units_and_roll_over(plan)
 
 
-def _require_unset(plan: Plan, fields: tuple[str, ...], reason: str, description: str) -> None:
+def _require_sound_recurrence(plan: Plan) -> None:
+    if plan.recurrence is not Recurrence.RECURRING:
+        for field in ("max_subscriptions", "resubscribe_on"):
+            if getattr(plan, field):
+                raise invalid(f"plan.{field}", "belongs to add-ons whose recurrence is RECURRING", "NOT_RECURRING")
+        return
+    if plan.resubscribe_on is not ResubscribeOn.EXPIRY_OR_EXHAUSTION and plan.validity_s is None:
+        raise invalid("plan.validity", "is required: its end begins the next subscription", "VALIDITY_REQUIRED")
+    for index, benefit in enumerate(plan.benefits):
+        if benefit.recurrence is Recurrence.RECURRING:
+            raise invalid(
+                f"plan.benefits[{index}].recurrence",
+                "must be ONE_TIME in an add-on that recurs itself",
+                "RECURRENCE_TWICE",
+            )
+
+
+def _require_units_and_roll_over(plan: Plan) -> None:
+    for index, benefit in enumerate(plan.benefits):
+        if benefit.unit not in {None, Unit.MONEY, min(benefit.services).unit}:
+            raise invalid(
+                f"plan.benefits[{index}].unit",
+                f"must be MONEY or {min(benefit.services).unit.name}, in which its services are counted",
+                "UNIT_OF_SERVICES",
+            )
+        if benefit.roll_over_cycles and benefit.recurrence is not Recurrence.RECURRING:
+            raise invalid(f"plan.benefits[{index}].roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+
+
+def _require_unset(plan: Plan, fields: Sequence[str], reason: str, description: str) -> None:
     for field in fields:
         if getattr(plan, field):
             raise invalid(f"plan.{_CONTRACT_NAMES.get(field, field)}", description, reason)
@@ -96,7 +158,8 @@ def _require_distinct_names(plan: Plan) -> None:
 def _require_one_unit(plan: Plan) -> None:
     counted = [("benefits", b.services) for b in plan.benefits] + [("counters", c.services) for c in plan.counters]
     for index, (field, services) in enumerate(counted):
-        if len({service.unit for service in services}) > 1:
+        money = field == "benefits" and plan.benefits[index].unit is Unit.MONEY
+        if len({service.unit for service in services}) > 1 and not money:
             place = index if field == "benefits" else index - len(plan.benefits)
             raise invalid(
                 f"plan.{field}[{place}].services",

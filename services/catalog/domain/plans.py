@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from services.catalog.domain.items import Item
-from services.catalog.domain.services import Service
+from services.catalog.domain.services import Service, Unit
 
 DEFAULT_POSTPAID_PLAN = "DEFAULT POSTPAID PLAN"
 DEFAULT_PREPAID_PLAN = "DEFAULT PREPAID PLAN"
@@ -76,16 +76,32 @@ class ChargeTrigger(IntEnum):
     CYCLE = 3
 
 
+class AccountScope(IntEnum):
+    """Whose use draws on an add-on that is assigned to an account [001]."""
+
+    OWN_STEP = 1
+    ENDPOINTS = 2
+
+
+class ResubscribeOn(IntEnum):
+    """What begins a new subscription of a recurring add-on."""
+
+    EXPIRY = 1
+    EXPIRY_OR_EXHAUSTION = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benefit:
-    """A volume that comes with a plan.
+    """A volume, or money, that comes with a plan.
 
     Attributes:
         benefit_id: unique in the plan.
-        services: who may draw on it; sorted, all of one unit.
-        quantity: bytes or messages, 1 to 2^50.
+        services: who may draw on it; sorted, all of one unit unless it is money.
+        quantity: bytes, messages or micros of the plan's currency, 1 to 2^50.
         rate_zone_ids: where; empty means wherever the plan may be used.
         recurrence: once, or refilled at each start of a billing cycle.
+        unit: its services', or money.
+        roll_over_cycles: for how many cycles the rest of one lives on, 0 to 12.
     """
 
     benefit_id: str = ""
@@ -93,6 +109,8 @@ class Benefit:
     quantity: int = 0
     rate_zone_ids: tuple[str, ...] = ()
     recurrence: Recurrence = Recurrence.ONE_TIME
+    unit: Unit | None = None
+    roll_over_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +165,11 @@ class Plan(Item):
         state: state of the plan, the same for all its versions.
         charging_mode: None for an add-on.
         activation: None for a base plan.
-        validity_s: how long an add-on is valid from its activation, seconds; None means without end.
+        validity_s: how long an add-on is valid from its activation, a prepaid bundle from its assignment, seconds;
+            None means without end.
+        account_scope: None for a base plan, as are `recurrence` and `resubscribe_on`.
+        resubscribe_on: None for an add-on that does not recur.
+        max_subscriptions: 0 means without end.
     """
 
     type: PlanType = PlanType.BASE
@@ -173,6 +195,10 @@ class Plan(Item):
     labels: tuple[str, ...] = ()
     carrier: str = ""
     description: str = ""
+    account_scope: AccountScope | None = None
+    recurrence: Recurrence | None = None
+    max_subscriptions: int = 0
+    resubscribe_on: ResubscribeOn | None = None
 
     @property
     def zone_ids(self) -> frozenset[str]:

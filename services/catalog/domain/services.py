@@ -12,6 +12,8 @@ class Unit(IntEnum):
 
     BYTES = 1
     MESSAGES = 2
+    SECONDS = 3
+    MONEY = 4
 
 
 class Service(IntEnum):

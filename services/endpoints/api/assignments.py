@@ -11,10 +11,16 @@ from services.runtime.server import current_call
 
 
 class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
-    """Keeps assignments."""
+    """Keeps assignments.
 
-    def __init__(self, desk: Desk) -> None:
+    Args:
+        desk: what its methods work with.
+        reseller_addons: whether resellers can have add-ons.
+    """
+
+    def __init__(self, desk: Desk, *, reseller_addons: bool = True) -> None:
         self._desk = desk
+        self._reseller_addons = reseller_addons
 
     async def AssignEndpointAddon(
         self, request: assignments_pb2.AssignEndpointAddonRequest, _: object
@@ -39,7 +45,14 @@ class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
             request,
             assignments_pb2.PlanAssignment,
             lambda store, caller, now_ms: assignments.assign_account_plan(
-                store, desk.accounts, desk.catalog, caller, request.account_id, request.plan_id, now_ms
+                store,
+                desk.accounts,
+                desk.catalog,
+                caller,
+                request.account_id,
+                request.plan_id,
+                now_ms,
+                reseller_addons=self._reseller_addons,
             ),
             convert.to_proto,
         )

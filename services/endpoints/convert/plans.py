@@ -17,6 +17,7 @@ def from_proto(plan: plans_pb2.Plan) -> Plan:
         priority=plan.priority,
         on_usage=plan.activation == plans_pb2.ACTIVATION_ON_USAGE,
         validity_ms=plan.validity.ToMilliseconds() if plan.HasField("validity") else None,
+        recurs=plan.recurrence == plans_pb2.RECURRENCE_RECURRING,
         designated_account_ids=frozenset(plan.designated_account_ids),
     )
 

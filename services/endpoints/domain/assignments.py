@@ -78,11 +78,11 @@ def assign(plan: Plan, target: Target, now_ms: int, assignment_id: str = "") -> 
     """Give a plan to a target now.
 
     An add-on that activates on usage waits as PENDING, and its validity has not begun; anything else is in force at
-    once, and an add-on's validity runs from now (R077, R078).
+    once, and an add-on's validity runs from now (R077, R078). One that recurs has no end of its own.
     """
     addon = plan.type is PlanType.ADDON
     waits = addon and plan.on_usage
-    ends = addon and not waits and plan.validity_ms is not None
+    ends = addon and not waits and plan.validity_ms is not None and not plan.recurs
     return Assignment(
         id=assignment_id or new_id("asg", at_ms=now_ms),
         plan_id=plan.id,

@@ -26,6 +26,7 @@ class Plan:
         priority: order of consumption of an add-on, lowest first.
         on_usage: whether it becomes active at its first use instead of at once.
         validity_ms: how long an add-on is valid from its activation; None means without end.
+        recurs: whether it is subscribed anew when that is over.
         designated_account_ids: accounts besides the owner that may use it.
     """
 
@@ -37,6 +38,7 @@ class Plan:
     priority: int = 0
     on_usage: bool = False
     validity_ms: int | None = None
+    recurs: bool = False
     designated_account_ids: frozenset[str] = frozenset()
 
     def serves_endpoints_of(self, account_ids: set[str]) -> bool:

@@ -52,16 +52,35 @@ async def assign_endpoint_addon(
 
 
 async def assign_account_plan(
-    store: Store, accounts: Accounts, catalog: Catalog, caller: Principal, account_id: str, plan_id: str, now_ms: int
+    store: Store,
+    accounts: Accounts,
+    catalog: Catalog,
+    caller: Principal,
+    account_id: str,
+    plan_id: str,
+    now_ms: int,
+    *,
+    reseller_addons: bool = True,
 ) -> Assignment:
     """Set the parent's price to an account, or give it an add-on; a base plan replaces the one before (R283).
 
     The base plan version that it has already stays as it is.
 
+    Args:
+        store: where assignments are.
+        accounts: the accounts.
+        catalog: the plans.
+        caller: who asks.
+        account_id: who gets it.
+        plan_id: the plan.
+        now_ms: the time, milliseconds since 1970.
+        reseller_addons: whether resellers can have add-ons: not where rating spreads their enterprises over cells.
+
     Raises:
         PermissionDeniedError: the caller is not above the account.
         FailedPreconditionError: ACCOUNT_NOT_CHARGED, PLAN_NOT_PUBLISHED, PLAN_NOT_AVAILABLE (the plan is not the
-            parent's, or is designated to others), NO_BASE_PLAN and TOO_MANY_ADDONS (for an add-on).
+            parent's, or is designated to others), NO_BASE_PLAN and TOO_MANY_ADDONS (for an add-on),
+            ADDON_NEEDS_ONE_CELL.
     """
     caller.require_role(*WRITERS)
     account = await visible_account(accounts, caller, account_id)
@@ -73,6 +92,13 @@ async def assign_account_plan(
     )
     plan = plans[plan_id]
     plan.require_assignable()
+    if plan.type is PlanType.ADDON and account.kind is AccountKind.RESELLER and not reseller_addons:
+        raise FailedPreconditionError(
+            "ADDON_NEEDS_ONE_CELL",
+            f"Account {account_id} is a reseller, whose enterprises are charged in several cells of this installation; "
+            "a volume cannot be shared between cells. Give the add-on to its enterprises, or lower its price.",
+            resource=("account", account_id),
+        )
     present = await store.assignments.lock_account(account_id)
     base = next((assignment for assignment in present if assignment.role is PlanType.BASE), None)
     assignment = assign(plan, Target(account.id, account.enterprise_id, account.path), now_ms)

@@ -5,17 +5,22 @@ from typing import Any
 
 from meterline.rating.v1 import balances_pb2, balances_pb2_grpc
 from services.common.pages import page_request
-from services.rating.convert.balances import balance_to_proto, entry_to_proto, money_from_proto
+from services.rating.convert.balances import balance_to_proto, entry_to_proto, money_from_proto, validity_from_proto
+from services.rating.convert.corrections import adjustment_to_proto, transfer_to_proto
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
+from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.refills import Refills
 from services.runtime.server import current_call
 
 
 class BalanceServicer(balances_pb2_grpc.BalanceServiceServicer):
-    """Reads and tops up balances."""
+    """Reads, tops up and corrects balances."""
 
-    def __init__(self, balances: Balances, books: Books) -> None:
+    def __init__(self, balances: Balances, corrections: Corrections, refills: Refills, books: Books) -> None:
         self._balances = balances
+        self._corrections = corrections
+        self._refills = refills
         self._books = books
 
     async def ListBalances(
@@ -33,7 +38,53 @@ class BalanceServicer(balances_pb2_grpc.BalanceServiceServicer):
         """Add money."""
         amount = money_from_proto("amount", request.amount)
         balance = await self._balances.top_up(
-            current_call().caller, request.endpoint_id, request.account_id, amount, request.request_id
+            current_call().caller,
+            request.endpoint_id,
+            request.account_id,
+            amount,
+            request.request_id,
+            dry_run=request.validate_only,
+        )
+        return balance_to_proto(balance)
+
+    async def AdjustBalance(self, request: balances_pb2.AdjustBalanceRequest, _: Any) -> balances_pb2.BalanceAdjustment:
+        """Change a balance by hand."""
+        made = await self._corrections.adjust(
+            current_call().caller,
+            request.balance_id,
+            request.change,
+            credit_used=request.target == balances_pb2.ADJUSTMENT_TARGET_CREDIT_USED,
+            reason=request.reason,
+            request_id=request.request_id,
+            dry_run=request.validate_only,
+        )
+        return adjustment_to_proto(made)
+
+    async def TransferBalance(
+        self, request: balances_pb2.TransferBalanceRequest, _: Any
+    ) -> balances_pb2.BalanceTransfer:
+        """Move money."""
+        giver, taker = getattr(request, "from"), request.to
+        made = await self._corrections.transfer(
+            current_call().caller,
+            (giver.endpoint_id, giver.account_id),
+            (taker.endpoint_id, taker.account_id),
+            money_from_proto("amount", request.amount),
+            reason=request.reason,
+            request_id=request.request_id,
+            dry_run=request.validate_only,
+        )
+        return transfer_to_proto(made)
+
+    async def RefillBalance(self, request: balances_pb2.RefillBalanceRequest, _: Any) -> balances_pb2.Balance:
+        """Add volume and extend its validity."""
+        balance = await self._refills.refill(
+            current_call().caller,
+            request.balance_id,
+            request.quantity,
+            validity_from_proto(request),
+            request.maximum,
+            request.request_id,
         )
         return balance_to_proto(balance)
 

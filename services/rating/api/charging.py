@@ -35,13 +35,16 @@ class ChargingServicer(charging_pb2_grpc.ChargingServiceServicer):
     async def ChargeUsage(self, request: charging_pb2.ChargeUsageRequest, _: Any) -> charging_pb2.ChargeUsageResponse:
         """Charge a batch."""
         answers = await self._charging.charge(
-            current_call().caller, [event_from_proto(event) for event in request.events]
+            current_call().caller,
+            [event_from_proto(event) for event in request.events],
+            dry_run=request.validate_only,
         )
         return answers_to_proto(request.batch_id, answers)
 
     async def ChargeEvent(self, request: charging_pb2.ChargeEventRequest, _: Any) -> charging_pb2.ChargeResult:
         """Charge one event."""
-        answers = await self._charging.charge(current_call().caller, [event_from_proto(request.event)])
+        event = event_from_proto(request.event)
+        answers = await self._charging.charge(current_call().caller, [event], dry_run=request.validate_only)
         result = charging_pb2.ChargeResult()
         answer_to_proto(answers[0], result)
         return result

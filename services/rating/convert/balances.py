@@ -6,10 +6,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
 
 from meterline.rating.v1 import balances_pb2
+from services.common.clock import SECOND_MS
 from services.common.errors import invalid
 from services.common.money import MAX_MICROS, MICROS, NANOS_A_MICRO, Money
 from services.rating.usecases.balances import Balance
 from services.runtime.amounts import micros_of
+
+VALIDITY_MAX_S = 20 * 366 * 86_400
 
 
 def timestamp(milliseconds: int) -> Timestamp | None:
@@ -33,6 +36,15 @@ def money_from_proto(field: str, message: MoneyMessage) -> Money:
     return Money(message.currency_code, micros)
 
 
+def validity_from_proto(message: balances_pb2.RefillBalanceRequest) -> int:
+    """Read how long a refill is valid, in milliseconds; 0 is without end."""
+    if not message.HasField("validity"):
+        return 0
+    if message.validity.nanos or not 0 < message.validity.seconds <= VALIDITY_MAX_S:
+        raise invalid("validity", "must be whole seconds, more than 0, up to 20 years")
+    return message.validity.seconds * SECOND_MS
+
+
 def balance_to_proto(balance: Balance) -> balances_pb2.Balance:
     """Write a balance."""
     return balances_pb2.Balance(
@@ -52,6 +64,8 @@ def balance_to_proto(balance: Balance) -> balances_pb2.Balance:
         expire_time=timestamp(balance.expires_ms),
         credit_used=balance.credit_used,
         credit_limit=balance.credit_limit,
+        pool_id=balance.pool_id,
+        occurrence=balance.occurrence,
     )
 
 

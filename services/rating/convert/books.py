@@ -6,6 +6,8 @@ from meterline.rating.v1 import charges_pb2, charging_pb2
 from services.common.errors import invalid
 from services.rating.convert.balances import timestamp
 from services.rating.domain.balances import balance_id
+from services.rating.domain.decisions import Drawn
+from services.rating.domain.reasons import Service, Unit
 from services.rating.usecases.books import Charge, Explanation, Found, Record, RefusalSum, Selection, Sum
 
 _DIMENSIONS = {
@@ -90,7 +92,7 @@ def charge_to_proto(charge: Charge) -> charges_pb2.Charge:
 
 def explanation_to_proto(explained: Explanation) -> charges_pb2.ChargeExplanation:
     """Write why a charge is what it is."""
-    step = explained.step
+    step, record = explained.step, explained.charge.record
     return charges_pb2.ChargeExplanation(
         charge=charge_to_proto(explained.charge),
         plan_id=step.plan[0],
@@ -104,12 +106,13 @@ def explanation_to_proto(explained: Explanation) -> charges_pb2.ChargeExplanatio
                 balance_id=balance_id("", bucket),
                 assignment_id=f"asg_{bucket.partition('.')[0]}",
                 quantity=quantity,
-                activated=bool(activated),
+                activated=bool(what & Drawn.ACTIVATED),
+                unit=Unit.MONEY if what & Drawn.OF_MONEY else Service(record.service).unit,  # type: ignore[arg-type]
             )
-            for bucket, quantity, activated in explained.charge.draws
+            for bucket, quantity, what in explained.charge.draws
         ],
         rounded_quantity=explained.rounded,
-        program_id=explained.charge.record.program_id,
+        program_id=record.program_id,
         sentences=explained.sentences,
     )
 

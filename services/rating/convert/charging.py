@@ -61,6 +61,18 @@ def _units(units: Sequence[charging_pb2.UnitUsage]) -> list[Units]:
     return [Units(each.service, each.used_quantity, each.requested_quantity, each.usage_time_ms) for each in units]
 
 
+def _content(
+    request: charging_pb2.CreateChargingSessionRequest | charging_pb2.UpdateChargingSessionRequest,
+) -> bytes:
+    """What a repeat of a call has in common with it: a dry run of it is one."""
+    if request.validate_only:
+        asked = type(request)()
+        asked.CopyFrom(request)  # type: ignore[arg-type] # of its own type
+        asked.ClearField("validate_only")
+        return asked.SerializeToString(deterministic=True)
+    return request.SerializeToString(deterministic=True)
+
+
 def create_from_proto(request: charging_pb2.CreateChargingSessionRequest) -> SessionCall:
     """Read the opening of a session."""
     return SessionCall(
@@ -73,7 +85,8 @@ def create_from_proto(request: charging_pb2.CreateChargingSessionRequest) -> Ses
         access_type=request.access_type,
         units=_units(request.units),
         event_ms=request.event_time_ms,
-        body_digest=body_digest(request.SerializeToString(deterministic=True)),
+        body_digest=body_digest(_content(request)),
+        dry_run=request.validate_only,
     )
 
 
@@ -89,7 +102,8 @@ def update_from_proto(request: charging_pb2.UpdateChargingSessionRequest, action
         access_type=request.access_type,
         units=_units(request.units),
         event_ms=request.event_time_ms,
-        body_digest=body_digest(bytes([action]) + request.SerializeToString(deterministic=True)),
+        body_digest=body_digest(bytes([action]) + _content(request)),
+        dry_run=request.validate_only,
     )
 
 
@@ -104,6 +118,8 @@ def session_to_proto(session: Session) -> charging_pb2.ChargingSession:
         replayed=session.replayed,
     )
     message.valid_until.FromMilliseconds(session.valid_until_ms)
+    message.expire_time.FromMilliseconds(session.ends_ms)
+    message.late = session.late
     for grant in session.grants:
         added = message.grants.add(
             service=grant.service,

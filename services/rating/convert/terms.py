@@ -7,6 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meterline.accounts.v1 import accounts_pb2
 from meterline.catalog.v1 import charging_catalog_pb2, networks_pb2, plans_pb2, tariffs_pb2
 from meterline.endpoints.v1 import assignments_pb2, charging_context_pb2, endpoints_pb2
+from meterline.type.v1 import service_pb2
+from services.rating.domain.balances import RenewOn
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
@@ -185,12 +187,21 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
                 quantity=benefit.quantity,
                 zones=tuple(benefit.rate_zone_ids),
                 recurring=benefit.recurrence == plans_pb2.RECURRENCE_RECURRING,
+                roll_over_cycles=benefit.roll_over_cycles,
+                money=benefit.unit == service_pb2.UNIT_MONEY,
             )
             for benefit in plan.benefits
         ),
         zones=tuple(plan.rate_zone_ids),
         on_usage=plan.activation == plans_pb2.ACTIVATION_ON_USAGE,
         validity_ms=plan.validity.ToMilliseconds() if plan.HasField("validity") else 0,
+        renew_on=RenewOn(plan.resubscribe_on) if plan.recurrence == plans_pb2.RECURRENCE_RECURRING else RenewOn.CYCLE,
+        subscriptions_max=plan.max_subscriptions,
+        pooled=plan.account_scope == plans_pb2.ACCOUNT_SCOPE_ENDPOINTS,
+        refillable=plan.product_kind == plans_pb2.PRODUCT_KIND_PREPAID_BUNDLE,
+        prorated=plan.prorated,
+        throttles=plan.on_depletion == plans_pb2.ON_DEPLETION_THROTTLE,
+        shares=tuple(sorted({notification.threshold_percent for notification in plan.notifications})),
     )
 
 

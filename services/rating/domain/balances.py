@@ -7,18 +7,56 @@ from enum import IntEnum
 from services.rating.domain.reasons import BalanceState, Unit
 
 MONEY_BUCKET = "money"
+ROLLED = "~"
+"""Stands in the name of a bucket before the second at which it rolled over."""
+POOL = "pol_"
 
 
 class Role(IntEnum):
-    """Whether a bucket came with an add-on or the base plan."""
+    """Whether a bucket came with an add-on or the base plan, or is one that endpoints share."""
 
     ADDON = 1
     BASE = 2
+    POOL = 3
+
+
+class RenewOn(IntEnum):
+    """What begins a new occurrence of a bucket; numbers as in the contract of catalog."""
+
+    CYCLE = 0
+    EXPIRY = 1
+    EXPIRY_OR_EXHAUSTION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """How a bucket is filled again, if in another way than with the same quantity at each cycle.
+
+    Attributes:
+        quantity: what each occurrence is filled with.
+        on: what begins a new occurrence.
+        most: how many occurrences there are; 0 is without end.
+        last_end_ms: when it ends for good, 0 never.
+        cycles: for how many cycles a rest rolls over.
+        shares: percent used at which to say so.
+    """
+
+    quantity: int
+    on: RenewOn
+    most: int
+    last_end_ms: int
+    cycles: int
+    shares: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BucketSpec:
-    """A bucket as its assignment says it begins. Times are milliseconds since 1970, 0 is none."""
+    """A bucket as its assignment says it begins. Times are milliseconds since 1970, 0 is none.
+
+    Attributes:
+        quantity: what it begins with.
+        renewal: None if it begins only once, or anew with the same quantity at each of the cycles.
+    """
 
     assignment_id: str
     benefit_id: str
@@ -32,6 +70,7 @@ class BucketSpec:
     validity_ms: int
     cycles: tuple[int, ...]
     unit: Unit
+    renewal: Renewal | None = None
 
     @property
     def id(self) -> str:
@@ -54,6 +93,7 @@ class Bucket:
     activated_ms: int
     expires_ms: int
     unit: Unit
+    occurrence: int = 1
 
     @property
     def assignment_id(self) -> str:
@@ -63,7 +103,16 @@ class Bucket:
     @property
     def benefit_id(self) -> str:
         """The benefit of the plan."""
-        return self.id.partition(".")[2]
+        return self.id.partition(".")[2].partition(ROLLED)[0]
+
+    @property
+    def rolled_over(self) -> bool:
+        """Whether it is the rest of a former cycle."""
+        return ROLLED in self.id
+
+    def ends_unseen(self, now_ms: int) -> bool:
+        """Whether it has ended and nobody has looked since: its end is not in the ledger, its renewal not made."""
+        return self.expires_ms != 0 and self.expires_ms <= now_ms and self.state is not BalanceState.EXPIRED
 
     def state_at(self, now_ms: int) -> BalanceState:
         """State as a reader sees it: a bucket past its end is expired though nobody has looked at it yet."""
@@ -94,6 +143,16 @@ class Holder:
     credit_reserved: int
     credit_limit: int
     blocked: str
+
+
+def pool_id(account_id: str) -> str:
+    """Name of the holder whose buckets the endpoints of an enterprise share."""
+    return f"{POOL}{account_id.partition('_')[2]}"
+
+
+def owner_of_holder(holder_id: str) -> str:
+    """The endpoint or account whose holder it is; of a pool, its enterprise."""
+    return f"acc_{holder_id.removeprefix(POOL)}" if holder_id.startswith(POOL) else holder_id
 
 
 def bucket_id(assignment_id: str, benefit_id: str) -> str:

@@ -1,14 +1,14 @@
-"""Compiles commercial terms into a charging program, and assignments into the buckets of a payer."""
+"""Compiles commercial terms into a charging program."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from services.rating.domain.balances import BucketSpec, Role
-from services.rating.domain.cycles import boundaries
+from services.rating.domain.balances import pool_id
 from services.rating.domain.periods import Clock
+from services.rating.domain.pricing import NO_BOUND, Action, Component, Meter, Period, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
 from services.rating.domain.rates import ALWAYS, Payer, Window, price_of, rate_at, tariff_at
-from services.rating.domain.reasons import BalanceState, Reason, Service
+from services.rating.domain.reasons import Reason
 from services.rating.domain.terms import (
     AccountTerms,
     Assignment,
@@ -17,6 +17,30 @@ from services.rating.domain.terms import (
     PlanTerms,
     Use,
 )
+
+SLOWED_DOWN = Pricing(
+    (
+        Component(
+            id="throttle",
+            counter="",
+            owner="",
+            period=Period.RECORD,
+            meter=Meter.QUANTITY,
+            free=0,
+            increment=1,
+            minimum=0,
+            mode=TierMode.GRADUATED,
+            tiers=(Tier(0, 0, 0, Action.THROTTLE),),
+            denominator=1,
+            lowest=0,
+            highest=NO_BOUND,
+            unit=1,
+            rounding=Rounding.UP,
+        ),
+    ),
+    (),
+)
+"""The price after depletion of a plan that throttles: nothing, and flagged."""
 
 
 def compile_program(
@@ -94,20 +118,28 @@ def _step(
         needed = mode is not StepMode.UNLIMITED or has_benefits(payer, catalog)
         holder, account_id, billed = (payer.id if needed else NO_HOLDER), payer.id, payer
     simple, pricing = price_of(tariff, rate, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
+    currency = tariff.currency if tariff else (base.currency if base else "")
+    refs = _refs(own_plans(payer, catalog), catalog, use, currency)
+    pool = set[str]()
+    if isinstance(payer, EndpointTerms):
+        pool = _refs(pooled_plans(payee, catalog), catalog, use, currency)
+    if base is not None and base.throttles and tariff is None and (refs or pool):
+        pricing = SLOWED_DOWN
     step = Step(
         holder=holder,
         mode=mode,
-        refs=tuple(sorted(_refs(payer, catalog, use))),
+        refs=tuple(sorted(refs | pool)),
         rate=simple,
         pricing=pricing,
         no_rate=_no_rate_reason(base),
         payer=account_id,
         payee=payee.id,
         plan=base.key if base else ("", 0),
-        currency=tariff.currency if tariff else (base.currency if base else ""),
+        currency=currency,
         tariff=(tariff.id, tariff.version) if tariff else ("", 0),
         rate_id=rate.id if rate else "",
         zone_id=rate.zone_id if rate else "",
+        pool=pool_id(payee.id) if pool else "",
     )
     return step, (max(window[0], rate_window[0]), min(window[1], rate_window[1]))
 
@@ -125,7 +157,19 @@ def _no_rate_reason(base: PlanTerms | None) -> Reason:
     return Reason.NO_VALID_ADDON if base.prepaid and not base.tariff_id else Reason.NO_RATE
 
 
-def _plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+def own_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """What a payer draws on at its own step."""
+    for assignment, plan in _given(payer, catalog):
+        if isinstance(payer, EndpointTerms) or not plan.pooled:
+            yield assignment, plan
+
+
+def pooled_plans(account: AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """What an account's endpoints share."""
+    return ((assignment, plan) for assignment, plan in _given(account, catalog) if plan.addon and plan.pooled)
+
+
+def _given(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
     for assignment in (*payer.addons, *((payer.base,) if payer.base else ())):
         plan = catalog.plans.get(assignment.plan)
         if plan is not None:
@@ -134,7 +178,7 @@ def _plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterat
 
 def has_benefits(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> bool:
     """Whether any plan of the payer comes with a volume."""
-    return any(plan.benefits for _, plan in _plans(payer, catalog))
+    return any(plan.benefits for _, plan in own_plans(payer, catalog))
 
 
 def ref_of(plan: PlanTerms, benefit_id: str) -> str:
@@ -143,46 +187,13 @@ def ref_of(plan: PlanTerms, benefit_id: str) -> str:
     return f"{plan_id.removeprefix('pln_')}:{version}:{benefit_id}"
 
 
-def _refs(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms, use: Use) -> set[str]:
+def _refs(plans: Iterable[tuple[Assignment, PlanTerms]], catalog: CatalogTerms, use: Use, currency: str) -> set[str]:
+    """Benefits that a use may draw; money only of the currency in which the step is priced."""
     return {
         ref_of(plan, benefit.id)
-        for _, plan in _plans(payer, catalog)
+        for _, plan in plans
         if plan.permits(use.service, use.access_type) and catalog.in_zones(plan.zones, use.network_id)
         for benefit in plan.benefits
         if use.service in benefit.services and catalog.in_zones(benefit.zones, use.network_id)
+        if not benefit.money or plan.currency == currency
     }
-
-
-def bucket_specs(
-    payer: EndpointTerms | AccountTerms, catalog: CatalogTerms, billing_cycle_day: int, time_zone: str
-) -> list[BucketSpec]:
-    """The buckets that a payer's assignments come with.
-
-    Args:
-        payer: an endpoint or account.
-        catalog: terms that hold its plans.
-        billing_cycle_day: day on which the cycles of recurring benefits start, 1 to 28.
-        time_zone: IANA name of the zone of that day.
-    """
-    specs = []
-    for assignment, plan in _plans(payer, catalog):
-        for benefit in plan.benefits:
-            pending = plan.addon and plan.on_usage
-            cycles = boundaries(assignment.assigned_ms, billing_cycle_day, time_zone) if benefit.recurring else []
-            specs.append(
-                BucketSpec(
-                    assignment_id=assignment.id,
-                    benefit_id=benefit.id,
-                    ref=ref_of(plan, benefit.id),
-                    priority=assignment.priority if plan.addon else 0,
-                    role=Role.ADDON if plan.addon else Role.BASE,
-                    quantity=benefit.quantity,
-                    state=BalanceState.PENDING if pending else BalanceState.ACTIVE,
-                    activated_ms=0 if pending else assignment.assigned_ms,
-                    expires_ms=cycles[0] if cycles else assignment.expires_ms,
-                    validity_ms=plan.validity_ms if plan.addon else 0,
-                    cycles=tuple(cycles),
-                    unit=Service(min(benefit.services)).unit,
-                )
-            )
-    return specs

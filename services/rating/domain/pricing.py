@@ -127,12 +127,24 @@ class Component:
             total = last.flat + Fraction(blocks * last.numerator, self.denominator)
         return total, last.action
 
-    def wire(self) -> list[object]:
+    def wire(self) -> dict[str, object]:
         """The part that the Function works by."""
-        tiers = [[tier.blocks_max, tier.numerator, tier.flat, int(tier.action)] for tier in self.tiers]
-        arithmetic = [self.free, self.increment, self.minimum, int(self.mode), tiers, self.denominator]
-        bounds = [self.lowest, self.highest, self.unit, int(self.rounding)]
-        return [self.counter, self.owner, self.period, int(self.meter), *arithmetic, *bounds]
+        return {
+            "counter": self.counter,
+            "owner": self.owner,
+            "period": self.period,
+            "meter": int(self.meter),
+            "free": self.free,
+            "increment": self.increment,
+            "minimum": self.minimum,
+            "mode": int(self.mode),
+            "tiers": [{**tier._asdict(), "action": int(tier.action)} for tier in self.tiers],
+            "denominator": self.denominator,
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "unit": self.unit,
+            "rounding": int(self.rounding),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +158,15 @@ class Cap:
     amount: int
     action: Action
 
-    def wire(self) -> list[object]:
+    def wire(self) -> dict[str, object]:
         """The part that the Function works by."""
-        return [self.counter, self.owner, self.period, self.amount, int(self.action)]
+        return {
+            "counter": self.counter,
+            "owner": self.owner,
+            "period": self.period,
+            "amount": self.amount,
+            "action": int(self.action),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +176,9 @@ class Pricing:
     components: tuple[Component, ...]
     caps: tuple[Cap, ...]
 
-    def wire(self) -> list[object]:
+    def wire(self) -> dict[str, object]:
         """The part that the Function works by."""
-        return [[part.wire() for part in self.components], [cap.wire() for cap in self.caps]]
+        return {"components": [part.wire() for part in self.components], "caps": [cap.wire() for cap in self.caps]}
 
     @property
     def owners(self) -> frozenset[str]:

@@ -109,12 +109,14 @@ class Program:
         return tuple(period(clock, at_ms) for clock in self.clocks)
 
     def body(self) -> str:
-        """The content as JSON, kept for explanations."""
+        """The content as JSON, kept for explanations: all of what the id is the digest of."""
         return json.dumps(
             {
+                "service": int(str(self.wire[3])),
                 "deny_reason": int(self.deny_reason),
                 "deny_step": self.deny_step,
                 "steps": [asdict(step) for step in self.steps],
+                "clocks": [asdict(clock) for clock in self.clocks],
             },
             separators=(",", ":"),
         )
@@ -135,7 +137,7 @@ def program(
     names += [owner for step in steps if step.pricing for owner in sorted(step.pricing.owners)]
     holders = tuple(dict.fromkeys(names))
     return Program(
-        id=hashlib.blake2b(json.dumps(stated).encode(), digest_size=12).hexdigest(),
+        id=_digest(stated),
         deny_reason=reason,
         deny_step=deny_step,
         steps=steps,
@@ -146,6 +148,20 @@ def program(
         counts=any(step.pricing for step in steps),
         clocks=clocks,
     )
+
+
+def digest_of_body(body: str) -> str:
+    """The id that a kept program must have; empty if it is not one."""
+    fields = json.loads(body)
+    try:
+        stated = [fields[name] for name in ("service", "deny_reason", "deny_step", "steps", "clocks")]
+    except KeyError:
+        return ""
+    return _digest(stated)
+
+
+def _digest(stated: list[Any]) -> str:
+    return hashlib.blake2b(json.dumps(stated).encode(), digest_size=12).hexdigest()
 
 
 def steps_from_body(body: str) -> tuple[Step, ...]:
@@ -159,6 +175,11 @@ def steps_from_body(body: str) -> tuple[Step, ...]:
         kept = _pricing(pricing) if pricing else None
         steps.append(Step(rate=Rate(**rate) if rate else None, pricing=kept, **fields))
     return tuple(steps)
+
+
+def clocks_from_body(body: str) -> tuple[Clock, ...]:
+    """Read the clocks of a kept program."""
+    return tuple(Clock(**fields) for fields in json.loads(body).get("clocks", ()))
 
 
 def _pricing(fields: dict[str, Any]) -> Pricing:

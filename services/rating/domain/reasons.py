@@ -74,6 +74,12 @@ class MovementKind(IntEnum):
     TOP_UP = 3
     EXPIRY = 4
     REMOVAL = 5
+    REFUND = 6
+    ADJUSTMENT = 7
+    TRANSFER = 8
+    ROLL_OVER = 9
+    REFILL = 10
+    LEASE = 11
 
 
 class BalanceState(IntEnum):

@@ -45,6 +45,11 @@ def read_charge_id(text: str) -> tuple[Position, int]:
     return Position(*numbers[:3]), numbers[3]
 
 
+def read_refund_id(text: str) -> Position:
+    """Read the id of a refund, or raise NOT_FOUND; its place is its operation."""
+    return Position(*_numbers(text, "refund", 3))
+
+
 def _numbers(text: str, kind: str, count: int) -> list[int]:
     parts = text.partition("_")[2].split(".")
     if len(parts) != count or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from services.rating.domain.balances import RenewOn
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
-from services.rating.domain.reasons import Service
+from services.rating.domain.reasons import Service, Unit
 from services.rating.domain.tariffs import Rate
 
 PlanKey = tuple[str, int]
@@ -91,13 +92,25 @@ class AccountTerms:
 
 @dataclass(frozen=True, slots=True)
 class Benefit:
-    """A volume that comes with a plan; zones empty means everywhere the plan may be used."""
+    """A volume or money that comes with a plan; zones empty means everywhere the plan may be used.
+
+    Attributes:
+        roll_over_cycles: for how many cycles a rest of a recurring one lives on.
+        money: whether its quantity is micros of the plan's currency.
+    """
 
     id: str
     services: frozenset[int]
     quantity: int
     zones: tuple[str, ...]
     recurring: bool
+    roll_over_cycles: int = 0
+    money: bool = False
+
+    @property
+    def unit(self) -> Unit:
+        """In what it is counted."""
+        return Unit.MONEY if self.money else Service(min(self.services)).unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,14 @@ class PlanTerms:
         access: service to the access types that its service profile permits.
         networks: networks of its roaming profile; None means no restriction of its own.
         on_usage: whether an add-on becomes active at its first use.
-        validity_ms: how long an add-on is valid from activation; 0 means without end.
+        validity_ms: how long an add-on is valid from activation, or a bundle from assignment; 0 means without end.
+        renew_on: what begins a new subscription of a recurring add-on; CYCLE for one that does not recur.
+        subscriptions_max: how many there are; 0 is without end.
+        pooled: whether the endpoints of the account that has it share it.
+        refillable: whether its buckets may be refilled.
+        prorated: whether the first cycle's volume is scaled to the rest of the cycle.
+        throttles: whether use goes on, slowed down, when nothing is left.
+        shares: percent used of each benefit at which to say so.
     """
 
     key: PlanKey
@@ -123,6 +143,13 @@ class PlanTerms:
     zones: tuple[str, ...]
     on_usage: bool
     validity_ms: int
+    renew_on: RenewOn = RenewOn.CYCLE
+    subscriptions_max: int = 0
+    pooled: bool = False
+    refillable: bool = False
+    prorated: bool = False
+    throttles: bool = False
+    shares: tuple[int, ...] = ()
 
     def permits(self, service: int, access_type: int) -> bool:
         """Whether the service may be used over the access type."""

@@ -1,7 +1,8 @@
 """Calls the Function of a cell, reads balances, and loads a cell's state anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,29 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.common.errors import UnavailableError
 from services.rating.domain.balances import Holder
-from services.rating.domain.decisions import Decided, Op, Segment, SessionImage, SessionState, closed
-from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session
+from services.rating.domain.decisions import (
+    MARK_BYTES,
+    NO_MARK,
+    Decided,
+    Op,
+    Purpose,
+    Segment,
+    SessionImage,
+    SessionState,
+    closed,
+    last_mark,
+)
+from services.rating.domain.escrow import Slice
+from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_outcomes, read_session, read_slice
 from services.rating.ports import AnsweredId
+from services.runtime.valkey_cluster import node_of
 
 LIBRARY = Path(__file__).with_name("meterline.lua")
 CALL_SECONDS = 5.0
 LOAD_CHUNK = 500
 IDS_CHUNK = 2000
+REBUILD_SILENCE_SECONDS = 15
+"""A rebuild that has done nothing for so long is taken to be dead, and another process may begin one."""
 
 
 def away() -> UnavailableError:
@@ -41,23 +57,36 @@ class Engine:
     Args:
         client: a connection pool to the server that holds the cell, without decoding.
         cell: number of the cell.
+        new_mark: makes the mark of a segment, different each time.
     """
 
-    def __init__(self, client: Redis, cell: int) -> None:
+    def __init__(
+        self, client: Redis, cell: int, new_mark: Callable[[], bytes] = lambda: os.urandom(MARK_BYTES)
+    ) -> None:
         self._client: Any = client
+        self._new_mark = new_mark
         self.cell = cell
         self.tag = f"{{c{cell}}}"
         self.meta_key = f"{self.tag}m"
         self._stream_key = f"{self.tag}j"
         self._wires = ProgramWires()
+        self._rebuild = (0, 0)
 
     async def install(self) -> None:
-        """Load the Function into the server, in place of an older one."""
+        """Load the Function into the server that holds the cell, in place of an older one."""
         with _translated():
-            await self._client.function_load(LIBRARY.read_text(), replace=True)
+            at = await node_of(self._client, self.meta_key)
+            await self._client.execute_command("FUNCTION LOAD", "REPLACE", LIBRARY.read_text(), **at)
 
     async def decide(
-        self, ops: Sequence[Op], expected: Mapping[str, int], epoch: int, least: int, now_ms: int, ids_ttl_ms: int
+        self,
+        ops: Sequence[Op],
+        expected: Mapping[str, int],
+        epoch: int,
+        least: int,
+        now_ms: int,
+        ids_ttl_ms: int,
+        purpose: Purpose = Purpose.DECIDE,
     ) -> Decided:
         """Decide operations in their order; safe to repeat.
 
@@ -68,12 +97,15 @@ class Engine:
             least: sequence up to which the journal is known to reach.
             now_ms: the time, milliseconds since 1970.
             ids_ttl_ms: how long answered ids are remembered.
+            purpose: only DECIDE changes anything and makes a segment.
 
         Raises:
             CellClosedError: the cell's state is not of this epoch, or older than `least`.
             UnavailableError: Valkey does not answer; whether it decided is not known.
         """
-        arguments = Batch(ops, self._wires).arguments([epoch, least, now_ms, ids_ttl_ms, least], expected)
+        arguments = Batch(ops, self._wires).arguments(
+            [epoch, least, now_ms, ids_ttl_ms, least], expected, self._new_mark(), purpose
+        )
         try:
             reply = await asyncio.wait_for(
                 self._client.execute_command("FCALL", "decide", 1, self.meta_key, *arguments), CALL_SECONDS
@@ -90,7 +122,7 @@ class Engine:
         sequence, packed, images = reply
         outcomes, _ = read_outcomes(packed)
         segment = Segment(sequence, now_ms, arguments[2], packed, images) if images else None
-        return Decided(sequence, outcomes, segment)
+        return Decided(sequence, last_mark(packed), outcomes, segment)
 
     async def segments(self, first: int, last: int) -> list[Segment]:
         """Read decided segments from the cell's stream: those whose deciders did not journal them."""
@@ -114,6 +146,12 @@ class Engine:
             images = await self._client.mget([f"{self.tag}h:{name}" for name in names])
         return {name: read_holder(name, image) for name, image in zip(names, images, strict=True) if image is not None}
 
+    async def slices(self, keys: Sequence[tuple[str, int]]) -> list[Slice]:
+        """Read slices as they stand, by holder and kind; what is read may not be durable yet."""
+        with _translated():
+            images = await self._client.mget([f"{self.tag}{kind}:{name}" for name, _ in keys for kind in ("h", "l")])
+        return [read_slice(images[2 * n], images[2 * n + 1], kind) for n, (_, kind) in enumerate(keys)]
+
     async def session(self, session_id: str) -> SessionImage | None:
         """Read a session."""
         with _translated():
@@ -124,7 +162,8 @@ class Engine:
         """Yield the names of keys, some hundred at a time."""
         chunk: list[bytes] = []
         escaped = pattern.replace("{", "[{]").replace("}", "[}]")
-        async for name in self._client.scan_iter(match=escaped, count=1000):
+        at = await node_of(self._client, self.meta_key)
+        async for name in self._client.scan_iter(match=escaped, count=1000, **at):
             chunk.append(name)
             if len(chunk) == LOAD_CHUNK:
                 yield chunk
@@ -132,40 +171,68 @@ class Engine:
         if chunk:
             yield chunk
 
+    async def being_rebuilt(self) -> bool:
+        """Whether somebody else rebuilds the cell's state at this time."""
+        with _translated():
+            building, built = await self._client.hmget(self.meta_key, "building", "built")
+            seconds, _ = await self._client.execute_command("TIME", **await node_of(self._client, self.meta_key))
+        if built is None or int(building.partition(b":")[0]) == self._rebuild[0]:
+            return False
+        return int(seconds) - int(built) < REBUILD_SILENCE_SECONDS
+
+    async def begin_rebuild(self, epoch: int) -> None:
+        """Close the cell; until `open`, only this rebuild changes its state.
+
+        Raises:
+            CellClosedError: there is a rebuild for this epoch or a later one.
+        """
+        self._rebuild = (epoch, 0)
+        await self._rebuilding("begin_rebuild", epoch)
+
+    async def _write(self, command: str, *words: Any) -> None:
+        """Write as the next step of the rebuild."""
+        epoch, step = self._rebuild
+        self._rebuild = (epoch, step + 1)
+        await self._rebuilding("rebuild", epoch, step + 1, command, *words)
+
+    async def _rebuilding(self, function: str, *words: Any) -> None:
+        with _translated():
+            reply = await self._client.execute_command("FCALL", function, 1, self.meta_key, *words)
+        if reply != b"OK":
+            raise closed("another rebuild began")
+
     async def clear(self) -> None:
-        """Delete everything of the cell."""
+        """Delete everything of the cell that is about to be rebuilt."""
+        meta_key = self.meta_key.encode()
         with _translated():
             async for chunk in self._names(f"{self.tag}*"):
-                await self._client.unlink(*chunk)
+                if names := [name for name in chunk if name != meta_key]:
+                    await self._write("UNLINK", *names)
 
     async def load(self, images: Mapping[str, bytes]) -> None:
         """Write holders and sessions (`h:...`, `s:...`) as the journal left them, with the ends of open sessions."""
-        with _translated():
-            items = [(f"{self.tag}{name}", image) for name, image in images.items()]
-            for start in range(0, len(items), LOAD_CHUNK):
-                await self._client.mset(dict(items[start : start + LOAD_CHUNK]))
-            ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
-            still_open = {name: s.valid_until_ms for name, s in ends.items() if s.state is SessionState.OPEN}
-            if still_open:
-                await self._client.zadd(f"{self.tag}x", still_open)
+        items = [(f"{self.tag}{name}", image) for name, image in images.items()]
+        for start in range(0, len(items), LOAD_CHUNK):
+            await self._write("MSET", *_flat(items[start : start + LOAD_CHUNK]))
+        ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
+        still_open = [(s.due_ms, name) for name, s in ends.items() if s.state is SessionState.OPEN]
+        for start in range(0, len(still_open), LOAD_CHUNK):
+            await self._write("ZADD", f"{self.tag}x", *_flat(still_open[start : start + LOAD_CHUNK]))
 
     async def load_ids(self, answers: Iterable[AnsweredId], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered, as if they had been answered now."""
-        with _translated():
-            name = f"{self.tag}d:{now_ms // ttl_ms}"
-            chunk: dict[bytes, bytes] = {}
-            for answered in answers:
-                chunk[answered.id_digest] = (
-                    answered.body_digest + f"{answered.sequence}:{answered.operation + 1}".encode()
-                )
-                if len(chunk) == IDS_CHUNK:
-                    await self._client.hset(name, mapping=chunk)
-                    chunk = {}
-            if chunk:
-                await self._client.hset(name, mapping=chunk)
-            await self._client.pexpire(name, 2 * ttl_ms)
+        name = f"{self.tag}d:{now_ms // ttl_ms}"
+        items = [(a.id_digest, a.body_digest + f"{a.sequence}:{a.operation + 1}".encode()) for a in answers]
+        for start in range(0, len(items), IDS_CHUNK):
+            await self._write("HSET", name, *_flat(items[start : start + IDS_CHUNK]))
+        await self._write("PEXPIRE", name, 2 * ttl_ms)
 
-    async def open(self, epoch: int, sequence: int) -> None:
-        """Let the cell decide in an epoch, from a sequence on."""
-        with _translated():
-            await self._client.hset(self.meta_key, mapping={"epoch": epoch, "sequence": sequence})
+    async def open(self, epoch: int, sequence: int, mark: bytes = NO_MARK) -> None:
+        """Let the cell decide in an epoch, from the journal's last segment on: the end of its rebuild."""
+        if self._rebuild[0] != epoch:
+            await self.begin_rebuild(epoch)
+        await self._rebuilding("end_rebuild", *self._rebuild, sequence, mark)
+
+
+def _flat(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+    return [word for pair in pairs for word in pair]

@@ -14,13 +14,18 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 
 -- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one. BLOCKED names, as
 -- digits, the services of which reported usage was not covered. COUNTERS are what prices count over days and cycles,
--- each {begin of the period, count, begin of the period before, its count}, and over the sessions of events, each
--- {time of the last use, count}.
+-- each {begin of the period, count, begin of the period before, its count}, and by `|` and its reference what they
+-- count over each session of events: {time of the last use, counts}.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local COUNTERS_KEPT_S = 100 * 86400
-local SESSIONS_COUNTED_MAX = 16
--- A bucket of a holder.
-local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+-- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
+-- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
+-- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED.
+local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+local ROLLED = -1
+-- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
+-- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), cycles (for
+-- how many a rest rolls over), shares (used, at which to say so, percent).
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -30,37 +35,41 @@ local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL = 1, 2, 3, 4, 5, 6, 7
 local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
 -- A rate.
 local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
--- A pricing, its components, their tiers, and its caps.
-local COMPONENTS, CAPS = 1, 2
-local COUNTER, OWNER, PERIOD, METER, FREE, BLOCK, LEAST, TIER_MODE, TIERS, OVER, LOWEST, HIGHEST, ROUND_TO, ROUNDING = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
-local BLOCKS_MAX, BLOCK_PRICE, FLAT, ACTION = 1, 2, 3, 4
-local CAP_AMOUNT, CAP_ACTION = 4, 5
-local IN_SESSION, IN_RECORD = -1, 0
-local METER_RECORDS, METER_COST = 2, 3
-local TIERS_BY_VOLUME = 2
-local UP, HALF_UP = 1, 2
-local THROTTLE, REFUSE = 3, 4
 -- A program.
 local DENY_REASON, DENY_STEP, STEPS, SERVICE, ACCOUNTS = 1, 2, 3, 4, 5
 -- Kinds of operations.
 local CHARGE, CONFIGURE, TOP_UP, SESSION = 1, 2, 3, 4
+local REFUND, TRANSFER = 5, 7 -- the kinds of corrections, and those between
+local LEASE = 8
+local REFILL = 9
 -- Modes of a charge.
 local ONLINE, OFFLINE = 1, 2
 -- Outcomes.
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
+local SHORT = 7
 -- Reasons, as in the contract.
-local BALANCE_DEPLETED, NO_VALID_ADDON, USAGE_LIMIT, CREDIT_LIMIT, ENDPOINT_BLOCKED, AMOUNT_OUT_OF_RANGE = 1, 2, 3, 4, 11, 27
+local REASON = { BALANCE_DEPLETED = 1, NO_VALID_ADDON = 2, USAGE_LIMIT = 3, CREDIT_LIMIT = 4, ENDPOINT_BLOCKED = 11, AMOUNT_OUT_OF_RANGE = 27 }
 -- Kinds of movements, as in the contract.
-local GRANT, DRAW, TOPPED_UP, EXPIRY, REMOVAL = 1, 2, 3, 4, 5
--- A session.
-local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS = 1, 2, 3, 4, 5, 6, 7, 8
+local FAILURE = { OVERFLOW = 5, SLICE_OVERFLOW = 10, NO_SUCH_BUCKET = 15 }
+local MOVE = { GRANT = 1, TOPPED_UP = 3, EXPIRY = 4, REMOVAL = 5, ROLLED_OVER = 9, REFILLED = 10, LEASED = 11 }
+-- A session. Its reservations hold until VALID_UNTIL; it is open until ENDS; LATE says whether its last call came after.
+local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS, ENDS, LATE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
-local CREATE, UPDATE, RELEASE = 0, 1, 2
-local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED, OVERFLOW = 1, 2, 3, 4, 5
+-- Kinds of notices: what people want to hear of. Each goes with a value.
+local NOTICE = { SHARE_USED = 1, USED_UP = 2, ENDED = 3, ACTIVATED = 4, RENEWED = 5, BLOCKED = 6, UNBLOCKED = 7 }
+-- What a draw says of itself, added up.
+local DRAW_ACTIVATED, DRAW_OF_POOL, DRAW_OF_MONEY = 1, 2, 4
 local CLOSED_SESSION_KEPT_MS = 86400000
+-- What a call is for: to decide, to say what would be decided, or what it would cost if money were no question.
+local DECIDE, ENQUIRY = 0, 2
+local PLACES, LINES_MAX = 65536, 8 -- places in a segment, and of an operation: one a line of a session's report
+local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or be set back
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
+local leases, dirty_leases
+local place, purpose, refunds, dirty_refunds
+local notices
 
 local function key(kind, name)
   return cell .. kind .. name
@@ -78,6 +87,10 @@ end
 
 local function move(name, bucket, kind, change)
   moves[#moves + 1] = { op_index, name, bucket, kind, change }
+end
+
+local function notice(name, bucket, kind, value)
+  notices[#notices + 1] = { op_index, name, bucket, kind, value }
 end
 
 -- Money ---------------------------------------------------------------------------------------------------------
@@ -117,13 +130,25 @@ end
 -- Prices that count ---------------------------------------------------------------------------------------------
 --
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
+-- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
+
+local quote, set_count
+do
+
+local SESSIONS_COUNTED_MAX = 16
+-- A pricing has components, with tiers, and caps; their fields have names, as `wire` in domain/pricing.py writes them.
+local IN_SESSION, IN_RECORD = -1, 0
+local METER_RECORDS, METER_COST = 2, 3
+local TIERS_BY_VOLUME = 2
+local UP, HALF_UP = 1, 2
+local THROTTLE, REFUSE = 3, 4
 
 -- Rounds an exact price of `whole` micros and rest / over, rest below over, to the component's unit.
 local function rounded(part, whole, rest)
-  local unit, over = part[ROUND_TO], part[OVER]
-  if part[ROUNDING] == UP then
+  local unit, over = part.unit, part.denominator
+  if part.rounding == UP then
     return ceil((whole + (rest > 0 and 1 or 0)) / unit) * unit
-  elseif part[ROUNDING] == HALF_UP then
+  elseif part.rounding == HALF_UP then
     if unit == 1 then
       return whole + (2 * rest >= over and 1 or 0)
     end
@@ -134,19 +159,19 @@ end
 
 -- The price of a count over the component's scope, and what becomes of use at its height.
 local function cumulative(part, count)
-  if count <= part[FREE] then
+  if count <= part.free then
     return 0, 0
   end
-  local over, tiers = part[OVER], part[TIERS]
-  local blocks = ceil(max(count - part[FREE], part[LEAST]) / part[BLOCK])
+  local over, tiers = part.denominator, part.tiers
+  local blocks = ceil(max(count - part.free, part.minimum) / part.increment)
   local whole, rest, before, last = 0, 0, 0, nil
   for _, tier in ipairs(tiers) do
-    local reach = (tier[BLOCKS_MAX] == 0 or blocks < tier[BLOCKS_MAX]) and blocks or tier[BLOCKS_MAX]
-    if part[TIER_MODE] ~= TIERS_BY_VOLUME or reach == blocks then
-      local inside = part[TIER_MODE] == TIERS_BY_VOLUME and blocks or reach - before
+    local reach = (tier.blocks_max == 0 or blocks < tier.blocks_max) and blocks or tier.blocks_max
+    if part.mode ~= TIERS_BY_VOLUME or reach == blocks then
+      local inside = part.mode == TIERS_BY_VOLUME and blocks or reach - before
       local times = floor(inside / over)
-      whole = whole + tier[FLAT] + times * tier[BLOCK_PRICE]
-      rest = rest + (inside - times * over) * tier[BLOCK_PRICE]
+      whole = whole + tier.flat + times * tier.numerator
+      rest = rest + (inside - times * over) * tier.numerator
     end
     before, last = reach, tier
     if reach == blocks then
@@ -155,13 +180,13 @@ local function cumulative(part, count)
   end
   local carried = floor(rest / over)
   whole, rest = whole + carried, rest - carried * over
-  if whole < part[LOWEST] then
-    whole, rest = part[LOWEST], 0
+  if whole < part.lowest then
+    whole, rest = part.lowest, 0
   end
-  if part[HIGHEST] >= 0 and whole >= part[HIGHEST] then
-    whole, rest = part[HIGHEST], 0
+  if part.highest >= 0 and whole >= part.highest then
+    whole, rest = part.highest, 0
   end
-  return rounded(part, whole, rest), last[ACTION]
+  return rounded(part, whole, rest), last.action
 end
 
 -- Where a count stands, for the period that a use lies in.
@@ -174,8 +199,8 @@ local function counted(counter, owner, period, use)
     elseif use.session_ref == '' then
       return 0
     end
-    local found = holder(use.endpoint)[COUNTERS][counter .. '|' .. use.session_ref]
-    return found and found[2] or 0
+    local found = holder(use.endpoint)[COUNTERS]['|' .. use.session_ref]
+    return found and found[2][counter] or 0
   end
   local payer = holder(owner == '' and use.endpoint or owner)
   local found, begin = payer[COUNTERS][counter], use.periods[period]
@@ -187,12 +212,12 @@ local function counted(counter, owner, period, use)
   return found[3] == begin and found[4] or 0
 end
 
--- Keeps the count of a session of events; of many, those last used.
-local function count_in_session(counters, name, time, count)
+-- The counts of a session of events; of many sessions, those last used are kept.
+local function counts_of_session(counters, name, time)
   if not counters[name] then
     local sessions_counted, oldest = 0, nil
     for other, found in pairs(counters) do
-      if string.find(other, '|', 1, true) then
+      if string.sub(other, 1, 1) == '|' then
         sessions_counted = sessions_counted + 1
         if not oldest or found[1] < counters[oldest][1] or (found[1] == counters[oldest][1] and other < oldest) then
           oldest = other
@@ -202,16 +227,19 @@ local function count_in_session(counters, name, time, count)
     if sessions_counted >= SESSIONS_COUNTED_MAX then
       counters[oldest] = nil
     end
+    counters[name] = { time, {} }
   end
-  counters[name] = { time, count }
+  counters[name][1] = max(time, counters[name][1])
+  return counters[name][2]
 end
 
-local function set_count(counter, owner, period, count, use)
+function set_count(counter, owner, period, count, use)
   if period == IN_SESSION then
     if use.session then
       use.session[counter] = count
     elseif use.session_ref ~= '' then
-      count_in_session(holder(use.endpoint)[COUNTERS], counter .. '|' .. use.session_ref, floor(use.time / 1000), count)
+      local counters = holder(use.endpoint)[COUNTERS]
+      counts_of_session(counters, '|' .. use.session_ref, floor(use.time / 1000))[counter] = count
       dirty[use.endpoint] = true
     end
     return
@@ -234,64 +262,220 @@ local function set_count(counter, owner, period, count, use)
 end
 
 -- What a use of `quantity` units costs: amount, counts to set, whether it is to be slowed down, why it may not pass.
-local function quote(pricing, quantity, use)
+function quote(pricing, quantity, use)
   local amount, counts, throttled, refused = 0, {}, false, nil
-  for _, part in ipairs(pricing[COMPONENTS]) do
-    local before = counted(part[COUNTER], part[OWNER], part[PERIOD], use)
-    local count = before + (part[METER] == METER_RECORDS and 1 or part[METER] == METER_COST and use.cost or quantity)
+  for _, part in ipairs(pricing.components) do
+    local before = counted(part.counter, part.owner, part.period, use)
+    local count = before + (part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity)
     local price, action = cumulative(part, count)
     amount = amount + price - cumulative(part, before)
     throttled = throttled or action == THROTTLE
     if action == REFUSE then
-      refused = USAGE_LIMIT
+      refused = REASON.USAGE_LIMIT
     end
     if price > EXACT_MAX or count > EXACT_MAX then
-      return 0, counts, false, AMOUNT_OUT_OF_RANGE
+      return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
     end
-    if part[PERIOD] ~= IN_RECORD then
-      counts[#counts + 1] = { part[COUNTER], part[OWNER], part[PERIOD], count }
+    if part.period ~= IN_RECORD then
+      counts[#counts + 1] = { part.counter, part.owner, part.period, count }
     end
   end
-  for _, cap in ipairs(pricing[CAPS]) do
-    local before = counted(cap[COUNTER], cap[OWNER], cap[PERIOD], use)
+  for _, cap in ipairs(pricing.caps) do
+    local before = counted(cap.counter, cap.owner, cap.period, use)
     local count = before + amount
-    amount = min(count, cap[CAP_AMOUNT]) - min(before, cap[CAP_AMOUNT])
-    if count > cap[CAP_AMOUNT] then
-      throttled = throttled or cap[CAP_ACTION] == THROTTLE
-      if cap[CAP_ACTION] == REFUSE then
-        refused = USAGE_LIMIT
+    amount = min(count, cap.amount) - min(before, cap.amount)
+    if count > cap.amount then
+      throttled = throttled or cap.action == THROTTLE
+      if cap.action == REFUSE then
+        refused = REASON.USAGE_LIMIT
       end
     end
-    counts[#counts + 1] = { cap[COUNTER], cap[OWNER], cap[PERIOD], count }
+    counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count }
   end
   return amount, counts, throttled, refused
 end
 
+end
+
 -- Buckets -------------------------------------------------------------------------------------------------------
 
--- Expiry and the roll-over to a new cycle happen here, when somebody looks, so nothing runs at midnight.
-local function refresh(name, bucket, time)
+local available, refresh, refresh_all, supply, notice_use, within_last_end
+do
+local ON_EXPIRY, ON_EXHAUSTION = 1, 2
+local USUAL_SHARES = { 80 }
+local SUPPLY_MAX = 4503599627370496 -- 2^52: what a bucket without end of renewals counts for
+
+local function may_renew(bucket, on)
+  local renewal = bucket[RENEWAL]
+  return renewal and renewal.on >= on and bucket[STATE] ~= PENDING
+    and (renewal.most == 0 or renewal.number < renewal.most)
+end
+
+-- What a bucket can still give: what nobody has reserved, and the occurrences that its exhaustion would begin.
+function available(bucket)
+  local free = bucket[REMAINING] - bucket[RESERVED]
+  if bucket[RENEWAL] and may_renew(bucket, ON_EXHAUSTION) then
+    local renewal = bucket[RENEWAL]
+    local left = renewal.most == 0 and EXACT_MAX or renewal.most - renewal.number
+    return min(SUPPLY_MAX, free + left * renewal.quantity)
+  end
+  return free
+end
+
+-- Fills a bucket anew. What sessions have reserved they now have of the new volume.
+local function fill(name, bucket, quantity, ends)
+  bucket[REMAINING], bucket[GRANTED], bucket[EXPIRES] = quantity, quantity, ends
+  bucket[STATE] = bucket[STATE] == PENDING and PENDING or ACTIVE
+  bucket[RESERVED], bucket[FILLED] = min(bucket[RESERVED], quantity), place
+  move(name, bucket[ID], MOVE.GRANT, quantity)
+end
+
+local function lose_rest(name, bucket)
+  if bucket[REMAINING] > 0 then
+    move(name, bucket[ID], MOVE.EXPIRY, -bucket[REMAINING])
+    notice(name, bucket[ID], NOTICE.ENDED, bucket[REMAINING])
+    bucket[REMAINING] = 0
+  end
+end
+
+local function end_for_good(name, bucket)
+  if bucket[STATE] == DEPLETED then
+    notice(name, bucket[ID], NOTICE.ENDED, 0)
+  end
+  bucket[STATE], bucket[RESERVED] = EXPIRED, 0
+end
+
+function within_last_end(bucket, ends)
+  local last = bucket[RENEWAL].last_end
+  return last == 0 and ends or ends == 0 and last or min(ends, last)
+end
+
+-- The occurrence that a moment lies in begins where the one before ended. Those between, of which nobody asked for
+-- anything, count, but leave no entries: what they granted they lost.
+local function renew_after_end(name, bucket, time)
+  local renewal, validity = bucket[RENEWAL], bucket[VALIDITY]
+  local periods = validity > 0 and floor((time - bucket[EXPIRES]) / validity) + 1 or 0
+  local ended = validity == 0 or (renewal.last_end ~= 0 and time >= renewal.last_end)
+  if ended or (renewal.most > 0 and renewal.number + periods > renewal.most) then
+    if not ended then
+      renewal.number = renewal.most
+    end
+    end_for_good(name, bucket)
+    return
+  end
+  renewal.number = renewal.number + periods
+  fill(name, bucket, renewal.quantity, within_last_end(bucket, bucket[EXPIRES] + periods * validity))
+  notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
+end
+
+-- At each boundary that has passed, what is left becomes a bucket of its own for some cycles.
+local function roll_over(name, payer, bucket, time)
+  local bounds, at = { bucket[EXPIRES] }, 1
+  for _, boundary in ipairs(bucket[CYCLES]) do
+    if boundary > bucket[EXPIRES] then
+      bounds[#bounds + 1] = boundary
+    end
+  end
+  while bounds[at] and bounds[at] <= time do
+    local rest, ends = bucket[REMAINING], bounds[at + bucket[RENEWAL].cycles]
+    if rest > 0 and ends and ends > time then
+      local id = bucket[ID] .. '~' .. string.format('%d', floor(bounds[at] / 1000))
+      move(name, bucket[ID], MOVE.ROLLED_OVER, -rest)
+      move(name, id, MOVE.ROLLED_OVER, rest)
+      payer[BUCKETS][#payer[BUCKETS] + 1] = { id, bucket[REF], bucket[PRIORITY], bucket[ROLE], rest, 0, rest, ACTIVE,
+        bucket[ACTIVATED], ends, ROLLED, {}, bucket[UNIT], place }
+    else
+      lose_rest(name, bucket)
+    end
+    at = at + 1
+    if bounds[at] then
+      fill(name, bucket, bucket[RENEWAL].quantity, bounds[at])
+    else
+      bucket[REMAINING] = 0
+      end_for_good(name, bucket)
+    end
+  end
+end
+
+-- Expiry, re-subscription and the roll-over to a new cycle happen here, when somebody looks, so nothing runs at
+-- midnight.
+function refresh(name, payer, bucket, time)
   if bucket[EXPIRES] == 0 or time < bucket[EXPIRES] or bucket[STATE] == EXPIRED then
     return false
   end
-  if bucket[REMAINING] > 0 then
-    move(name, bucket[ID], EXPIRY, -bucket[REMAINING])
+  local renewal = bucket[RENEWAL]
+  if renewal and renewal.cycles > 0 then
+    roll_over(name, payer, bucket, time)
+    return true
   end
-  bucket[REMAINING], bucket[RESERVED] = 0, 0
-  local following = 0
+  lose_rest(name, bucket)
+  if may_renew(bucket, ON_EXPIRY) then
+    renew_after_end(name, bucket, time)
+    return true
+  end
   for _, boundary in ipairs(bucket[CYCLES]) do
     if boundary > time then
-      following = boundary
-      break
+      fill(name, bucket, renewal and renewal.quantity or bucket[GRANTED], boundary)
+      return true
     end
   end
-  if following == 0 then
-    bucket[STATE] = EXPIRED
-  else
-    bucket[REMAINING], bucket[STATE], bucket[EXPIRES] = bucket[GRANTED], ACTIVE, following
-    move(name, bucket[ID], GRANT, bucket[GRANTED])
-  end
+  end_for_good(name, bucket)
   return true
+end
+
+-- Refreshes buckets (`refs` nil: all); drops rests of former cycles that are used up or have ended.
+function refresh_all(name, payer, refs, time)
+  local buckets, changed = payer[BUCKETS], false
+  for index = 1, #buckets do -- those that roll over on the way come behind
+    local bucket = buckets[index]
+    if (refs == nil or refs[bucket[REF]]) and refresh(name, payer, bucket, time) then
+      changed = true
+    end
+  end
+  if not changed then
+    return
+  end
+  dirty[name] = true
+  local kept = {}
+  for _, bucket in ipairs(buckets) do
+    if bucket[VALIDITY] ~= ROLLED or (bucket[REMAINING] > 0 and bucket[STATE] ~= EXPIRED) then
+      kept[#kept + 1] = bucket
+    end
+  end
+  payer[BUCKETS] = kept
+end
+
+-- Begins as many occurrences of a bucket as it needs to give `take` of what nobody has reserved.
+function supply(name, bucket, take, time)
+  local short = take - (bucket[REMAINING] - bucket[RESERVED])
+  if short <= 0 then
+    return
+  end
+  local renewal = bucket[RENEWAL]
+  local times = ceil(short / renewal.quantity)
+  bucket[REMAINING], bucket[GRANTED] = bucket[REMAINING] + times * renewal.quantity, renewal.quantity
+  renewal.number, bucket[STATE] = renewal.number + times, ACTIVE
+  if bucket[VALIDITY] > 0 then
+    bucket[EXPIRES] = within_last_end(bucket, max(bucket[EXPIRES], time + bucket[VALIDITY]))
+  end
+  move(name, bucket[ID], MOVE.GRANT, times * renewal.quantity)
+  notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
+end
+
+-- Says which shares of what a bucket was filled with are used up now and were not before.
+function notice_use(name, bucket, before)
+  local after, granted = bucket[REMAINING], bucket[GRANTED]
+  for _, percent in ipairs(bucket[RENEWAL] and bucket[RENEWAL].shares or USUAL_SHARES) do
+    local left = floor(granted / 100) * (100 - percent) + floor(granted % 100 * (100 - percent) / 100)
+    if before > left and after <= left then
+      notice(name, bucket[ID], NOTICE.SHARE_USED, percent)
+    end
+  end
+  if after == 0 then
+    notice(name, bucket[ID], NOTICE.USED_UP, granted)
+  end
+end
+
 end
 
 local function rank(bucket)
@@ -303,8 +487,8 @@ local function rank(bucket)
   return bucket[STATE] == PENDING and 2 or 1
 end
 
--- Add-ons, then the pool, then base benefits; active before not yet activated add-ons; then priority, earliest end,
--- earliest activation, id: total and deterministic.
+-- Add-ons, then the pool, then base benefits; active before not yet activated add-ons; then priority, rests of former
+-- cycles, earliest end, earliest activation, id: total and deterministic.
 local function drawn_before(a, b)
   local rank_a, rank_b = rank(a), rank(b)
   if rank_a ~= rank_b then
@@ -312,6 +496,10 @@ local function drawn_before(a, b)
   end
   if a[PRIORITY] ~= b[PRIORITY] then
     return a[PRIORITY] < b[PRIORITY]
+  end
+  local rest_a, rest_b = a[VALIDITY] == ROLLED, b[VALIDITY] == ROLLED
+  if rest_a ~= rest_b then
+    return rest_a
   end
   if a[EXPIRES] ~= b[EXPIRES] then
     return b[EXPIRES] == 0 or (a[EXPIRES] ~= 0 and a[EXPIRES] < b[EXPIRES])
@@ -323,15 +511,11 @@ local function drawn_before(a, b)
 end
 
 local function add_eligible(found, name, payer, refs, time)
+  refresh_all(name, payer, refs, time)
   for _, bucket in ipairs(payer[BUCKETS]) do
-    if refs[bucket[REF]] then
-      if refresh(name, bucket, time) then
-        dirty[name] = true
-      end
-      if bucket[REMAINING] > bucket[RESERVED] and bucket[STATE] ~= EXPIRED then
-        owner_of[bucket] = name
-        found[#found + 1] = bucket
-      end
+    if refs[bucket[REF]] and bucket[STATE] ~= EXPIRED and available(bucket) > 0 then
+      owner_of[bucket] = name
+      found[#found + 1] = bucket
     end
   end
 end
@@ -351,7 +535,9 @@ local function eligible(step, name, payer, time)
 end
 
 local function headroom_of(step, payer)
-  if step[MODE] == PREPAID then
+  if purpose == ENQUIRY then
+    return EXACT_MAX
+  elseif step[MODE] == PREPAID then
     return payer[MONEY] - payer[MONEY_RESERVED]
   elseif step[MODE] == POSTPAID then
     return payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
@@ -362,14 +548,14 @@ end
 -- The amount of the simple price of a volume, as `quote` gives it of the others.
 local function simple_quote(rate, quantity)
   local amount = price_of_blocks(rate, blocks_of(rate, quantity))
-  return amount, NOTHING, false, amount > EXACT_MAX and AMOUNT_OUT_OF_RANGE or nil
+  return amount, NOTHING, false, amount > EXACT_MAX and REASON.AMOUNT_OUT_OF_RANGE or nil
 end
 
 -- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first.
 local function cover_rated(coverage, step, payer, left, wallets, use)
   local pricing, headroom = step[PRICING], headroom_of(step, payer)
   for _, bucket in ipairs(wallets) do
-    headroom = headroom + bucket[REMAINING] - bucket[RESERVED]
+    headroom = headroom + available(bucket)
   end
   local function priced(quantity)
     if pricing then
@@ -380,7 +566,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   local rated = left
   local amount, counts, throttled, refused = priced(left)
   if refused or (amount > 0 and amount > headroom) then
-    coverage.reason = refused or (step[MODE] == POSTPAID and CREDIT_LIMIT or BALANCE_DEPLETED)
+    coverage.reason = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
     local low, high = 0, left - 1
     while low < high do
       local middle = ceil((low + high) / 2)
@@ -397,7 +583,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
     end
   end
   for _, bucket in ipairs(wallets) do
-    local take = min(amount, bucket[REMAINING] - bucket[RESERVED])
+    local take = min(amount, available(bucket))
     if take > 0 then
       coverage.draws[#coverage.draws + 1] = { bucket, take }
       amount = amount - take
@@ -417,7 +603,7 @@ local function cover(step, name, payer, quantity, use)
       if bucket[UNIT] == UNIT_MONEY then
         wallets[#wallets + 1] = bucket
       elseif left > 0 then
-        local take = min(left, bucket[REMAINING] - bucket[RESERVED])
+        local take = min(left, available(bucket))
         draws[#draws + 1] = { bucket, take }
         left = left - take
       end
@@ -436,7 +622,7 @@ local function cover(step, name, payer, quantity, use)
   end
   local amount = price_of_blocks(rate, blocks_of(rate, left))
   if amount > EXACT_MAX then
-    coverage.reason = AMOUNT_OUT_OF_RANGE
+    coverage.reason = REASON.AMOUNT_OUT_OF_RANGE
     return coverage
   end
   if step[MODE] ~= UNLIMITED and rate[NUMERATOR] > 0 then
@@ -444,7 +630,7 @@ local function cover(step, name, payer, quantity, use)
     if amount > headroom then
       local rated = affordable(rate, left, headroom)
       coverage.rated, coverage.uncovered = rated, left - rated
-      coverage.reason = step[MODE] == PREPAID and BALANCE_DEPLETED or CREDIT_LIMIT
+      coverage.reason = step[MODE] == PREPAID and REASON.BALANCE_DEPLETED or REASON.CREDIT_LIMIT
       coverage.amount = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
       return coverage
     end
@@ -457,21 +643,26 @@ local function draw_buckets(draws, time)
   local drawn = {}
   for index, entry in ipairs(draws) do
     local bucket, take = entry[1], entry[2]
-    local activated = 0
+    local name, what = owner_of[bucket], 0
     if bucket[STATE] == PENDING then
-      activated = 1
+      what = DRAW_ACTIVATED
       bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
       local ends = time + bucket[VALIDITY]
       if bucket[VALIDITY] > 0 and (bucket[EXPIRES] == 0 or ends < bucket[EXPIRES]) then
         bucket[EXPIRES] = ends
       end
+      notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
     end
-    bucket[REMAINING] = bucket[REMAINING] - take
+    supply(name, bucket, take, time)
+    local before = bucket[REMAINING]
+    bucket[REMAINING] = before - take
     if bucket[REMAINING] == 0 then
       bucket[STATE] = DEPLETED
     end
-    dirty[owner_of[bucket]] = true
-    drawn[index] = { bucket[ID], take, activated }
+    notice_use(name, bucket, before)
+    dirty[name] = true
+    what = what + (bucket[ROLE] == ROLE_POOL and DRAW_OF_POOL or 0) + (bucket[UNIT] == UNIT_MONEY and DRAW_OF_MONEY or 0)
+    drawn[index] = { bucket[ID], take, what }
   end
   return drawn
 end
@@ -514,11 +705,19 @@ end
 
 -- What lacked a balance blocks the service until there is one again; a missing rate does not.
 local function block(program, endpoint, reason)
-  local lacks_balance = reason == BALANCE_DEPLETED or reason == NO_VALID_ADDON or reason == CREDIT_LIMIT
+  local lacks_balance = reason == REASON.BALANCE_DEPLETED or reason == REASON.NO_VALID_ADDON or reason == REASON.CREDIT_LIMIT
   if lacks_balance and not is_blocked(program, endpoint) then
     local payer = holder(endpoint)
     payer[BLOCKED] = payer[BLOCKED] .. program[SERVICE]
     dirty[endpoint] = true
+    notice(endpoint, '', NOTICE.BLOCKED, tonumber(program[SERVICE]))
+  end
+end
+
+local function unblock(name, payer)
+  if payer[BLOCKED] ~= '' then
+    payer[BLOCKED] = ''
+    notice(name, '', NOTICE.UNBLOCKED, 0)
   end
 end
 
@@ -547,6 +746,113 @@ local function charge(program, endpoint, quantity, use, mode)
     block(program, endpoint, reason)
   end
   return { CHARGED, uncovered, drawn, throttled or nil }
+end
+
+-- Slices --------------------------------------------------------------------------------------------------------
+
+-- An account above enterprises has only a slice of its money or limit here; the rest is free or in other cells
+-- (services/rating/domain/escrow.py). What was ever leased to the cell and returned by it: of money at 1 and 2, of
+-- credit at 3 and 4. An operation that names such steps is SHORT where it would be refused for want of more.
+local lease_op, short_of, charge_from_slices
+do
+
+local MONEY_KIND = 1
+
+local function lease_of(name)
+  local found = leases[name]
+  if found == nil then
+    local blob = redis.call('GET', key('l:', name))
+    found = blob and unpack_blob(blob) or { 0, 0, 0, 0 }
+    leases[name] = found
+  end
+  return found
+end
+
+local function unspent(payer, is_money)
+  if is_money then
+    return payer[MONEY] - payer[MONEY_RESERVED]
+  end
+  return payer[LIMIT] - payer[USED] - payer[USED_RESERVED]
+end
+
+-- op: kind, holder, money or credit, all that was ever leased, how much to give back at most
+function lease_op(op)
+  local name, is_money, leased, back = op[2], op[3] == MONEY_KIND, op[4], op[5]
+  local record, payer, at = lease_of(name), holder(name), 2 * op[3] - 1
+  local more = max(0, leased - record[at])
+  if not payer then
+    if more == 0 then
+      return { DONE, record[at], record[at + 1], 0 }
+    end
+    payer = { -1, {}, 0, 0, 0, 0, 0, 0, '', {} }
+  end
+  local field = is_money and MONEY or LIMIT
+  if leased > EXACT_MAX or payer[field] + more > EXACT_MAX then
+    return { FAILED, FAILURE.SLICE_OVERFLOW }
+  end
+  holders[name] = payer
+  payer[field] = payer[field] + more
+  local returned = min(back, max(0, unspent(payer, is_money)))
+  if more > 0 or returned > 0 then
+    payer[field] = payer[field] - returned
+    record[at], record[at + 1] = record[at] + more, record[at + 1] + returned
+    dirty[name], dirty_leases[name] = true, true
+    if is_money and more ~= returned then
+      move(name, '', MOVE.LEASED, more - returned)
+    end
+  end
+  return { DONE, record[at], record[at + 1], unspent(payer, is_money) }
+end
+
+-- What a step needs for a volume if money is no question. Changes no balance.
+local function needed_at(step, name, payer, quantity, use)
+  local field = step[MODE] == PREPAID and MONEY or LIMIT
+  local kept = payer[field]
+  payer[field] = EXACT_MAX
+  local amount = cover(step, name, payer, quantity, use).amount
+  payer[field] = kept
+  return amount
+end
+
+-- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. `needs` sums up what
+-- each holder needs; `held` is what the operation itself will give back of it.
+function short_of(program, endpoint, slices, quantities, use, needs, held)
+  for _, index in ipairs(slices) do
+    local step = program[STEPS][index]
+    local name, payer = step_holder(step, endpoint)
+    local needed = needs[name] or 0
+    for _, quantity in ipairs(quantities) do
+      if quantity > 0 then
+        needed = needed + needed_at(step, name, payer, quantity, use)
+      end
+    end
+    needs[name] = needed
+    local lacking = needed - unspent(payer, step[MODE] == PREPAID) - (held[name] or 0)
+    if needed > 0 and lacking > 0 then
+      return { SHORT, index - 1, needed, lacking }
+    end
+  end
+  return nil
+end
+
+-- A charge at steps with slices: what only lacks a larger slice is SHORT and changes nothing.
+function charge_from_slices(program, endpoint, op, use)
+  local outcome, at_slice = charge(program, endpoint, op[6], use, ONLINE), false
+  if outcome[1] == CHARGED then
+    return outcome
+  end
+  for _, index in ipairs(op[12]) do
+    at_slice = at_slice or index == outcome[3] + 1
+  end
+  if at_slice or op[8] == OFFLINE then
+    local short = short_of(program, endpoint, op[12], { op[6] }, use, {}, NOTHING)
+    if short then
+      return short
+    end
+  end
+  return op[8] == ONLINE and outcome or charge(program, endpoint, op[6], use, OFFLINE)
+end
+
 end
 
 -- Operations ----------------------------------------------------------------------------------------------------
@@ -578,20 +884,48 @@ local function charge_op(op, programs, expected)
       return { REFUSED, program[DENY_REASON], program[DENY_STEP] }
     end
     if is_blocked(program, endpoint) then
-      return { REFUSED, ENDPOINT_BLOCKED, 0 }
+      return { REFUSED, REASON.ENDPOINT_BLOCKED, 0 }
     end
   end
   local use = { endpoint = endpoint, time = op[7], periods = op[9], cost = op[10], session_ref = op[11] }
+  if op[12] then
+    return charge_from_slices(program, endpoint, op, use)
+  end
   return charge(program, endpoint, op[6], use, op[8])
 end
 
-local function new_bucket(spec)
-  return { spec[ID], spec[REF], spec[PRIORITY], spec[ROLE], spec[GRANTED], 0, spec[GRANTED], spec[STATE],
-    spec[ACTIVATED], spec[EXPIRES], spec[VALIDITY], spec[CYCLES], spec[UNIT] }
+local configure_op
+do
+-- Brings a bucket that is there to what its assignment says now; what was drawn from it stays.
+local function adjust_bucket(bucket, spec)
+  local renewal = bucket[RENEWAL]
+  bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
+  if renewal and renewal.on > 0 then
+    renewal.last_end = spec[RENEWAL].last_end
+    bucket[EXPIRES] = within_last_end(bucket, bucket[EXPIRES])
+  elseif bucket[ROLE] ~= ROLE_BASE and not next(spec[CYCLES]) and (spec[EXPIRES] ~= 0 or spec[STATE] == ACTIVE) then
+    bucket[EXPIRES] = spec[EXPIRES] -- the end of a base bucket moves only by refills
+  end
+end
+
+-- A bucket that knows few boundaries of cycles ahead is told more, also when nothing else has changed.
+local function tell_cycles(name, payer, specs)
+  local cycles = {}
+  for _, spec in ipairs(specs) do
+    cycles[spec[ID]] = spec[CYCLES]
+  end
+  for _, bucket in ipairs(payer[BUCKETS]) do
+    local known, told = bucket[CYCLES], cycles[bucket[ID]]
+    if told and known[1] and told[1] and told[#told] > known[#known] then
+      bucket[CYCLES] = told
+      dirty[name] = true
+    end
+  end
 end
 
 -- Makes a holder what its configuration says: new assignments are filled, removed ones forfeited.
-local function configure_op(op)
+-- op: kind, holder, version, version of the limit, limit, buckets, whether to see to what has ended by now
+function configure_op(op)
   local name, version, limit_version, limit, specs = op[2], op[3], op[4], op[5], op[6]
   local payer = holder(name) or { -1, {}, 0, 0, 0, 0, -1, -1, '', {} }
   holders[name] = payer
@@ -600,6 +934,9 @@ local function configure_op(op)
     dirty[name] = true
   end
   if version <= payer[VERSION] then
+    if version == payer[VERSION] then
+      tell_cycles(name, payer, specs)
+    end
     return { DONE }
   end
   local present, kept, wanted = {}, {}, {}
@@ -610,20 +947,20 @@ local function configure_op(op)
     wanted[spec[ID]] = true
     local bucket = present[spec[ID]]
     if bucket then
-      bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
-      if not next(spec[CYCLES]) and (spec[EXPIRES] ~= 0 or spec[STATE] == ACTIVE) then
-        bucket[EXPIRES] = spec[EXPIRES]
-      end
+      adjust_bucket(bucket, spec)
     else
-      bucket = new_bucket(spec)
-      move(name, bucket[ID], GRANT, bucket[GRANTED])
-      payer[BLOCKED] = ''
+      bucket = spec
+      move(name, bucket[ID], MOVE.GRANT, bucket[REMAINING])
+      unblock(name, payer)
     end
     kept[index] = bucket
   end
-  for id, bucket in pairs(present) do
-    if not wanted[id] and bucket[REMAINING] > 0 then
-      move(name, id, REMOVAL, -bucket[REMAINING])
+  for _, bucket in ipairs(payer[BUCKETS]) do
+    local id = bucket[ID]
+    if bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')] then
+      kept[#kept + 1] = bucket
+    elseif not wanted[id] and bucket[REMAINING] > 0 then
+      move(name, id, MOVE.REMOVAL, -bucket[REMAINING])
     end
   end
   payer[BUCKETS], payer[VERSION] = kept, version
@@ -636,6 +973,8 @@ local function configure_op(op)
   return { DONE }
 end
 
+end
+
 local function top_up_op(op)
   local name, amount = op[4], op[5]
   local payer = holder(name)
@@ -643,15 +982,264 @@ local function top_up_op(op)
     return { STALE }
   end
   if payer[MONEY] + amount > EXACT_MAX then
-    return { FAILED, OVERFLOW }
+    return { FAILED, FAILURE.OVERFLOW }
   end
-  payer[MONEY], payer[BLOCKED] = payer[MONEY] + amount, ''
+  payer[MONEY] = payer[MONEY] + amount
+  unblock(name, payer)
   dirty[name] = true
-  move(name, '', TOPPED_UP, amount)
+  move(name, '', MOVE.TOPPED_UP, amount)
   return { DONE, payer[MONEY] }
 end
 
+-- Corrections ---------------------------------------------------------------------------------------------------
+--
+-- A chunk has room for 200 locals at once, so what only a section needs is local to it.
+
+local correct
+do
+
+local ADJUST = 6
+local REFUND_EXCEEDED, NOT_ENOUGH, LIMIT_EXCEEDED, BUCKET_ENDED = 6, 7, 8, 9
+local REFUNDED, ADJUSTED, TRANSFERRED = 6, 7, 8
+local CREDIT_USED = '-' -- where a bucket may be named; '' is money
+
+-- floor(amount * part / whole), exactly: long division in base 512, for part <= whole <= 2^43 and amount < 2^53.
+local function share(amount, part, whole)
+  local times = floor(amount / whole)
+  local rest, quotient, remainder, scale = amount - times * whole, 0, 0, 68719476736
+  while scale >= 1 do
+    remainder = remainder * 512 + rest * (floor(part / scale) % 512)
+    local digit = floor(remainder / whole)
+    quotient, remainder, scale = quotient * 512 + digit, remainder - digit * whole, scale / 512
+  end
+  return times * part + quotient
+end
+
+local function bucket_of(name, id)
+  local payer = name ~= '' and holder(name)
+  for _, bucket in ipairs(payer and payer[BUCKETS] or NOTHING) do
+    if bucket[ID] == id then
+      return bucket
+    end
+  end
+  return nil
+end
+
+local function has_ended(bucket)
+  return bucket[STATE] == EXPIRED or (bucket[EXPIRES] ~= 0 and now >= bucket[EXPIRES])
+end
+
+-- How many units of a usage record went back at each step, from the endpoint's upwards.
+local function refunded(name)
+  local found = refunds[name]
+  if found == nil then
+    local blob = redis.call('GET', key('r:', name))
+    found = blob and unpack_blob(blob) or {}
+    refunds[name] = found
+  end
+  return found
+end
+
+-- Changes of balances are planned, checked and then made: {holder, what has the field, field, change, balance}; the
+-- balance is a bucket's id, '' for money, nil for what is owed, of which there are no movements.
+local function overflows(planned)
+  for _, entry in ipairs(planned) do
+    if entry[2][entry[3]] + entry[4] > EXACT_MAX then
+      return true
+    end
+  end
+  return false
+end
+
+local function make(planned, kind)
+  for _, entry in ipairs(planned) do
+    local name, target, field, change, balance = entry[1], entry[2], entry[3], entry[4], entry[5]
+    target[field] = target[field] + change
+    dirty[name] = true
+    if balance then
+      move(name, balance, kind, change)
+    end
+    if balance and balance ~= '' and target[STATE] ~= PENDING then
+      target[STATE] = target[REMAINING] > 0 and ACTIVE or DEPLETED
+    end
+  end
+end
+
+-- Plans what goes back of draws, the last first, when `after` of all units shall have gone back instead of `before`.
+-- A bucket that ended, or was filled anew since the draw, gets nothing: that part lapses.
+local function plan_draws(planned, op, step, draws, before, after)
+  local total, begin, parts = 0, 0, {}
+  for _, entry in ipairs(draws) do
+    total = total + entry[2]
+  end
+  local first, last = share(total, before, op[6]), share(total, after, op[6])
+  for _, entry in ipairs(draws) do
+    local back = min(last, begin + entry[2]) - max(first, begin)
+    begin = begin + entry[2]
+    if back > 0 then
+      local name, bucket = step[1], bucket_of(step[1], entry[1])
+      if not bucket then
+        name, bucket = step[2], bucket_of(step[2], entry[1])
+      end
+      local lives = bucket and not has_ended(bucket) and bucket[FILLED] <= op[7]
+      if lives then
+        planned[#planned + 1] = { name, bucket, REMAINING, back, entry[1] }
+      end
+      parts[#parts + 1] = { entry[1], lives and back or 0, lives and 0 or back }
+    end
+  end
+  return parts
+end
+
+local function plan_refund(planned, op, step, before, after)
+  local back = share(step[4], after, op[6]) - share(step[4], before, op[6])
+  local payer = step[3] ~= UNLIMITED and holder(step[1])
+  if payer and back > 0 then
+    local is_money = step[3] == PREPAID
+    planned[#planned + 1] = { step[1], payer, is_money and MONEY or USED, is_money and back or -back, is_money and '' or nil }
+  end
+  local volumes = plan_draws(planned, op, step, step[5], before, after)
+  return { after - before, back, volumes, plan_draws(planned, op, step, step[6], before, after) }
+end
+
+-- op: kind, id, hash, record, units (0 is all that is left), units of the record, its place, steps of {holder, pool,
+-- mode, amount, draws of volume, draws of money} with the last draw first, endpoint. Units went back at a step if
+-- they did at a step above it; what a step has back already does not go back again.
+local function refund_op(op)
+  local name, quantity, total, steps = op[4], op[5], op[6], op[8]
+  local earlier, planned, answers, now_back = refunded(name), {}, {}, {}
+  local top = earlier[#steps] or 0
+  local upto = quantity == 0 and total or top + quantity
+  if upto > total or upto == top then
+    return { FAILED, REFUND_EXCEEDED, total - top }
+  end
+  for index, step in ipairs(steps) do
+    local before = earlier[index] or 0
+    now_back[index] = max(before, upto)
+    answers[index] = plan_refund(planned, op, step, before, now_back[index])
+  end
+  if overflows(planned) then
+    return { FAILED, FAILURE.OVERFLOW, EXACT_MAX }
+  end
+  for index = #steps + 1, #earlier do
+    now_back[index] = earlier[index]
+  end
+  make(planned, REFUNDED)
+  unblock(op[9], holder(op[9]))
+  refunds[name], dirty_refunds[name] = now_back, true
+  return { DONE, upto - top, answers }
+end
+
+-- op: kind, id, hash, holder, bucket, change, what must be left
+local function adjust_op(op)
+  local name, id, change = op[4], op[5], op[6]
+  local payer = holder(name)
+  if not payer then
+    return { STALE }
+  end
+  local entry, free
+  if id == CREDIT_USED then
+    entry, free = { name, payer, USED, change }, payer[USED]
+    if change > 0 and payer[LIMIT] >= 0 and payer[USED] + payer[USED_RESERVED] + change > payer[LIMIT] then
+      return { FAILED, LIMIT_EXCEEDED, max(0, payer[LIMIT] - payer[USED] - payer[USED_RESERVED]) }
+    end
+  elseif id == '' then
+    entry, free = { name, payer, MONEY, change, '' }, payer[MONEY] - payer[MONEY_RESERVED]
+  else
+    local bucket = bucket_of(name, id)
+    if not bucket or has_ended(bucket) then
+      return { FAILED, BUCKET_ENDED, 0 }
+    end
+    entry, free = { name, bucket, REMAINING, change, id }, bucket[REMAINING] - bucket[RESERVED]
+  end
+  if change < 0 and free + change < op[7] then
+    return { FAILED, NOT_ENOUGH, max(0, free - op[7]) }
+  elseif overflows({ entry }) then
+    return { FAILED, FAILURE.OVERFLOW, EXACT_MAX }
+  end
+  make({ entry }, ADJUSTED)
+  if (change > 0) == (id ~= CREDIT_USED) then
+    unblock(name, payer)
+  end
+  return { DONE, entry[2][entry[3]] }
+end
+
+-- op: kind, id, hash, from, to, amount
+local function transfer_op(op)
+  local from, to, amount = op[4], op[5], op[6]
+  local giver, taker = holder(from), holder(to)
+  if not giver or not taker then
+    return { STALE }
+  end
+  local planned = { { from, giver, MONEY, -amount, '' }, { to, taker, MONEY, amount, '' } }
+  local free = giver[MONEY] - giver[MONEY_RESERVED]
+  if free < amount then
+    return { FAILED, NOT_ENOUGH, max(0, free) }
+  elseif overflows(planned) then
+    return { FAILED, FAILURE.OVERFLOW, EXACT_MAX }
+  end
+  make(planned, TRANSFERRED)
+  unblock(to, taker)
+  return { DONE, giver[MONEY], taker[MONEY] }
+end
+
+function correct(op)
+  if op[1] == REFUND then
+    return refund_op(op)
+  elseif op[1] == ADJUST then
+    return adjust_op(op)
+  end
+  return transfer_op(op)
+end
+
+end
+
+-- Adds to a bucket and extends the validity of all that is in it; what has ended is lost first.
+-- op: kind, id, hash, holder, bucket, quantity, validity (0 without end), most that it may hold (0 without bound)
+local function refill_op(op)
+  local name, quantity, validity, most = op[4], op[6], op[7], op[8]
+  local payer, bucket = holder(name), nil
+  if not payer then
+    return { STALE }
+  end
+  for _, each in ipairs(payer[BUCKETS]) do
+    bucket = each[ID] == op[5] and each or bucket
+  end
+  if not bucket or next(bucket[CYCLES]) or bucket[VALIDITY] == ROLLED then
+    return { FAILED, FAILURE.NO_SUCH_BUCKET }
+  end
+  local ended = bucket[EXPIRES] ~= 0 and bucket[EXPIRES] <= now
+  local before = ended and 0 or bucket[REMAINING]
+  if before + quantity > EXACT_MAX then
+    return { FAILED, FAILURE.OVERFLOW }
+  end
+  refresh(name, payer, bucket, now)
+  local forfeited = most > 0 and min(quantity, max(0, before + quantity - most)) or 0
+  move(name, bucket[ID], MOVE.REFILLED, quantity)
+  if forfeited > 0 then
+    move(name, bucket[ID], MOVE.REFILLED, -forfeited)
+  end
+  bucket[REMAINING] = before + quantity - forfeited
+  bucket[GRANTED] = max(bucket[REMAINING], 1)
+  local ends = validity > 0 and now + validity or 0
+  if ended then
+    bucket[ACTIVATED], bucket[EXPIRES], bucket[FILLED] = now, ends, place
+  elseif bucket[EXPIRES] ~= 0 then
+    bucket[EXPIRES] = ends == 0 and 0 or max(bucket[EXPIRES], ends)
+  end
+  bucket[STATE] = bucket[REMAINING] > 0 and ACTIVE or DEPLETED
+  unblock(name, payer)
+  dirty[name] = true
+  return { DONE, bucket[REMAINING], bucket[EXPIRES], forfeited }
+end
+
 -- Sessions ------------------------------------------------------------------------------------------------------
+
+local session_op, sweep, due_at
+do
+
+local CREATE, RELEASE = 0, 2
+local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED = 1, 2, 3, 4
 
 local function session(id)
   local found = sessions[id]
@@ -702,7 +1290,7 @@ local function reserve(open, program, endpoint, service, quantity, use)
     return 0, program[DENY_REASON], program[DENY_STEP]
   end
   if is_blocked(program, endpoint) then
-    return 0, ENDPOINT_BLOCKED, 0
+    return 0, REASON.ENDPOINT_BLOCKED, 0
   end
   local granted, reason, limiting, coverages = quantity, 0, 0, nil
   repeat
@@ -728,6 +1316,7 @@ local function reserve(open, program, endpoint, service, quantity, use)
     throttled = throttled or coverage.throttled
     for _, entry in ipairs(coverage.draws) do
       local bucket, owner = entry[1], owner_of[entry[1]]
+      supply(owner, bucket, entry[2], use.time)
       bucket[RESERVED] = bucket[RESERVED] + entry[2]
       parts[owner] = parts[owner] or {}
       parts[owner][#parts[owner] + 1] = { bucket[ID], entry[2] }
@@ -768,32 +1357,83 @@ local function misfit(open, action, sequence, hash)
   if sequence == open[SEQUENCE] then
     return OUT_OF_SEQUENCE, open[SESSION_HASH] == hash
   end
-  if open[SESSION_STATE] ~= OPEN then
-    return SESSION_CLOSED
-  end
   if sequence ~= open[SEQUENCE] + 1 then
     return OUT_OF_SEQUENCE
   end
   return nil
 end
 
+-- Says which slice is too small for a call of a session, before the call changes anything.
+local function session_short(op, open, programs)
+  local needs, held, is_release = {}, {}, op[3] == RELEASE
+  local named = {}
+  for _, line in ipairs(op[9]) do
+    named[line[1]] = true
+  end
+  for _, reservation in ipairs(open and open[RESERVATIONS] or NOTHING) do
+    if is_release or named[reservation[5]] then
+      held[reservation[1]] = (held[reservation[1]] or 0) + reservation[2]
+    end
+  end
+  for number, line in ipairs(op[9]) do
+    if line[7] then
+      local use = { endpoint = op[6], time = line[5], periods = line[6], cost = 0, session = open and open[COUNTS] or NOTHING }
+      local volumes = { line[3], is_release and 0 or line[4] }
+      local short = short_of(programs[line[2]], op[6], line[7], volumes, use, needs, held)
+      if short then
+        short[5] = number - 1
+        return short
+      end
+    end
+  end
+  return nil
+end
+
+-- Whether a call reports use: that is charged whatever became of the session.
+local function reports_use(lines)
+  for _, line in ipairs(lines) do
+    if line[3] > 0 then
+      return true
+    end
+  end
+  return false
+end
+
+-- What was reserved is given back; a session that was silent for long ends.
+local function lapse(id, open)
+  give_back_service(open, nil)
+  open[SESSION_STATE] = open[ENDS] <= now and SESSION_EXPIRED or OPEN
+  keep_session(id, open)
+end
+
 -- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
--- time of use, begins of periods}, about {endpoint, reference, network, access type}
-local function session_op(op, programs, expected)
+-- time of use, begins of periods, steps with slices}, about {endpoint, reference, network, access type}, when it ends without a call
+function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
+  if open and open[SESSION_STATE] == OPEN and open[ENDS] <= now then
+    lapse(id, open)
+  end
   local failure, again = misfit(open, action, sequence, hash)
   if again then
-    return { REPEATED, open[SESSION_ANSWER], open[SESSION_STATE], open[VALID_UNTIL] }
+    return { REPEATED, open[SESSION_ANSWER], open[SESSION_STATE], open[VALID_UNTIL], open[ENDS], open[LATE] }
   elseif failure then
     return { FAILED, failure, open and open[SEQUENCE] or 0 }
+  end
+  local late = open and open[SESSION_STATE] ~= OPEN or false
+  if late and not reports_use(op[9]) then
+    return { FAILED, SESSION_CLOSED, open[SEQUENCE] }
   end
   for _, line in ipairs(op[9]) do
     if not fresh(programs[line[2]], endpoint, expected) then
       return { STALE }
     end
   end
-  open = open or { 0, OPEN, '', {}, 0, {}, {}, {} }
+  local short = session_short(op, open, programs)
+  if short then
+    return short
+  end
+  open = open or { 0, OPEN, '', {}, 0, {}, {}, {}, 0, false }
   if action == RELEASE then
     give_back_service(open, nil)
   end
@@ -803,33 +1443,42 @@ local function session_op(op, programs, expected)
   local answers = {}
   for index, line in ipairs(op[9]) do
     local program, used, requested = programs[line[2]], line[3], line[4]
+    place = place + (index > 1 and 1 or 0)
     local use = { endpoint = endpoint, time = line[5], periods = line[6], cost = 0, session = open[COUNTS] }
     local charged = used > 0 and charge(program, endpoint, used, use, OFFLINE) or false
     local granted, reason, limiting, throttled = 0, 0, 0, false
-    if action ~= RELEASE and requested > 0 then
+    if action ~= RELEASE and not late and requested > 0 then
       granted, reason, limiting, throttled = reserve(open, program, endpoint, line[1], requested, use)
     end
     answers[index] = { line[1], granted, reason, limiting, charged, throttled or (charged and charged[4]) or false }
   end
   open[SEQUENCE], open[SESSION_HASH], open[SESSION_ANSWER] = sequence, hash, answers
-  open[VALID_UNTIL], open[SESSION_STATE] = op[8], action == RELEASE and RELEASED or OPEN
-  open[ABOUT] = op[10]
+  open[LATE], open[ABOUT] = late, op[10]
+  if not late then
+    open[VALID_UNTIL], open[ENDS] = op[8], op[11]
+    open[SESSION_STATE] = action == RELEASE and RELEASED or OPEN
+  end
   keep_session(id, open)
-  return { DONE, answers, open[SESSION_STATE], open[VALID_UNTIL] }
+  return { DONE, answers, open[SESSION_STATE], open[VALID_UNTIL], open[ENDS], late }
 end
 
--- Sessions whose validity has passed give their reservations back.
-local function sweep()
+-- When a session is to be looked at next: at the end of its grants' validity, then at its own.
+function due_at(open)
+  return open[RESERVATIONS][1] and open[VALID_UNTIL] or open[ENDS]
+end
+
+-- Looks at the sessions that are due.
+function sweep()
   local due = redis.call('ZRANGEBYSCORE', key('x', ''), '-inf', now, 'LIMIT', 0, SWEEP_MAX)
   for _, id in ipairs(due) do
     local open = session(id)
-    if open and open[SESSION_STATE] == OPEN and open[VALID_UNTIL] <= now then
-      give_back_service(open, nil)
-      open[SESSION_STATE] = SESSION_EXPIRED
-      keep_session(id, open)
+    if open and open[SESSION_STATE] == OPEN then
+      lapse(id, open)
     end
   end
   return due
+end
+
 end
 
 -- The call ------------------------------------------------------------------------------------------------------
@@ -847,19 +1496,25 @@ local function load_holders(expected)
   end
 end
 
--- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at.
-local function load_answered(ops, stretch)
+-- Operations of which the id is remembered with the answer.
+local function has_id(op)
+  return op[1] == CHARGE or op[1] == TOP_UP or (op[1] >= REFUND and op[1] <= TRANSFER) or op[1] == REFILL
+end
+
+-- Ids that were answered are remembered in a hash for each stretch of time; the last two stretches are looked at, and
+-- the next one when another clock may already be in it.
+local function load_answered(ops, stretch, stretch_ms)
   local ids, position = {}, {}
   for index, op in ipairs(ops) do
-    if op[1] == CHARGE or op[1] == TOP_UP then
+    if has_id(op) then
       ids[#ids + 1] = op[2]
       position[#position + 1] = index
     end
   end
   local answered = {}
   if ids[1] then
-    for age = 0, 1 do
-      local found = redis.call('HMGET', key('d:', string.format('%d', stretch - age)), unpack(ids))
+    for each = stretch - 1, floor((now + CLOCK_SKEW_MAX_MS) / stretch_ms) do
+      local found = redis.call('HMGET', key('d:', string.format('%d', each)), unpack(ids))
       for index, value in ipairs(found) do
         answered[position[index]] = answered[position[index]] or value
       end
@@ -881,11 +1536,21 @@ local function decide_op(op, programs, expected)
   if op[1] == CHARGE then
     return charge_op(op, programs, expected)
   elseif op[1] == CONFIGURE then
-    return configure_op(op)
+    local outcome = configure_op(op)
+    if op[7] then
+      refresh_all(op[2], holder(op[2]), nil, now)
+    end
+    return outcome
   elseif op[1] == TOP_UP then
     return top_up_op(op)
+  elseif op[1] == LEASE then
+    return lease_op(op)
+  elseif op[1] == SESSION then
+    return session_op(op, programs, expected)
+  elseif op[1] == REFILL then
+    return refill_op(op)
   end
-  return session_op(op, programs, expected)
+  return correct(op)
 end
 
 local function write_state(stretch, stretch_ms, answered_now)
@@ -895,16 +1560,26 @@ local function write_state(stretch, stretch_ms, answered_now)
     images[#images + 1], images[#images + 2] = 'h:' .. name, blob
     pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('h:', name), blob
   end
+  for name in pairs(dirty_leases) do
+    local blob = pack(leases[name])
+    images[#images + 1], images[#images + 2] = 'l:' .. name, blob
+    pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('l:', name), blob
+  end
   for id in pairs(dirty_sessions) do
     local blob = pack(sessions[id])
     images[#images + 1], images[#images + 2] = 's:' .. id, blob
     if sessions[id][SESSION_STATE] == OPEN then
       redis.call('SET', key('s:', id), blob)
-      redis.call('ZADD', key('x', ''), sessions[id][VALID_UNTIL], id)
+      redis.call('ZADD', key('x', ''), due_at(sessions[id]), id)
     else
       redis.call('SET', key('s:', id), blob, 'PX', CLOSED_SESSION_KEPT_MS)
       redis.call('ZREM', key('x', ''), id)
     end
+  end
+  for name in pairs(dirty_refunds) do
+    local blob = pack(refunds[name])
+    images[#images + 1], images[#images + 2] = 'r:' .. name, blob
+    pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = key('r:', name), blob
   end
   if pairs_to_set[1] then
     redis.call('MSET', unpack(pairs_to_set))
@@ -918,18 +1593,21 @@ local function write_state(stretch, stretch_ms, answered_now)
 end
 
 local function changes_something(op, outcome)
-  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE)
+  return outcome[1] == CHARGED or outcome[1] == REFUSED or (outcome[1] == DONE and op[1] ~= CONFIGURE and op[1] ~= LEASE)
 end
 
--- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions, operations}, programs,
--- records (kept for the journal as they are). Answer: {sequence, outcomes, images} or {refusal word, ...}.
+-- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions,
+-- operations, mark, purpose}, programs,
+-- records (kept for the journal as they are). The mark is what a segment made by this call bears.
+-- Answer: {sequence, outcomes, images} or {refusal word, ...}; outcomes end with the marks of the segment before and of
+-- the last one, so that the journal can tell two segments with one number apart.
 local function decide(keys, args)
   pack, unpack_blob = cmsgpack.pack, cmsgpack.unpack
   floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
   local header = unpack_blob(args[1])
   local epoch, least, journalled, expected, ops = header[1], header[2], header[5], header[6], header[7]
-  cell, now = string.sub(keys[1], 1, -2), header[3]
-  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence')
+  cell, now, purpose = string.sub(keys[1], 1, -2), header[3], header[9]
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence', 'mark')
   if meta[1] ~= tostring(epoch) then
     return { 'EPOCH', meta[1] or '' }
   end
@@ -942,25 +1620,28 @@ local function decide(keys, args)
     programs[index] = unpack_blob(blob)
   end
   holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of = {}, {}, {}, {}, {}, 0, {}
+  leases, dirty_leases = {}, {}
+  refunds, dirty_refunds, place = {}, {}, 0
+  notices = {}
   load_holders(expected)
   local stretch = floor(now / header[4])
-  local answered, answered_now, seen = load_answered(ops, stretch), {}, {}
+  local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
-  local place = string.format('%d:', sequence)
+  local here = string.format('%d:', sequence)
   for index, op in ipairs(ops) do
-    op_index = index
+    op_index, place = index, sequence * PLACES + (index - 1) * LINES_MAX
     local outcome
-    local earlier = op[1] ~= SESSION and op[1] ~= CONFIGURE and (answered[index] or seen[op[2]])
+    local earlier = has_id(op) and (answered[index] or seen[op[2]])
     if earlier then
       outcome = earlier_answer(earlier, op[3])
     else
       outcome = decide_op(op, programs, expected)
       if changes_something(op, outcome) then
         decided = true
-        if op[1] == CHARGE or op[1] == TOP_UP then
-          local value = op[3] .. place .. index
+        if has_id(op) then
+          local value = op[3] .. here .. index
           answered_now[#answered_now + 1], answered_now[#answered_now + 2] = op[2], value
           seen[op[2]] = value
         end
@@ -968,18 +1649,73 @@ local function decide(keys, args)
     end
     outcomes[index] = outcome
   end
-  if not (decided or next(dirty)) then
-    return { sequence - 1, pack({ outcomes, moves }), '' }
+  if purpose ~= DECIDE or not (decided or next(dirty)) then
+    return { sequence - 1, pack({ outcomes, moves, notices, meta[3], meta[3] }), '' }
   end
   local images = pack(write_state(stretch, header[4], answered_now))
   for _, id in ipairs(due) do
-    redis.call('ZREM', key('x', ''), id)
+    if not dirty_sessions[id] then
+      redis.call('ZREM', key('x', ''), id)
+    end
   end
-  local outcome_blob = pack({ outcomes, moves })
-  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence))
+  local outcome_blob = pack({ outcomes, moves, notices, meta[3], header[8] })
+  redis.call('HSET', keys[1], 'sequence', string.format('%d', sequence), 'mark', header[8])
   redis.call('XADD', key('j', ''), 'MINID', string.format('%d-0', journalled), string.format('%d-0', sequence),
     't', string.format('%d', now), 'r', args[3], 'o', outcome_blob, 'i', images)
   return { sequence, outcome_blob, images }
 end
 
+-- Rebuilding ----------------------------------------------------------------------------------------------------
+
+-- A rebuild writes into a closed cell: `building` says for which epoch, and which step was the last. A step out of its
+-- turn changes nothing: the rebuild was overtaken by one for a later epoch, or the server lost what came before.
+local function note_step(meta, building)
+  redis.call('HSET', meta, 'building', building, 'built', redis.call('TIME')[1])
+  return 'OK'
+end
+
+local function begin_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[2] == args[1] .. ':0' then
+    return 'OK' -- the same again
+  end
+  local building = string.match(meta[2] or '0', '^%d+')
+  if tonumber(meta[1] or 0) >= tonumber(args[1]) or tonumber(building) >= tonumber(args[1]) then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'epoch', 'sequence', 'mark')
+  return note_step(keys[1], args[1] .. ':0')
+end
+
+-- ARGV: epoch, step, a command and its arguments.
+local function rebuild(keys, args)
+  local building = redis.call('HMGET', keys[1], 'building')[1]
+  local step = args[1] .. ':' .. args[2]
+  if building == step then
+    return 'OK' -- the same again
+  end
+  if building ~= args[1] .. ':' .. string.format('%d', tonumber(args[2]) - 1) then
+    return 'OVERTAKEN'
+  end
+  redis.call(unpack(args, 3))
+  return note_step(keys[1], step)
+end
+
+-- ARGV: epoch, last step, sequence and mark of the journal's last segment.
+local function end_rebuild(keys, args)
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'building')
+  if meta[1] == args[1] then
+    return 'OK' -- the same again
+  end
+  if meta[2] ~= args[1] .. ':' .. args[2] then
+    return 'OVERTAKEN'
+  end
+  redis.call('HDEL', keys[1], 'building', 'built')
+  redis.call('HSET', keys[1], 'epoch', args[1], 'sequence', args[3], 'mark', args[4])
+  return 'OK'
+end
+
 redis.register_function('decide', decide)
+redis.register_function('begin_rebuild', begin_rebuild)
+redis.register_function('rebuild', rebuild)
+redis.register_function('end_rebuild', end_rebuild)

@@ -1,13 +1,25 @@
 """Reads a segment of the journal back into what was asked and what became of it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from meterline.rating.v1 import charging_pb2
-from services.rating.domain.decisions import Actor, AnsweredRequest, Outcome, Segment, SegmentContent, Status, Used
+from services.rating.domain.decisions import (
+    Actor,
+    AnsweredRequest,
+    Notice,
+    Outcome,
+    Segment,
+    SegmentContent,
+    Status,
+    Used,
+)
+from services.rating.domain.operations import DoneOperation
 from services.rating.domain.reasons import Mode
 from services.rating.domain.records import body_digest, id_digest
-from services.rating.engine.wire import OpKind, read_images, read_outcomes
+from services.rating.engine import operations
+from services.rating.engine.wire import OpKind, read_images, read_notices, read_outcomes
 from services.runtime.packing import unpack
 
 
@@ -17,6 +29,7 @@ def read_segment(segment: Segment) -> SegmentContent:
     outcomes, movements = read_outcomes(segment.outcomes)
     used: list[Used] = []
     requests: list[AnsweredRequest] = []
+    done: list[DoneOperation] = []
     for operation, (record, outcome) in enumerate(zip(records, outcomes, strict=True)):
         if record[0] == OpKind.CHARGE:
             if outcome[0] <= Status.REFUSED:
@@ -27,7 +40,29 @@ def read_segment(segment: Segment) -> SegmentContent:
             _, holder_id, micros, request_id, by, digest, body = record
             asked = (holder_id, micros, request_id, Actor(*by), digest, body)
             requests.append(AnsweredRequest(operation, *asked, outcome[1]))
-    return SegmentContent(programs, used, requests, movements, read_images(segment.images))
+        elif record[0] in operations.KINDS and outcome[0] == Status.DONE:
+            done.append(operations.from_journal(operation, record, outcome))
+        elif record[0] == OpKind.REFILL and outcome[0] == Status.DONE:
+            _, holder_id, quantity, request_id, by, digest, body, bucket = record
+            asked = (holder_id, quantity, request_id, Actor(*by), digest, body)
+            requests.append(AnsweredRequest(operation, *asked, outcome[1], bucket, quantity - outcome[3]))
+    notices = [_notice(notice, programs, records) for notice in read_notices(segment.outcomes)]
+    return SegmentContent(programs, used, requests, movements, read_images(segment.images), notices, done)
+
+
+def _notice(notice: Notice, programs: Sequence[str], records: Sequence[Any]) -> Notice:
+    """Say of whose balance it speaks."""
+    record = records[notice.operation]
+    if record[0] == OpKind.CHARGE:
+        endpoint_id = charging_pb2.UsageEvent.FromString(record[2]).endpoint_id
+        return replace(notice, program_id=programs[record[1]], endpoint_id=endpoint_id)
+    if record[0] == OpKind.SESSION:
+        return replace(notice, program_id=programs[record[2][0][1]], endpoint_id=record[1][2])
+    if record[0] in operations.KINDS:
+        return replace(
+            notice, path=operations.from_journal(notice.operation, record, [Status.DONE]).op.request.by.owner_path
+        )
+    return replace(notice, path=record[1] if record[0] == OpKind.CONFIGURE else record[4][2])
 
 
 def _event(operation: int, program_id: str, packed: bytes, outcome: Outcome) -> Used:

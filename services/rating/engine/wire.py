@@ -4,20 +4,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
-from services.rating.domain.balances import Bucket, BucketSpec, Holder, Role
+from services.rating.domain.balances import Bucket, BucketSpec, Holder, Renewal, Role
 from services.rating.domain.decisions import (
+    Actor,
     ChargeOp,
     ConfigureOp,
+    LeaseOp,
     Movement,
+    Notice,
     Op,
     Outcome,
+    Purpose,
+    RefillOp,
     SessionImage,
     SessionOp,
     SessionState,
     TopUpOp,
 )
+from services.rating.domain.escrow import Kind, Slice
+from services.rating.domain.operations import OperationOp, RefundOp
 from services.rating.domain.programs import Program
 from services.rating.domain.reasons import BalanceState, Unit
+from services.rating.engine import operations
 from services.runtime.packing import pack, unpack
 
 
@@ -28,6 +36,11 @@ class OpKind(IntEnum):
     CONFIGURE = 2
     TOP_UP = 3
     SESSION = 4
+    REFUND = operations.REFUND
+    ADJUST = operations.ADJUST
+    TRANSFER = operations.TRANSFER
+    LEASE = 8
+    REFILL = 9
 
 
 class ProgramWires:
@@ -63,6 +76,7 @@ class Batch:
         self._wires = wires
         self._positions: dict[str, int] = {}
         self._programs: list[bytes] = []
+        self._named: list[str] = []
         self.ops: list[list[Any]] = []
         self.records: list[list[Any]] = []
         for op in ops:
@@ -82,33 +96,55 @@ class Batch:
         program = op.program
         position = self._position(program)
         wire = [1, op.id_digest, op.body_digest, op.endpoint_id, position, op.quantity, op.usage_ms, op.mode]
-        if program.counts:
-            wire += [program.periods(op.usage_ms), op.cost, op.session_ref]
+        if program.counts or op.slices:
+            wire += [program.periods(op.usage_ms), op.cost, op.session_ref, op.slices or False]
         self.ops.append(wire)
         self.records.append([1, position - 1, op.record])
 
-    def _other(self, op: ConfigureOp | TopUpOp | SessionOp) -> None:
+    def _other(self, op: ConfigureOp | TopUpOp | RefillOp | SessionOp | LeaseOp | OperationOp) -> None:
         if isinstance(op, ConfigureOp):
             specs = [_spec(spec) for spec in op.buckets]
-            self.ops.append([int(OpKind.CONFIGURE), op.holder_id, op.version, op.limit_version, op.limit, specs])
-            self.records.append([int(OpKind.CONFIGURE)])
+            wire = [int(OpKind.CONFIGURE), op.holder_id, op.version, op.limit_version, op.limit, specs, op.look]
+            self.ops.append(wire)
+            self.records.append([int(OpKind.CONFIGURE), op.path])
         elif isinstance(op, TopUpOp):
             self.ops.append([int(OpKind.TOP_UP), op.id_digest, op.body_digest, op.holder_id, op.micros])
-            by = [op.by.actor, op.by.account_id, op.by.owner_path, op.by.owner_id]
-            asked = [op.holder_id, op.micros, op.request_id, by, op.id_digest, op.body_digest]
+            asked = [op.holder_id, op.micros, op.request_id, _by(op.by), op.id_digest, op.body_digest]
             self.records.append([int(OpKind.TOP_UP), *asked])
-        else:
+        elif isinstance(op, RefillOp):
+            terms = [op.quantity, op.validity_ms, op.maximum]
+            self.ops.append([int(OpKind.REFILL), op.id_digest, op.body_digest, op.holder_id, op.bucket, *terms])
+            asked = [op.holder_id, op.quantity, op.request_id, _by(op.by), op.id_digest, op.body_digest]
+            self.records.append([int(OpKind.REFILL), *asked, op.bucket])
+        elif isinstance(op, LeaseOp):
+            lease = [int(OpKind.LEASE), op.holder_id, op.kind, op.leased, op.give_back]
+            self.ops.append(lease)
+            self.records.append(lease)
+        elif isinstance(op, SessionOp):
             self._session(op)
+        else:
+            self.ops.append(operations.to_function(op))
+            self.records.append(operations.to_journal(op))
+            if isinstance(op, RefundOp):
+                self._named.append(op.program_id)
 
     def _session(self, op: SessionOp) -> None:
         positions = [self._position(line.program) for line in op.lines]
         lines = [
-            [line.service, position, line.used, line.requested, line.usage_ms, line.program.periods(line.usage_ms)]
+            [
+                line.service,
+                position,
+                line.used,
+                line.requested,
+                line.usage_ms,
+                line.program.periods(line.usage_ms),
+                line.slices or False,
+            ]
             for line, position in zip(op.lines, positions, strict=True)
         ]
         head = [op.session_id, int(op.action), op.sequence, op.body_digest, op.endpoint_id]
         about = [op.endpoint_id, op.session_ref, op.network_id, op.access_type]
-        self.ops.append([int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about])
+        self.ops.append([int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about, op.ends_ms])
         reported = [
             [line.service, position - 1, line.used, line.usage_ms]
             for line, position in zip(op.lines, positions, strict=True)
@@ -116,22 +152,29 @@ class Batch:
         said = [op.session_id, op.sequence, op.endpoint_id, op.network_id, op.access_type, op.event_ms]
         self.records.append([int(OpKind.SESSION), said, reported])
 
-    def arguments(self, header: Sequence[int], expected: Mapping[str, int]) -> list[bytes]:
+    def arguments(
+        self, header: Sequence[int], expected: Mapping[str, int], mark: bytes, purpose: Purpose = Purpose.DECIDE
+    ) -> list[bytes]:
         """The three arguments of the Function; the header is epoch, least sequence, now, id ttl, journalled up to."""
         return [
-            pack([*header, expected, self.ops], text_as_bytes=True),
+            pack([*header, expected, self.ops, mark, int(purpose)], text_as_bytes=True),
             pack(self._programs, text_as_bytes=True),
-            pack([list(self._positions), self.records]),
+            pack([[*self._positions, *self._named], self.records]),
         ]
 
 
+def _by(actor: Actor) -> list[str]:
+    return [actor.actor, actor.account_id, actor.owner_path, actor.owner_id]
+
+
 def _spec(spec: BucketSpec) -> list[Any]:
+    renewal = spec.renewal
     return [
         spec.id,
         spec.ref,
         spec.priority,
         int(spec.role),
-        0,
+        spec.quantity,
         0,
         spec.quantity,
         int(spec.state),
@@ -140,13 +183,33 @@ def _spec(spec: BucketSpec) -> list[Any]:
         spec.validity_ms,
         list(spec.cycles),
         int(spec.unit),
+        0,
+        *([_renewal(renewal)] if renewal else ()),
     ]
+
+
+def _renewal(renewal: Renewal) -> dict[str, Any]:
+    return {
+        "quantity": renewal.quantity,
+        "on": int(renewal.on),
+        "most": renewal.most,
+        "number": 1,
+        "last_end": renewal.last_end_ms,
+        "cycles": renewal.cycles,
+        "shares": list(renewal.shares),
+    }
 
 
 def read_outcomes(blob: bytes) -> tuple[list[Outcome], list[Movement]]:
     """Unpack outcomes and movements."""
-    outcomes, moves = unpack(blob)
+    outcomes, moves, *_ = unpack(blob)
     return list(outcomes), [Movement(operation - 1, *rest) for operation, *rest in moves]
+
+
+def read_notices(blob: bytes) -> list[Notice]:
+    """Unpack what people want to hear of."""
+    _, _, notices, *_ = unpack(blob)
+    return [Notice(operation - 1, *rest) for operation, *rest in notices]
 
 
 def read_images(blob: bytes) -> Mapping[str, bytes]:
@@ -174,7 +237,7 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
 
 
 def _bucket(*fields: Any) -> Bucket:
-    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit = fields
+    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit, _, *more = fields
     return Bucket(
         id=name,
         ref=ref,
@@ -187,10 +250,24 @@ def _bucket(*fields: Any) -> Bucket:
         activated_ms=activated,
         expires_ms=expires,
         unit=Unit(unit),
+        occurrence=more[0]["number"] if more else 1,
     )
+
+
+def read_slice(image: bytes | None, lease: bytes | None, kind: int) -> Slice:
+    """Unpack a holder's slice of money (1) or credit (2)."""
+    totals = unpack(lease) if lease is not None else [0, 0, 0, 0]
+    leased, returned = totals[2 * kind - 2 : 2 * kind]
+    if image is None:
+        return Slice(leased, returned)
+    holder = read_holder("", image)
+    money = holder.money - holder.money_reserved
+    credit = holder.credit_limit - holder.credit_used - holder.credit_reserved
+    return Slice(leased, returned, max(0, money if kind == Kind.MONEY else credit))
 
 
 def read_session(image: bytes) -> SessionImage:
     """Unpack a session."""
-    sequence, state, _, answers, valid_until, _, about, _ = unpack(image)
-    return SessionImage(sequence, SessionState(state), list(answers), valid_until, *about)
+    sequence, state, _, answers, valid_until, reservations, about, _, ends, late = unpack(image)
+    due = valid_until if reservations else ends
+    return SessionImage(sequence, SessionState(state), list(answers), valid_until, ends, late, due, *about)

@@ -1,7 +1,7 @@
 """The books as they are read: records, sums, refusals, movements."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,7 +30,7 @@ class Books:
         cells: numbers of the cells.
     """
 
-    def __init__(self, database: Database, journal: Journal, cells: tuple[int, ...]) -> None:
+    def __init__(self, database: Database, journal: Journal, cells: Sequence[int]) -> None:
         self._database = database
         self._journal = journal
         self._cells = cells
@@ -145,7 +145,7 @@ class Books:
     async def entries(self, balance: str, page: PageRequest) -> list[Any]:
         """Up to `page.size + 1` movements of a balance, newest first."""
         columns = entries.c
-        order = (columns.cell, columns.sequence, columns.number)
+        order = (columns.created_ms, columns.cell, columns.sequence, columns.number)
         query = sa.select(entries).where(columns.balance_id == balance)
         if page.after:
             query = query.where(sa.tuple_(*order) < tuple(int(part) for part in page.after))

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.common.errors import InternalError
+from services.common.errors import FailedPreconditionError, InternalError
 from services.rating.domain.decisions import Segment, SegmentContent, StateLostError, closed
 from services.rating.domain.programs import Program
 from services.rating.storage.tables import cells, programs, segments
@@ -48,6 +48,26 @@ class Journal:
         self._insert: Any = dialect.insert
         self._read_segment = read_segment
         self._known_programs: set[str] = set()
+
+    async def settle_cells(self, count: int) -> None:
+        """Make the cells of a new installation, or see that they are the ones it was made with.
+
+        Raises:
+            FailedPreconditionError: CELLS_CHANGED.
+        """
+        async with self.database.transaction() as connection:
+            if not self.database.is_sqlite:  # two processes that start at once settle it one after the other
+                await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7012)"))
+            made = await connection.scalar(sa.select(sa.func.count()).select_from(cells)) or 0
+            if made == 0:
+                rows = [{"cell": cell, "epoch": 0} for cell in range(count)]
+                await connection.execute(sa.insert(cells), rows)
+            elif made != count:
+                raise FailedPreconditionError(
+                    "CELLS_CHANGED",
+                    f"This installation was made with {made} cells and is told to run with {count}. Where an "
+                    f"enterprise lives depends on it: set METERLINE_RATING_CELLS={made}, or begin a new journal.",
+                )
 
     async def epoch(self, cell: int) -> int:
         """Epoch of a cell; 0 if it was never opened."""

@@ -1,6 +1,7 @@
 """The ledger: usage records, charges, totals, movements and balances, as the fold has posted them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,13 +12,16 @@ from services.rating.domain.decisions import Segment, is_throttled
 from services.rating.domain.reasons import Outcome
 from services.rating.domain.records import LINES_MAX, Position
 from services.rating.ports import AnsweredId, Cursor, Sheet, UsageRow
+from services.rating.storage.refunds import refund_row
 from services.rating.storage.tables import (
     audit,
     balances,
     chains,
     cursors,
     entries,
+    events,
     images,
+    refunds,
     refusals,
     requests,
     totals,
@@ -61,9 +65,12 @@ class Ledger:
 
     def _post(self, connection: sa.Connection, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
         self._move_cursor(connection, cell, cursor, last)
-        chain_ids = self._chains(connection, {row.path for row in sheet.usage})
+        paths = {*(row.path for row in sheet.usage), *(row.path for row in sheet.refunds)}
+        chain_ids = self._chains(connection, paths)
         rows = [_usage_row(row, chain_ids[row.path]) for row in sheet.usage]
         self._execute(connection, "usage", sa.insert(usage), rows)
+        refunded = [refund_row(row, chain_ids[row.path]) for row in sheet.refunds]
+        self._execute(connection, "refunds", sa.insert(refunds), refunded)
         summed = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.totals.items()]
         self._execute(connection, "totals", self._adding(totals, 7), summed)
         counted = [(chain_ids[key[0]], *key[1:], *total) for key, total in sheet.refusals.items()]
@@ -74,6 +81,8 @@ class Ledger:
         self._execute(connection, "requests", self._insert(requests).on_conflict_do_nothing(), sheet.requests)
         if sheet.audit:
             connection.execute(sa.insert(audit), sheet.audit)
+        if sheet.events:
+            connection.execute(sa.insert(events), [asdict(event) for event in sheet.events])
         kept = [(name, cell, value) for name, value in sheet.images.items()]
         self._execute(connection, "images", self._replacing_images(), kept)
 
@@ -106,7 +115,7 @@ class Ledger:
 
     def _replacing_images(self) -> Any:
         insert = self._insert(images)
-        return insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded["value"]})
+        return insert.on_conflict_do_update(index_elements=["name", "cell"], set_={"value": insert.excluded["value"]})
 
     def _execute(self, connection: sa.Connection, name: str, statement: Any, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a statement for many rows (values in the order of the table's columns), compiled once."""
@@ -170,6 +179,15 @@ class Ledger:
         async with self.database.reading() as connection:
             row = (await connection.execute(query)).one_or_none()
         return (row.body_digest, row.answer) if row else None
+
+    async def answered_at(self, digest: bytes) -> tuple[bytes, int, int] | None:
+        """Body digest, segment and operation in it of an answered request; None if it was not folded or never came."""
+        query = sa.select(requests.c.body_digest, requests.c.sequence, requests.c.operation).where(
+            requests.c.id_digest == digest
+        )
+        async with self.database.reading() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return (row.body_digest, row.sequence, row.operation) if row else None
 
     async def holder_of(self, balance_id: str) -> str | None:
         """Who holds a balance; None if it is not in the books."""

@@ -104,6 +104,27 @@ totals = sa.Table(
 )
 """Sums of charges by UTC day (days since 1970), endpoint, network, service and step."""
 
+refunds = sa.Table(
+    "refund",
+    ledger,
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", BIG, primary_key=True, autoincrement=False),
+    sa.Column("operation", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("usage_record_id", ID, nullable=False, index=True),
+    sa.Column("endpoint_id", ID, nullable=False),
+    sa.Column("chain_id", sa.Integer, nullable=False),
+    sa.Column("program_id", sa.String(24), nullable=False),
+    sa.Column("quantity", BIG, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("account_id", ID, nullable=False),
+    sa.Column("steps", sa.LargeBinary, nullable=False),
+    sa.Column("decided_ms", BIG, nullable=False),
+    sa.Index("refund_endpoint", "endpoint_id", "decided_ms"),
+    sa.Index("refund_chain", "chain_id", "decided_ms"),
+)
+"""One row a refund. `steps` is packed: for each step units, amount, and of its draws bucket, back, lapsed."""
+
 refusals = sa.Table(
     "refusal_total",
     ledger,
@@ -157,10 +178,51 @@ images = sa.Table(
     "image",
     ledger,
     sa.Column("name", sa.String(100), primary_key=True),
-    sa.Column("cell", sa.Integer, nullable=False, index=True),
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False, index=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
-"""Holders (`h:...`) and sessions (`s:...`) as the last folded segment left them: what a rebuild loads."""
+"""Holders (`h:...`), leases (`l:...`) and sessions (`s:...`) as the last folded segment left them: what a rebuild
+loads. An account above enterprises has a holder in each cell that uses it."""
+
+escrows = sa.Table(
+    "escrow",
+    ledger,
+    sa.Column("account_id", ID, primary_key=True),
+    sa.Column("kind", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("limit_total", BIG, nullable=False),
+    sa.Column("limit_version", BIG, nullable=False),
+    sa.Column("free", BIG, nullable=False),
+)
+"""What of an account's money (kind 1; its limit is 0, top-ups come back from its cell) or credit limit (2) is free.
+
+Not folded, but made anew from the cells if it is lost: `free = limit_total - leased + returned`, over all cells."""
+
+escrow_leases = sa.Table(
+    "escrow_lease",
+    ledger,
+    sa.Column("account_id", ID, primary_key=True),
+    sa.Column("kind", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("leased", BIG, nullable=False),
+    sa.Column("returned", BIG, nullable=False),
+)
+"""All that was ever leased to a cell, and returned by it, in micros."""
+
+events = sa.Table(
+    "event",
+    ledger,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("created_ms", BIG, nullable=False),
+    sa.Column("type", sa.String(64), nullable=False),
+    sa.Column("account_id", ID, nullable=False),
+    sa.Column("owner_path", sa.Text, nullable=False),
+    sa.Column("resource_type", sa.String(64), nullable=False),
+    sa.Column("resource_id", sa.String(100), nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Index("event_owner", "owner_path", "created_ms"),
+    sa.Index("event_resource", "resource_id", "created_ms"),
+)
+"""What happened to balances and endpoints, folded from the journal like everything else."""
 
 audit = audit_table(ledger)
 """Who topped up what, folded from the journal like everything else."""

@@ -1,12 +1,15 @@
 """Balances: read live, topped up with money."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from services.common.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     MeterlineError,
+    NotFoundError,
     PermissionDeniedError,
     UnavailableError,
     invalid,
@@ -14,10 +17,13 @@ from services.common.errors import (
 )
 from services.common.identity import BALANCE_READERS, WRITERS, Principal
 from services.common.money import Money
-from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, balance_id
+from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, Role, balance_id, owner_of_holder
 from services.rating.domain.decisions import Actor, ConfigureOp, Status, TopUpOp
+from services.rating.domain.escrow import Kind
 from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
+from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
+from services.rating.usecases.cells import Cell
 from services.rating.usecases.holders import NO_LIMIT
 from services.rating.usecases.kit import Kit
 
@@ -31,6 +37,7 @@ class Balance:
     id: str
     endpoint_id: str
     account_id: str
+    pool_id: str
     assignment_id: str
     benefit_id: str
     unit: Unit
@@ -44,6 +51,7 @@ class Balance:
     expires_ms: int
     credit_used: int
     credit_limit: int
+    occurrence: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,10 @@ class Owner:
         currency: of its money.
         path: path of the account.
         configure: makes its holder what its plans say.
+        cell: where it lives, or is topped up.
+        credit_limit: most that it may owe, micros; -1 means no limit.
+        pool: does the same for what an account's endpoints share; None for an endpoint.
+        currencies: of money that came with an assignment, by its id.
     """
 
     id: str
@@ -65,6 +77,10 @@ class Owner:
     currency: str
     path: tuple[str, ...]
     configure: ConfigureOp
+    cell: Cell
+    credit_limit: int
+    pool: ConfigureOp | None = None
+    currencies: Mapping[str, str] = field(default_factory=dict)
 
 
 class Balances:
@@ -74,21 +90,23 @@ class Balances:
         self._kit = kit
 
     async def of_owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Sequence[Balance]:
-        """List the balances of an endpoint or of an account's own step, in the order of consumption, money last."""
+        """List the balances of an endpoint or an account in the order of consumption, money last.
+
+        Of an account those of its own step come first, then what its endpoints share.
+        """
         caller.require_role(*BALANCE_READERS)
-        owner = await self._owner(caller, endpoint_id, account_id)
-        return await self._balances(owner)
+        owner = await self.owner(caller, endpoint_id, account_id)
+        return await self.of(owner)
 
     async def get(self, caller: Principal, name: str) -> Balance:
         """Return a balance."""
         caller.require_role(*BALANCE_READERS)
         for owner_id in await self.owners_of(name):
             try:
-                endpoint_id, account_id = (owner_id, "") if owner_id.startswith("ep_") else ("", owner_id)
-                owner = await self._owner(caller, endpoint_id, account_id)
+                owner = await self.owner(caller, *_of(owner_id))
             except MeterlineError:
                 continue
-            for balance in await self._balances(owner):
+            for balance in await self.of(owner):
                 if balance.id == name:
                     return balance
         raise not_found("balance", name)
@@ -99,12 +117,35 @@ class Balances:
         if bucket == MONEY_BUCKET:
             return [f"ep_{tail}", f"acc_{tail}"]
         holder = await self._kit.ledger.holder_of(name)
-        return [holder] if holder else []
+        return [owner_of_holder(holder)] if holder else []
+
+    async def owner_of(self, caller: Principal, name: str) -> tuple[Owner, str]:
+        """Who holds a balance, and the name of its bucket; empty for money."""
+        bucket = name.removeprefix("bal_")
+        if bucket.endswith(f".{MONEY_BUCKET}"):
+            bucket = ""
+        for owner_id in await self.owners_of(name):
+            with suppress(NotFoundError):
+                return await self.owner(caller, *_of(owner_id)), bucket
+        raise not_found("balance", name)
+
+    async def holder_with(self, owner: Owner, name: str) -> ConfigureOp:
+        """The holder of an owner that a balance is in: its own, or the one that its endpoints share."""
+        if owner.pool is not None and await self._kit.ledger.holder_of(name) == owner.pool.holder_id:
+            return owner.pool
+        return owner.configure
 
     async def top_up(
-        self, caller: Principal, endpoint_id: str, account_id: str, amount: Money, request_id: str
+        self,
+        caller: Principal,
+        endpoint_id: str,
+        account_id: str,
+        amount: Money,
+        request_id: str,
+        *,
+        dry_run: bool = False,
     ) -> Balance:
-        """Add money, once for a request id.
+        """Add money, once for a request id. A dry run returns the balance as it would be, and changes nothing.
 
         Raises:
             PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
@@ -114,7 +155,7 @@ class Balances:
         caller.require_role(*WRITERS)
         if amount.micros <= 0:
             raise invalid("amount", "must be more than 0")
-        owner = await self._owner(caller, endpoint_id, account_id)
+        owner = await self.owner(caller, endpoint_id, account_id)
         if account_id and owner.id == caller.account_id:
             raise PermissionDeniedError("NOT_THE_SELLER", "An account's wallet is topped up by the account above it.")
         if owner.currency != amount.currency:
@@ -125,25 +166,37 @@ class Balances:
         body = body_digest(f"{owner.id} {amount}".encode())
         earlier = await self._kit.ledger.answered_request(digest)
         if earlier is not None and earlier[0] != body:
-            raise _reused(request_id)
+            raise reused(request_id)
         if earlier is None:
             by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
-            await self._decide(owner, TopUpOp(digest, body, owner.id, amount.micros, request_id, by))
-        return (await self._balances(owner))[-1]
+            op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
+            if dry_run:
+                return await self._would_be(owner, op)
+            await self._decide(owner, op)
+        return (await self.of(owner))[-1]
+
+    async def _would_be(self, owner: Owner, op: TopUpOp) -> Balance:
+        owner.cell.holders.forget([owner.id])
+        outcome = (await owner.cell.preview([owner.configure, op], {})).outcomes[-1]
+        _require_taken(outcome[0], op.request_id)
+        holder = (await owner.cell.engine.holders([owner.id])).get(owner.id) or _nothing(owner.id)
+        if self._kit.cells.count > 1 and not owner.endpoint_id:
+            holder = await self._summed(owner, holder)
+        now, added = _of_money(owner, holder), op.micros if outcome[0] == Status.DONE else 0
+        return replace(now, remaining=now.remaining + added, state=BalanceState.ACTIVE)
 
     async def _decide(self, owner: Owner, op: TopUpOp) -> None:
         for _ in range(TRIES_MAX):
-            answered = await self._kit.cell.submit([owner.configure, op], {owner.id: owner.configure.version})
+            answered = await owner.cell.submit([owner.configure, op], {owner.id: owner.configure.version})
             status = answered.outcomes[-1][0]
             if status in {Status.DONE, Status.REPEATED}:
+                self._kit.escrow.replenished(owner.id)
                 return
-            if status == Status.REUSED:
-                raise _reused(op.request_id)
-            if status == Status.FAILED:
-                raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
+            _require_taken(status, op.request_id)
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
 
-    async def _owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
+    async def owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
+        """Find the holder that one of the two names, if the caller sees it."""
         if bool(endpoint_id) == bool(account_id):
             raise invalid("endpoint_id", "or account_id must be given, one of the two")
         if endpoint_id:
@@ -154,40 +207,105 @@ class Balances:
             endpoint, enterprise = known.terms, known.chain.accounts[0]
             plan = known.chain.catalog.plans.get(endpoint.base.plan) if endpoint.base else None
             currency = (plan.currency if plan else "") or enterprise.currency
-            configure = self._kit.holders.of_endpoint(endpoint, enterprise, known.chain.catalog)
-            return Owner(endpoint_id, endpoint_id, enterprise.id, currency, enterprise.path, configure)
+            cell = self._kit.cells.of(enterprise.id)
+            configure = cell.holders.of_endpoint(endpoint, enterprise, known.chain.catalog)
+            money = _currencies(endpoint, known.chain.catalog)
+            return Owner(
+                endpoint_id,
+                endpoint_id,
+                enterprise.id,
+                currency,
+                enterprise.path,
+                configure,
+                cell,
+                NO_LIMIT,
+                None,
+                money,
+            )
         account, catalog = await self._kit.terms.account(account_id)
         caller.require_sees(account.path, "account", account_id)
-        configure = self._kit.holders.of_account(account, catalog)
-        return Owner(account_id, "", account_id, account.currency, account.path, configure)
+        cell = self._kit.cells.of(account_id)
+        configure = cell.holders.of_account(account, catalog, shared=self._kit.cells.count > 1)
+        limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
+        pool, money = cell.holders.of_pool(account, catalog), _currencies(account, catalog)
+        return Owner(account_id, "", account_id, account.currency, account.path, configure, cell, limit, pool, money)
 
-    async def _balances(self, owner: Owner) -> list[Balance]:
-        holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
-        if holder is None or holder.version < owner.configure.version or not self._kit.cell.is_open:
-            await self._kit.cell.submit([owner.configure], {})
-            holder = (await self._kit.cell.engine.holders([owner.id])).get(owner.id)
-        if holder is None:  # nothing was ever given: a configuration without content leaves no holder
-            holder = Holder(owner.id, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+    async def of(self, owner: Owner) -> list[Balance]:
+        """The balances of a holder, and of its pool, as they stand now."""
+        holder = await self._holder(owner.cell, owner.configure)
+        balances = self._of_buckets(owner, holder, "")
+        if owner.pool is not None:
+            pool = await self._holder(owner.cell, owner.pool)
+            balances += self._of_buckets(owner, pool, owner.pool.holder_id)
+        if self._kit.cells.count > 1 and not owner.endpoint_id:
+            holder = await self._summed(owner, holder)
+        return [*balances, _of_money(owner, holder)]
+
+    async def _holder(self, cell: Cell, configure: ConfigureOp) -> Holder:
+        """A holder as its plans say; what has ended unseen is seen to, so that the ledger says what is shown."""
+        name, now_ms = configure.holder_id, self._kit.clock.now_ms()
+        holder = (await cell.engine.holders([name])).get(name)
+        if (
+            holder is None
+            or holder.version < configure.version
+            or not cell.is_open
+            or any(bucket.ends_unseen(now_ms) for bucket in holder.buckets)
+        ):
+            await cell.submit([replace(configure, look=True)], {})
+            holder = (await cell.engine.holders([name])).get(name)
+        return holder or _nothing(name)
+
+    def _of_buckets(self, owner: Owner, holder: Holder, pool_id: str) -> list[Balance]:
         now_ms = self._kit.clock.now_ms()
         order = sorted(holder.buckets, key=_consumption_order)
-        return [_of_bucket(owner, bucket, now_ms) for bucket in order] + [_of_money(owner, holder)]
+        return [_of_bucket(owner, bucket, now_ms, pool_id) for bucket in order]
+
+    async def _summed(self, owner: Owner, holder: Holder) -> Holder:
+        """The holder with what other cells hold of an account above enterprises, and what is in no cell."""
+        others = [cell for cell in self._kit.cells if cell is not owner.cell]
+        found = await asyncio.gather(*(cell.engine.holders([owner.id]) for cell in others))
+        slices = [holder, *(there[owner.id] for there in found if owner.id in there)]
+        free = await self._kit.escrow.free(owner.id, Kind.MONEY)
+        return replace(
+            holder,
+            money=free + sum(one.money for one in slices),
+            money_reserved=sum(one.money_reserved for one in slices),
+            credit_used=sum(one.credit_used for one in slices),
+            credit_reserved=sum(one.credit_reserved for one in slices),
+            credit_limit=owner.credit_limit,
+        )
 
 
-def _consumption_order(bucket: Bucket) -> tuple[int, int, int, int, int, str]:
-    pending = int(bucket.state is BalanceState.PENDING)
-    never = int(bucket.expires_ms == 0)
-    return (int(bucket.role), pending, bucket.priority, never, bucket.expires_ms, bucket.id)
+def _of(owner_id: str) -> tuple[str, str]:
+    """The endpoint, or the account."""
+    return (owner_id, "") if owner_id.startswith("ep_") else ("", owner_id)
 
 
-def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int) -> Balance:
+def _currencies(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> dict[str, str]:
+    given = (*payer.addons, *((payer.base,) if payer.base else ()))
+    plans = ((assignment.id, catalog.plans.get(assignment.plan)) for assignment in given)
+    return {name: plan.currency for name, plan in plans if plan is not None}
+
+
+def _consumption_order(bucket: Bucket) -> tuple[int, int, bool, bool, int, int, str]:
+    """As the Function draws."""
+    pending = bucket.state is BalanceState.PENDING
+    rank = {Role.ADDON: 2 if pending else 1, Role.POOL: 3, Role.BASE: 4}[bucket.role]
+    never = bucket.expires_ms == 0
+    at = (bucket.expires_ms, bucket.activated_ms, bucket.id)
+    return (rank, bucket.priority, not bucket.rolled_over, never, *at)
+
+
+def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int, pool_id: str) -> Balance:
     return Balance(
         id=balance_id(owner.id, bucket.id),
         endpoint_id=owner.endpoint_id,
         account_id=owner.account_id,
+        pool_id=pool_id,
         assignment_id=bucket.assignment_id,
         benefit_id=bucket.benefit_id,
         unit=bucket.unit,
-        currency="",
+        currency=owner.currencies.get(bucket.assignment_id, "") if bucket.unit is Unit.MONEY else "",
         remaining=bucket.remaining,
         reserved=bucket.reserved,
         granted=bucket.granted,
@@ -197,6 +315,7 @@ def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int) -> Balance:
         expires_ms=bucket.expires_ms,
         credit_used=0,
         credit_limit=0,
+        occurrence=bucket.occurrence,
     )
 
 
@@ -205,6 +324,7 @@ def _of_money(owner: Owner, holder: Holder) -> Balance:
         id=balance_id(owner.id, ""),
         endpoint_id=owner.endpoint_id,
         account_id=owner.account_id,
+        pool_id="",
         assignment_id="",
         benefit_id="",
         unit=Unit.MONEY,
@@ -221,7 +341,21 @@ def _of_money(owner: Owner, holder: Holder) -> Balance:
     )
 
 
-def _reused(request_id: str) -> AlreadyExistsError:
+def _nothing(name: str) -> Holder:
+    """A holder that nothing was ever given: a configuration without content leaves none."""
+    return Holder(name, 0, (), 0, 0, 0, 0, NO_LIMIT, "")
+
+
+def _require_taken(status: Status, request_id: str) -> None:
+    """Raise what stands against a top-up."""
+    if status == Status.REUSED:
+        raise reused(request_id)
+    if status == Status.FAILED:
+        raise FailedPreconditionError("BALANCE_OVERFLOW", "A balance holds at most 2^53 - 1 micros.")
+
+
+def reused(request_id: str) -> AlreadyExistsError:
+    """The error for a request id that stands for something else."""
     return AlreadyExistsError(
-        "REQUEST_ID_REUSED", f"The request id {request_id!r} was used for another top-up. Take a new one."
+        "REQUEST_ID_REUSED", f"The request id {request_id!r} was used for something else. Take a new one."
     )

@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 from services.common.errors import invalid, not_found
 from services.common.identity import READERS, AccountKind, Principal
-from services.common.money import format_micros
 from services.common.pages import PageRequest, page_token
-from services.rating.domain.balances import balance_id
-from services.rating.domain.programs import Step, StepMode, steps_from_body
-from services.rating.domain.reasons import Outcome, Reason, Service
+from services.rating.domain.periods import Clock
+from services.rating.domain.programs import Step, clocks_from_body, steps_from_body
+from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.records import Position, charge_id, usage_record_id
 from services.rating.ports import Journal, Terms
+from services.rating.usecases.explaining import sentences_of
 
 ALL_STEPS = 64
 
@@ -224,7 +224,8 @@ class Books:
     async def explain(self, caller: Principal, position: Position, step: int, name: str) -> Explanation:
         """Say why a charge is what it is."""
         charge, program_step = await self._charge_with_step(caller, position, step, name)
-        return explanation(charge, program_step)
+        bodies = await self._journal.programs([charge.record.program_id])
+        return explanation(charge, program_step, clocks_from_body(bodies[charge.record.program_id]))
 
     async def _charge_with_step(
         self, caller: Principal, position: Position, step: int, name: str
@@ -270,7 +271,7 @@ class Books:
         """List the movements of a balance that the caller was found to see, newest first."""
         rows = await self._store.entries(balance, page)
         last = rows[page.size - 1] if len(rows) > page.size else None
-        token = page_token(last.cell, last.sequence, last.number) if last else ""
+        token = page_token(last.created_ms, last.cell, last.sequence, last.number) if last else ""
         return Found(rows[: page.size], token)
 
 
@@ -314,28 +315,7 @@ def _visible(caller: Principal, record: Record, steps: Sequence[Step]) -> list[C
     ]
 
 
-def explanation(charge: Charge, step: Step) -> Explanation:
-    """Say in sentences why a charge is what it is."""
-    unit = "bytes" if Service(charge.record.service) in {Service.DATA, Service.NB_IOT} else "messages"
-    plan_id, version = step.plan
-    mode = "prepaid" if step.mode is StepMode.PREPAID else "postpaid"
-    used = f"{charge.record.quantity} {unit} on {charge.record.network_id}"
-    who = f"{charge.payee_id} charges {charge.payer_id}"
-    sentences = [f"{who} for {used}, by plan {plan_id} version {version} ({mode})."]
-    for bucket, quantity, activated in charge.draws:
-        first = ", activated by this first use," if activated else ""
-        sentences.append(f"{quantity} {unit} came from balance {balance_id('', bucket)}{first} at no further price.")
-    rounded = 0
-    if charge.rated and step.rate:
-        rate, (tariff_id, tariff_version) = step.rate, step.tariff
-        rounded = rate.blocks(charge.rated) * rate.increment
-        where = f"zone {step.zone_id}" if step.zone_id else "the default zone"
-        sentences.append(
-            f"{charge.rated} {unit} were priced by tariff {tariff_id} version {tariff_version}, rate {step.rate_id} of "
-            f"{where}: rounded up to {rounded} ({rate.blocks(charge.rated)} x {rate.increment}), at "
-            f"{rate.numerator}/{rate.denominator} micros each {rate.increment}, that is "
-            f"{format_micros(charge.amount)} {charge.currency}, rounded up once, to the micro."
-        )
-    if charge.uncovered:
-        sentences.append(f"{charge.uncovered} {unit} were covered by nothing ({step.no_rate.name} or no balance).")
+def explanation(charge: Charge, step: Step, clocks: Sequence[Clock] = ()) -> Explanation:
+    """Say in sentences why a charge is what it is; `clocks` are those of its program."""
+    rounded, sentences = sentences_of(charge, step, clocks)
     return Explanation(charge, step, rounded, sentences)

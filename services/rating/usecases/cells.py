@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -11,8 +11,20 @@ from prometheus_client import Counter, Histogram
 
 from services.common.clock import DAY_MS, HOUR_MS, Clock
 from services.common.errors import MeterlineError, ResourceExhaustedError, UnavailableError
-from services.rating.domain.decisions import CellClosedError, ChargeOp, Op, Outcome, SessionOp, StateLostError
+from services.rating.domain.decisions import (
+    NO_MARK,
+    CellClosedError,
+    ChargeOp,
+    Decided,
+    Op,
+    Outcome,
+    Purpose,
+    SessionOp,
+    StateLostError,
+    closed,
+)
 from services.rating.ports import AnsweredId, Engine, Journal, Ledger
+from services.rating.usecases.holders import Holders
 from services.rating.usecases.journalling import Journaller
 
 OPS_MAX = 200
@@ -23,6 +35,8 @@ CALLS_MAX = 3
 """Calls under way at once: one decides while others are made up and read."""
 QUEUE_OPS_MAX = 50_000
 """Operations that wait; more are turned away."""
+PREVIEWS_MAX = 16
+"""Calls under way at once that only say what would be decided."""
 TRIES_MAX = 8
 RETRY_SECONDS = 0.25
 IDS_WINDOW_MS = DAY_MS
@@ -72,9 +86,10 @@ class Cell:
         journal: the truth.
         ledger: the books, from which a rebuild begins.
         clock: tells the time.
+        cells: how many cells the installation has.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, engine: Engine, journal: Journal, ledger: Ledger, clock: Clock, cells: int = 1) -> None:
         self.engine = engine
         self._journal = journal
         self._ledger = ledger
@@ -84,13 +99,14 @@ class Cell:
         self._wake = asyncio.Event()
         self._journaller: Journaller | None = None
         self._committing: asyncio.Task[None] | None = None
-        self._epoch = 0
         self._adopt = True
+        self._least = 0
         self._deciding: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._opening_lock = asyncio.Lock()
-        self.on_open: Callable[[], None] = lambda: None
-        """Called when the cell opened anew: what was known of its holders may not hold any more."""
+        self.holders = Holders(clock, engine.cell, cells)
+        """What this process configured in it; forgotten when the cell opens anew."""
+        self._previewing = asyncio.Semaphore(PREVIEWS_MAX)
 
     @property
     def is_open(self) -> bool:
@@ -115,6 +131,46 @@ class Cell:
         work = _Work(ops, expected, asyncio.get_running_loop().create_future())
         self._enqueue(work)
         return await work.answer
+
+    async def submit_surely(self, ops: Sequence[Op], expected: Mapping[str, int]) -> Answered:
+        """Decide as `submit` does, on a state that holds all that was journalled before.
+
+        A Valkey that came back with old data is otherwise not found out before something changes on it: what fails
+        there leaves no trace, and may have failed for want of what is lost.
+        """
+        self._least = max(self._least, await self._journal.last_sequence(self.engine.cell))
+        return await self.submit(ops, expected)
+
+    async def preview(
+        self, ops: Sequence[Op], expected: Mapping[str, int], purpose: Purpose = Purpose.DRY_RUN
+    ) -> Answered:
+        """Say what would become of operations if they were decided now; nothing changes, and no id is remembered.
+
+        Args:
+            ops: later ones see what the earlier ones would do.
+            expected: version of the configuration of each holder that they touch.
+            purpose: DRY_RUN or ENQUIRY.
+
+        Raises:
+            UnavailableError: stores are away.
+        """
+        failure: UnavailableError | None = None
+        async with self._previewing:
+            for _ in range(TRIES_MAX):
+                try:
+                    journaller = await self.open()
+                    least = await self._journal.last_sequence(self.engine.cell)  # nothing else finds old data out here
+                    decided = await self.engine.decide(
+                        ops, expected, journaller.epoch, least, self._clock.now_ms(), IDS_TTL_MS, purpose
+                    )
+                    await journaller.durable(decided.sequence, decided.mark)  # what it was decided upon, or repeats
+                except UnavailableError as error:
+                    failure = error
+                    await self._heed(error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    return Answered(decided.sequence, 0, decided.outcomes)
+        raise failure or closed("it cannot be opened")
 
     def _enqueue(self, work: _Work, *, first: bool = False) -> None:
         self._queued_ops += len(work.ops)
@@ -176,9 +232,10 @@ class Cell:
                 expected.update(work.expected)
             await self._keep_programs(ops)
             OPERATIONS.observe(len(ops))
+            least = max(journaller.last, self._least)
             with DECIDING.time():
                 decided = await self.engine.decide(
-                    ops, expected, self._epoch, journaller.last, self._clock.now_ms(), IDS_TTL_MS
+                    ops, expected, journaller.epoch, least, self._clock.now_ms(), IDS_TTL_MS
                 )
         except MeterlineError as error:
             await self._again(works, error)
@@ -191,7 +248,7 @@ class Cell:
             return
         if decided.segment is not None:
             journaller.add(decided.segment)
-        task = asyncio.create_task(self._finish(journaller, works, decided.sequence, decided.outcomes))
+        task = asyncio.create_task(self._finish(journaller, works, decided))
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 
@@ -200,11 +257,9 @@ class Cell:
         programs += [line.program for op in ops if isinstance(op, SessionOp) for line in op.lines]
         await self._journal.keep_programs(programs)
 
-    async def _finish(
-        self, journaller: Journaller, works: Sequence[_Work], sequence: int, outcomes: Sequence[Outcome]
-    ) -> None:
+    async def _finish(self, journaller: Journaller, works: Sequence[_Work], decided: Decided) -> None:
         try:
-            await journaller.durable(sequence)
+            await journaller.durable(decided.sequence, decided.mark)
         except MeterlineError as error:
             await self._again(works, error)
             return
@@ -212,14 +267,12 @@ class Cell:
         for work in works:
             end = start + len(work.ops)
             if not work.answer.done():
-                work.answer.set_result(Answered(sequence, start, outcomes[start:end]))
+                work.answer.set_result(Answered(decided.sequence, start, decided.outcomes[start:end]))
             start = end
 
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
         """Decide works once more: ids make a repeat harmless."""
-        if isinstance(error, CellClosedError):
-            self._adopt = self._adopt and not isinstance(error, StateLostError)
-            await self._close(error)
+        await self._heed(error)
         await asyncio.sleep(RETRY_SECONDS)
         for work in reversed(works):
             work.tries += 1
@@ -230,13 +283,22 @@ class Cell:
             else:
                 work.answer.set_exception(error)
 
+    async def _heed(self, error: MeterlineError) -> None:
+        """Close the cell if its state is not the journal's."""
+        if isinstance(error, CellClosedError):
+            self._adopt = self._adopt and not isinstance(error, StateLostError)
+            await self._close(error)
+
     async def _close(self, error: MeterlineError) -> None:
         if self._journaller is not None:
             log.warning("cell closed", cell=self.engine.cell, why=error.message)
         await self._stop_committing()
 
     async def _stop_committing(self) -> None:
-        committing, self._committing, self._journaller = self._committing, None, None
+        committing, journaller = self._committing, self._journaller
+        self._committing, self._journaller = None, None
+        if journaller is not None:
+            journaller.end(closed("it is opened anew"))
         if committing is not None:
             committing.cancel()
             with suppress(asyncio.CancelledError):
@@ -258,13 +320,13 @@ class Cell:
         if self._journaller is not None and isinstance(self._journaller.broken, StateLostError):
             self._adopt = False
         await self._stop_committing()
-        self._epoch, last, decided = await self._opening().open(adopt=self._adopt)
+        epoch, last, mark, decided = await self._opening().open(adopt=self._adopt)
         self._adopt = True
-        journaller = Journaller(self._journal, self.engine, self._epoch, last, self._wake.set)
+        journaller = Journaller(self._journal, self.engine, epoch, last, mark, self._wake.set)
         self._journaller = journaller
         self._committing = asyncio.create_task(journaller.run())
         journaller.expect(decided)
-        self.on_open()
+        self.holders.forget_all()
         return journaller
 
 
@@ -277,25 +339,29 @@ class Opening:
         self._ledger = ledger
         self._clock = clock
 
-    async def open(self, *, adopt: bool) -> tuple[int, int, int]:
-        """Return the epoch, and the sequences up to which the journal and the cell's state reach."""
+    async def open(self, *, adopt: bool) -> tuple[int, int, bytes, int]:
+        """Return the epoch, number and mark of the journal's last segment, and up to where the cell's state reaches."""
         cell = self._engine.cell
         await self._engine.install()
         epoch = await self._journal.epoch(cell)
         last = await self._journal.last_sequence(cell)
         position = await self._engine.position()
         if adopt and epoch and position and position[0] == epoch and position[1] >= last:
-            return epoch, last, position[1]
+            return epoch, last, await self._mark(last), position[1]
         return await self.rebuild(epoch)
 
-    async def rebuild(self, epoch: int) -> tuple[int, int, int]:
+    async def _mark(self, last: int) -> bytes:
+        return (await self._journal.get(self._engine.cell, [last]))[last].mark if last else NO_MARK
+
+    async def rebuild(self, epoch: int) -> tuple[int, int, bytes, int]:
         """Begin a new epoch with the state that books and journal tell."""
         cell = self._engine.cell
         started_ms = self._clock.now_ms()
-        if not await self._journal.raise_epoch(cell, epoch):
+        if await self._engine.being_rebuilt() or not await self._journal.raise_epoch(cell, epoch):
             raise UnavailableError(
                 "CELL_CLOSED", "Another process rebuilds the balances; try again.", retry_after_ms=1000
             )
+        await self._engine.begin_rebuild(epoch + 1)
         await self._engine.clear()
         cursor = await self._ledger.cursor(cell)
         images = dict(await self._ledger.images(cell))
@@ -310,11 +376,15 @@ class Opening:
             for request in content.requests:
                 at = (segment.sequence, request.operation, segment.decided_ms)
                 ids.append(AnsweredId(request.id_digest, request.body_digest, *at))
+            for done in content.operations:
+                at = (segment.sequence, done.operation, segment.decided_ms)
+                ids.append(AnsweredId(done.op.request.id_digest, done.op.request.body_digest, *at))
             last = segment.sequence
         await self._engine.load(images)
         await self._engine.load_ids(ids, self._clock.now_ms(), IDS_TTL_MS)
-        await self._engine.open(epoch + 1, last)
+        mark = await self._mark(last)
+        await self._engine.open(epoch + 1, last, mark)
         REBUILDS.inc()
         took_ms = self._clock.now_ms() - started_ms
         log.info("cell rebuilt", cell=cell, epoch=epoch + 1, holders=len(images), took_ms=took_ms)
-        return epoch + 1, last, last
+        return epoch + 1, last, mark, last

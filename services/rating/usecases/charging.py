@@ -1,22 +1,27 @@
 """Charges events: the same volume at every level, once, and the same answer ever after."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from services.common.errors import UnavailableError, invalid, not_found
 from services.common.identity import CHARGERS, Principal
 from services.rating.domain.compiling import compile_program
 from services.rating.domain.decisions import ChargeOp, ConfigureOp, Op, Outcome, Status, is_throttled
+from services.rating.domain.escrow import Kind, kind_of
 from services.rating.domain.events import BATCH_MAX, Answer, Invalid, UsageEvent, check
 from services.rating.domain.programs import Program
+from services.rating.domain.reasons import Mode, Reason, Service
 from services.rating.domain.reasons import Outcome as Became
-from services.rating.domain.reasons import Reason, Service
 from services.rating.domain.records import LINES_MAX, Position, body_digest, id_digest, usage_record_id
 from services.rating.domain.terms import Use
 from services.rating.ports import ChainTerms, KnownEndpoint
-from services.rating.usecases.cells import IDS_WINDOW_MS
+from services.rating.usecases.cells import IDS_WINDOW_MS, Answered, Cell
 from services.rating.usecases.kit import Kit
 
 STALE_TRIES_MAX = 5
+LEASE_TRIES_MAX = 10
+"""How often an event asks for a larger slice before what is there decides."""
 
 
 def program_for(known: KnownEndpoint, service: int, network_id: str, access_type: int, at_ms: int) -> Program:
@@ -38,14 +43,42 @@ def visible_steps(caller: Principal, chain: ChainTerms) -> int:
     return len(chain.path) - len(caller.account_path) + 2
 
 
+async def require_books_current(kit: Kit, now_ms: int) -> None:
+    """Raise UNAVAILABLE while an id may be neither remembered any more nor in the books yet."""
+    for cell in kit.cells:
+        number = cell.engine.cell
+        cursor = await kit.ledger.cursor(number)
+        waiting = await kit.journal.read(number, cursor.sequence, 1)
+        if waiting and waiting[0].decided_ms < now_ms - IDS_WINDOW_MS:
+            raise UnavailableError(
+                "BOOKS_BEHIND",
+                "The books lag more than a day, so a repeat of an old request could not be told. Start the fold, then "
+                "try again.",
+                retry_after_ms=10_000,
+            )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one cell is asked to decide."""
+
+    cell: Cell
+    places: list[int] = field(default_factory=list)
+    expected: dict[str, int] = field(default_factory=dict)
+    configures: list[ConfigureOp] = field(default_factory=list)
+    charges: list[ChargeOp] = field(default_factory=list)
+
+
 class Charging:
     """Charges batches of events."""
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    async def charge(self, caller: Principal, events: Sequence[UsageEvent]) -> list[Answer]:
+    async def charge(self, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool = False) -> list[Answer]:
         """Charge up to 1000 events; one bad event spoils only itself.
+
+        A dry run answers what would be answered, and changes nothing; later events see what earlier ones would do.
 
         Raises:
             InvalidArgumentError: BATCH_EMPTY, BATCH_TOO_LARGE.
@@ -59,14 +92,15 @@ class Charging:
                 "events", f"has {len(events)} elements; send at most {BATCH_MAX} in a batch", "BATCH_TOO_LARGE"
             )
         self._kit.terms.require_current()
-        return await _Charge(self._kit, caller, events).run()
+        return await _Charge(self._kit, caller, events, dry_run=dry_run).run()
 
 
 class _Charge:
     """One batch on its way."""
 
-    def __init__(self, kit: Kit, caller: Principal, events: Sequence[UsageEvent]) -> None:
+    def __init__(self, kit: Kit, caller: Principal, events: Sequence[UsageEvent], *, dry_run: bool) -> None:
         self._kit = kit
+        self._dry_run = dry_run
         self._caller = caller
         self._events = events
         self._now_ms = kit.clock.now_ms()
@@ -74,16 +108,15 @@ class _Charge:
         self._visible: dict[str, int] = {}
         self._steps = [0] * len(events)
         self._digests: list[tuple[bytes, bytes]] = [(b"", b"")] * len(events)
+        self._leased = [0] * len(events)
 
     async def run(self) -> list[Answer]:
         open_places = await self._valid_places()
         open_places = await self._without_old(open_places)
-        for _ in range(STALE_TRIES_MAX):
+        for _ in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
             if not open_places:
                 return [answer for answer in self._answers if answer is not None]
             open_places = await self._decide(open_places)
-            for place in open_places:
-                self._kit.terms.forget(self._events[place].endpoint_id)
         raise UnavailableError(
             "TERMS_CHANGING", "The plans of these endpoints are changing; try again.", retry_after_ms=500
         )
@@ -134,23 +167,55 @@ class _Charge:
                     self._answers[place] = _reused()
                 else:
                     self._answers[place] = self._answer(place, outcome, position, replayed=True)
+        if not all(self._digests[place][0] in found for place in old):
+            await require_books_current(self._kit, self._now_ms)
         return [place for place in places if self._answers[place] is None]
 
     async def _decide(self, places: list[int]) -> list[int]:
-        """Decide events; return those whose terms were stale."""
+        """Decide events, each in its cell; return those to be decided again."""
+        await self._kit.terms.load(self._events[place].endpoint_id for place in places)
+        if self._kit.cells.count > 1:
+            await self._settle_limits(places)
+        batches = self._batches(places)
+        if len(batches) == 1:
+            return await self._submit(batches[0])
+        again = await asyncio.gather(*(self._submit(batch) for batch in batches), return_exceptions=True)
+        for error in again:  # all have ended: what was decided is decided, and a repeat gets the same answers
+            if isinstance(error, BaseException):
+                raise error
+        return [place for places in again if isinstance(places, list) for place in places]
+
+    async def _settle_limits(self, places: list[int]) -> None:
+        """See to it that a limit that changed is shared out anew before it is drawn on."""
+        chains = {id(chain): chain for place in places if (chain := self._chain(place)) is not None}
+        shared = {account.id: account for chain in chains.values() for account in chain.accounts[1:]}
+        changed = self._kit.escrow.unsettled(shared.values())
+        if changed:
+            await self._kit.escrow.settle(changed)
+            await self._kit.terms.load(self._events[place].endpoint_id for place in places)
+
+    def _chain(self, place: int) -> ChainTerms | None:
+        known = self._kit.terms.known.get(self._events[place].endpoint_id)
+        return known.chain if known is not None else None
+
+    def _batches(self, places: list[int]) -> list[_Batch]:
+        """Operations for each cell; nothing waits here, so what is known stays known."""
         kit, events = self._kit, self._events
-        await kit.terms.load(events[place].endpoint_id for place in places)
-        expected: dict[str, int] = {}
-        configures: list[ConfigureOp] = []
-        charges: list[ChargeOp] = []
+        only = _Batch(kit.cells[0]) if kit.cells.count == 1 else None
+        batches: dict[int, _Batch] = {}
         for place in places:
             event = events[place]
             known = kit.terms.known.get(event.endpoint_id)
             if known is None:
                 raise not_found("endpoint", event.endpoint_id)  # it was there a moment ago
             program = program_for(known, event.service, event.network_id, event.access_type, event.usage_ms)
-            configures.extend(kit.holders.prepare(known, program, expected))
-            charges.append(
+            batch = only
+            if batch is None:
+                cell = kit.cells.of(known.terms.enterprise_id)
+                batch = batches.setdefault(cell.engine.cell, _Batch(cell))
+            batch.configures.extend(batch.cell.holders.prepare(known, program, batch.expected))
+            batch.places.append(place)
+            batch.charges.append(
                 ChargeOp(
                     *self._digests[place],
                     event.endpoint_id,
@@ -161,45 +226,82 @@ class _Charge:
                     event.record,
                     event.cost,
                     event.session_ref,
+                    self._slices(place, program),
                 )
             )
-        ops: list[Op] = [*configures, *charges]
-        answered = await kit.cell.submit(ops, expected)
-        return await self._take(places, answered.outcomes, len(configures), (answered.sequence, answered.first))
+        return [only] if only else list(batches.values())
 
-    async def _take(
-        self, places: list[int], outcomes: Sequence[Outcome], skip: int, where: tuple[int, int]
-    ) -> list[int]:
-        sequence, first = where
-        stale, repeated = [], []
-        for number, place in enumerate(places, skip):
+    def _slices(self, place: int, program: Program) -> tuple[int, ...]:
+        """Steps at which an event may ask for a larger slice: a dry run too, or it would refuse what passes."""
+        if self._kit.cells.count == 1 or self._leased[place] == LEASE_TRIES_MAX:
+            return ()
+        return self._kit.escrow.slices(program)
+
+    async def _submit(self, batch: _Batch) -> list[int]:
+        ops: list[Op] = [*batch.configures, *batch.charges]
+        if self._dry_run:
+            batch.cell.holders.forget(op.holder_id for op in batch.configures)
+            answered = await batch.cell.preview(ops, batch.expected)
+        else:
+            answered = await batch.cell.submit(ops, batch.expected)
+        return await self._take(batch, answered)
+
+    async def _take(self, batch: _Batch, answered: Answered) -> list[int]:
+        cell, sequence, first, outcomes = batch.cell.engine.cell, answered.sequence, answered.first, answered.outcomes
+        stale, repeated, short = [], [], []
+        for number, place in enumerate(batch.places, len(batch.configures)):
             outcome = outcomes[number]
             status = outcome[0]
             if status <= Status.REFUSED:
-                position = Position(self._kit.cell.engine.cell, sequence, (first + number) * LINES_MAX)
+                position = None if self._dry_run else Position(cell, sequence, (first + number) * LINES_MAX)
                 self._answers[place] = self._answer(place, outcome, position, replayed=False)
+            elif status == Status.REPEATED and outcome[1] > sequence:  # in a dry run: what stands in no journal
+                self._answers[place] = self._answer(place, outcomes[outcome[2] - 1], None, replayed=True)
             elif status == Status.REPEATED:
                 repeated.append((place, outcome[1], outcome[2] - 1))
             elif status == Status.REUSED:
                 self._answers[place] = _reused()
+            elif status == Status.SHORT:
+                short.append((place, batch.charges[number - len(batch.configures)], outcome))
             else:
                 stale.append(place)
         if stale:
-            self._kit.holders.forget(self._events[place].endpoint_id for place in stale)
-            self._forget_accounts(stale)
+            self._forget(batch.cell, stale)
         if repeated:
-            await self._repeat(repeated)
-        return stale
+            await self._repeat(cell, repeated)
+        if short:
+            await self._lease(batch.cell, short)
+        again = [*stale, *(place for place, _, _ in short)]
+        return batch.places if again and self._dry_run else again  # later events see what earlier ones would do
 
-    def _forget_accounts(self, places: list[int]) -> None:
+    def _forget(self, cell: Cell, places: list[int]) -> None:
+        """Configure the holders of events anew, by terms that are asked for anew."""
         for place in places:
-            known = self._kit.terms.known.get(self._events[place].endpoint_id)
-            if known is not None:
-                self._kit.holders.forget(account.id for account in known.chain.accounts)
+            endpoint_id = self._events[place].endpoint_id
+            chain = self._chain(place)
+            cell.holders.forget([endpoint_id, *(account.id for account in chain.accounts)] if chain else [endpoint_id])
+        for place in places:
+            self._kit.terms.forget(self._events[place].endpoint_id)
 
-    async def _repeat(self, repeated: list[tuple[int, int, int]]) -> None:
+    async def _lease(self, cell: Cell, short: list[tuple[int, ChargeOp, Outcome]]) -> None:
+        """Enlarge the slices for which events wait; where all that is left is too little, let that decide."""
+        demands: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
+        for place, op, (_, step, needed, lacking) in short:
+            least = lacking if op.mode == Mode.ONLINE else 1
+            payer = op.program.steps[step]
+            demands.setdefault((payer.payer, kind_of(payer.mode)), []).append((place, needed, least))
+        for (account_id, kind), waiting in demands.items():
+            chain = self._chain(waiting[0][0])
+            account = chain.account(account_id) if chain is not None else None
+            if account is None:
+                continue  # the terms changed meanwhile: decide again by the new ones
+            least = min(least for _, _, least in waiting)
+            larger = await self._kit.escrow.acquire(cell, account, Kind(kind), sum(n for _, n, _ in waiting), least)
+            for place, _, _ in waiting:
+                self._leased[place] = min(self._leased[place] + 1, LEASE_TRIES_MAX) if larger else LEASE_TRIES_MAX
+
+    async def _repeat(self, cell: int, repeated: list[tuple[int, int, int]]) -> None:
         """Answer again what was answered before, out of the journal."""
-        cell = self._kit.cell.engine.cell
         segments = await self._kit.journal.get(cell, {sequence for _, sequence, _ in repeated})
         outcomes = {
             (sequence, used.operation): used.outcome
@@ -210,13 +312,14 @@ class _Charge:
             position = Position(cell, sequence, operation * LINES_MAX)
             self._answers[place] = self._answer(place, outcomes[sequence, operation], position, replayed=True)
 
-    def _answer(self, place: int, outcome: Outcome, position: Position, *, replayed: bool) -> Answer:
+    def _answer(self, place: int, outcome: Outcome, position: Position | None, *, replayed: bool) -> Answer:
+        record_id = usage_record_id(position) if position else ""
         if outcome[0] == Status.REFUSED:
             return Answer(
                 Became.REFUSED,
                 Reason(outcome[1]),
                 outcome[2],
-                usage_record_id=usage_record_id(position),
+                usage_record_id=record_id,
                 replayed=replayed,
             )
         steps = outcome[2][: self._steps[place]]
@@ -224,7 +327,7 @@ class _Charge:
             Became.CHARGED,
             amounts=[step[3] for step in steps],
             uncovered=max(step[2] for step in steps) if outcome[1] else 0,
-            usage_record_id=usage_record_id(position),
+            usage_record_id=record_id,
             replayed=replayed,
             throttled=is_throttled(outcome),
         )

@@ -9,17 +9,21 @@ from prometheus_client import Counter, Gauge
 from services.common.clock import DAY_MS
 from services.common.errors import MeterlineError
 from services.rating.domain.balances import balance_id
-from services.rating.domain.decisions import AnsweredRequest, Segment, SegmentContent, Status, Used
+from services.rating.domain.decisions import AnsweredRequest, Drawn, Segment, SegmentContent, Status, Used
+from services.rating.domain.happenings import event_of
+from services.rating.domain.operations import DoneOperation, RefundOp
 from services.rating.domain.programs import Step, StepMode, steps_from_body
 from services.rating.domain.reasons import MovementKind
 from services.rating.domain.records import LINES_MAX, Position, usage_record_id
-from services.rating.ports import Journal, Ledger, Sheet, UsageRow
+from services.rating.ports import Journal, Ledger, RefundRow, Sheet, UsageRow
+from services.rating.usecases.auditing import PREFIXES, audited
 
 SEGMENTS_MAX = 100
 IDLE_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 PROGRAMS_MAX = 50_000
 TOP_UP_METHOD = "meterline.rating.v1.BalanceService/TopUpBalance"
+REFILL_METHOD = "meterline.rating.v1.BalanceService/RefillBalance"
 
 log = structlog.get_logger(part="fold")
 FOLDED = Counter("meterline_fold_records", "Usage records posted to the books.")
@@ -48,9 +52,10 @@ class SegmentFold:
 
     def add(self, content: SegmentContent) -> None:
         """Add what the segment says."""
+        causes = {done.operation: self._cause(done) for done in content.operations}
         for movement in content.movements:
             place = max(movement.operation, 0) * LINES_MAX
-            cause = usage_record_id(Position(self._cell, self._sequence, place))
+            cause = causes.get(movement.operation) or usage_record_id(Position(self._cell, self._sequence, place))
             self._move(movement.holder_id, movement.bucket, movement.kind, movement.change, cause)
         for used in content.used:
             self._use(used)
@@ -59,24 +64,65 @@ class SegmentFold:
             row = (request.id_digest, request.body_digest, *where, request.answer, self._decided_ms)
             self._sheet.requests.append(row)
             self._audit(request)
+        for done in content.operations:
+            self._operation(done)
+        for number, notice in enumerate(content.notices):
+            steps, path = self._programs.get(notice.program_id, ((), notice.path))
+            name = f"evt_{self._cell}.{self._sequence:019d}.{number}"
+            self._sheet.events.append(event_of(notice, name, self._decided_ms, steps, path))
         self._sheet.images.update(content.images)
 
+    def _cause(self, done: DoneOperation) -> str:
+        return f"{PREFIXES[type(done.op)]}_{self._cell}.{self._sequence}.{done.operation}"
+
+    def _operation(self, done: DoneOperation) -> None:
+        request, where = done.op.request, (self._cell, self._sequence, done.operation)
+        self._sheet.requests.append((request.id_digest, request.body_digest, *where, 0, self._decided_ms))
+        self._sheet.audit.append(
+            {
+                "id": f"aud_{self._cell}.{self._sequence:019d}.{done.operation}",
+                "created_ms": self._decided_ms,
+                "actor": request.by.actor,
+                "account_id": request.by.account_id,
+                "request_id": request.request_id,
+                "owner_account_id": request.by.owner_id,
+                "owner_path": request.by.owner_path,
+                **audited(done),
+            }
+        )
+        if isinstance(done.op, RefundOp):
+            self._refund(done, done.op)
+
+    def _refund(self, done: DoneOperation, op: RefundOp) -> None:
+        """Lower the sums of the day on which it is refunded; what was used stays used."""
+        steps, path = self._programs[op.program_id]
+        position = Position(self._cell, self._sequence, done.operation)
+        self._sheet.refunds.append(RefundRow(position, path, done, self._decided_ms))
+        day = self._decided_ms // DAY_MS
+        for number, (step, (_, amount, volumes, _)) in enumerate(zip(steps, done.answer[1], strict=False)):
+            key = (path, day, op.endpoint_id, op.network_id, op.service, number, step.currency)
+            total = self._sheet.totals.setdefault(key, [0, 0, 0, 0, 0])
+            total[2] -= sum(restored for _, restored, _ in volumes)
+            total[4] -= amount
+
     def _audit(self, request: AnsweredRequest) -> None:
-        balance = balance_id(request.holder_id, "")
-        after = {"remaining_micros": request.answer, "added_micros": request.micros}
+        balance = balance_id(request.holder_id, request.bucket)
+        kept = request.micros if request.kept is None else request.kept
+        unit = "" if request.bucket else "_micros"
+        after = {f"remaining{unit}": request.answer, f"added{unit}": kept}
         self._sheet.audit.append(
             {
                 "id": f"aud_{self._cell}.{self._sequence:019d}.{request.operation}",
                 "created_ms": self._decided_ms,
                 "actor": request.by.actor,
                 "account_id": request.by.account_id,
-                "method": TOP_UP_METHOD,
+                "method": REFILL_METHOD if request.bucket else TOP_UP_METHOD,
                 "request_id": request.request_id,
                 "resource_type": "balance",
                 "resource_id": balance,
                 "owner_account_id": request.by.owner_id,
                 "owner_path": request.by.owner_path,
-                "before": {"remaining_micros": request.answer - request.micros},
+                "before": {f"remaining{unit}": request.answer - kept},
                 "after": after,
             }
         )
@@ -111,8 +157,9 @@ class SegmentFold:
             total[3] += uncovered
             total[4] += amount
             holder_id = step.holder or used.endpoint_id
-            for bucket, quantity, _ in draws:
-                self._move(holder_id, bucket, MovementKind.DRAW, -quantity, cause)
+            for bucket, quantity, what in draws:
+                drawn_from = step.pool if what & Drawn.OF_POOL else holder_id
+                self._move(drawn_from, bucket, MovementKind.DRAW, -quantity, cause)
             if amount and step.mode == StepMode.PREPAID:
                 self._move(holder_id, "", MovementKind.DRAW, -amount, cause)
 

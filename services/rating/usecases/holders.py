@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from services.rating.domain.compiling import bucket_specs
+from services.common.clock import Clock
+from services.rating.domain.balances import POOL, owner_of_holder, pool_id
+from services.rating.domain.buckets import RETELL_MS, bucket_specs
+from services.rating.domain.cells import cell_of
+from services.rating.domain.compiling import own_plans, pooled_plans
 from services.rating.domain.decisions import ConfigureOp
 from services.rating.domain.programs import Program
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
@@ -17,10 +21,18 @@ class Holders:
 
     A holder that was not is configured in front of the operations that need it. A view that is late does no harm:
     the Function takes only a newer version, and calls operations with an older one STALE.
+
+    Args:
+        clock: tells the time.
+        cell: the cell that they are in.
+        cells: how many cells the installation has.
     """
 
-    def __init__(self) -> None:
-        self._configured: dict[str, tuple[int, int]] = {}
+    def __init__(self, clock: Clock, cell: int = 0, cells: int = 1) -> None:
+        self._clock = clock
+        self._cell = cell
+        self._cells = cells
+        self._configured: dict[str, tuple[int, int, int]] = {}
 
     def forget_all(self) -> None:
         """Configure every holder anew at its next use."""
@@ -35,31 +47,58 @@ class Holders:
         """Note the versions that a program expects; yield what must be configured before."""
         endpoint = known.terms
         expected[endpoint.id] = endpoint.version
-        if self._configured.get(endpoint.id) != (endpoint.version, 0):
+        telling = self._clock.now_ms() // RETELL_MS
+        if self._configured.get(endpoint.id) != (endpoint.version, 0, telling):
             enterprise = known.chain.accounts[0]
             yield self.of_endpoint(endpoint, enterprise, known.chain.catalog)
         for holder_id in program.holders:
             if holder_id in expected:
                 continue
-            account = next(account for account in known.chain.accounts if account.id == holder_id)
+            pool = holder_id.startswith(POOL)
+            account = next(each for each in known.chain.accounts if each.id == owner_of_holder(holder_id))
             expected[holder_id] = account.version
-            if self._configured.get(holder_id) != (account.version, account.limit_version):
-                yield self.of_account(account, known.chain.catalog)
+            shared = self._cells > 1 and account is not known.chain.accounts[0]
+            limit_version = 0 if pool or shared else account.limit_version
+            if self._configured.get(holder_id) == (account.version, limit_version, telling):
+                continue
+            if pool:
+                yield self.of_pool(account, known.chain.catalog)
+            else:
+                yield self.of_account(account, known.chain.catalog, shared=shared)
 
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""
-        self._note(endpoint.id, (endpoint.version, 0))
-        specs = bucket_specs(endpoint, catalog, enterprise.billing_cycle_day, enterprise.time_zone)
-        return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs)
+        self._note(endpoint.id, endpoint.version, 0)
+        specs = bucket_specs(own_plans(endpoint, catalog), enterprise, self._clock.now_ms())
+        return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, _path(enterprise))
 
-    def of_account(self, account: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
-        """The configuration of an account's holder."""
-        self._note(account.id, (account.version, account.limit_version))
-        specs = bucket_specs(account, catalog, account.billing_cycle_day, account.time_zone)
+    def of_account(self, account: AccountTerms, catalog: CatalogTerms, *, shared: bool = False) -> ConfigureOp:
+        """The configuration of an account's holder.
+
+        Where cells share the account, its limit here is what is leased to the cell, and its buckets are in the cell
+        of its top-ups only: they are never there twice.
+        """
+        at_home = not shared or cell_of(account.id, self._cells) == self._cell
+        specs = bucket_specs(own_plans(account, catalog), account, self._clock.now_ms()) if at_home else []
+        if shared:
+            self._note(account.id, account.version, 0)
+            return ConfigureOp(account.id, account.version, 0, 0, specs, _path(account))
+        self._note(account.id, account.version, account.limit_version)
         limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
-        return ConfigureOp(account.id, account.version, account.limit_version, limit, specs)
+        return ConfigureOp(account.id, account.version, account.limit_version, limit, specs, _path(account))
 
-    def _note(self, holder_id: str, version: tuple[int, int]) -> None:
+    def of_pool(self, account: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
+        """The configuration of the holder that the endpoints of an account share."""
+        holder_id = pool_id(account.id)
+        self._note(holder_id, account.version, 0)
+        specs = bucket_specs(pooled_plans(account, catalog), account, self._clock.now_ms(), pool=True)
+        return ConfigureOp(holder_id, account.version, 0, NO_LIMIT, specs, _path(account))
+
+    def _note(self, holder_id: str, version: int, limit_version: int) -> None:
         if len(self._configured) >= HOLDERS_MAX:
             self._configured.clear()
-        self._configured[holder_id] = version
+        self._configured[holder_id] = (version, limit_version, self._clock.now_ms() // RETELL_MS)
+
+
+def _path(account: AccountTerms) -> str:
+    return "/".join([*account.path, ""])

@@ -16,6 +16,8 @@ GAP_SECONDS = 0.02
 RETRY_SECONDS = 0.1
 WINDOW_SEGMENTS_MAX = 512
 """Decided but not yet durable segments at which deciding stops."""
+MARKS_MAX = 4096
+"""Marks of durable segments that are remembered; others are read from the journal."""
 
 log = structlog.get_logger(part="journal")
 COMMITTING = Histogram(
@@ -33,12 +35,15 @@ class Journaller:
     decider died. What is missing is taken from the cell's stream.
     """
 
-    def __init__(self, journal: Journal, engine: Engine, epoch: int, last: int, on_broken: Callable[[], None]) -> None:
+    def __init__(
+        self, journal: Journal, engine: Engine, epoch: int, last: int, mark: bytes, on_broken: Callable[[], None]
+    ) -> None:
         self._journal = journal
         self._engine = engine
-        self._epoch = epoch
+        self.epoch = epoch
         self._waiting: dict[int, Segment] = {}
-        self._durable: list[tuple[int, asyncio.Future[None]]] = []
+        self._durable: list[tuple[int, bytes | None, asyncio.Future[None]]] = []
+        self._marks = {last: mark}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -56,7 +61,8 @@ class Journaller:
     def add(self, segment: Segment) -> None:
         """Hand over a decided segment."""
         if segment.sequence > self.last:
-            self._waiting[segment.sequence] = segment
+            if self._waiting.setdefault(segment.sequence, segment).mark != segment.mark:
+                self.end(_lost("the balance store gave a number twice"))
             if len(self._waiting) >= WINDOW_SEGMENTS_MAX:
                 self._room.clear()
             self._wake.set()
@@ -64,25 +70,24 @@ class Journaller:
     def expect(self, sequence: int) -> None:
         """See to it that everything up to a sequence becomes durable, though nobody waits for it."""
         if sequence > self.last:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._durable.append((sequence, future))
-            self._wake.set()
+            self._await(sequence, None).add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def durable(self, sequence: int) -> None:
-        """Wait until everything up to a sequence is durable.
+    async def durable(self, sequence: int, mark: bytes) -> None:
+        """Wait until everything up to a segment is durable.
 
         Raises:
             CellClosedError: it never will be in this epoch; the decisions do not count.
         """
         if self.broken:
             raise self.broken
-        if sequence <= self.last:
-            return
+        if sequence > self.last or self._marks.get(sequence) != mark:
+            await self._await(sequence, mark)
+
+    def _await(self, sequence: int, mark: bytes | None) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._durable.append((sequence, future))
+        self._durable.append((sequence, mark, future))
         self._wake.set()
-        await future
+        return future
 
     async def run(self) -> None:
         """Commit until cancelled or broken."""
@@ -93,32 +98,34 @@ class Journaller:
                 while self._waiting or self._durable:
                     await self._commit_once()
         except MeterlineError as error:
-            self._break(error)
+            self.end(error)
         except Exception:
             log.exception("journaller failed")
-            self._break(closed("the journaller failed; the fault is logged"))
+            self.end(closed("the journaller failed; the fault is logged"))
 
-    def _break(self, error: MeterlineError) -> None:
-        self.broken = error
+    def end(self, error: MeterlineError) -> None:
+        """Tell everybody who waits that it ended; what is not durable by now does not count."""
+        self.broken = self.broken or error
         self._room.set()
-        for _, future in self._durable:
+        for _, _, future in self._durable:
             if not future.done():
                 future.set_exception(error)
         self._durable.clear()
         self._on_broken()
 
     async def _commit_once(self) -> None:
+        if self.broken:
+            raise self.broken
+        await self._tell()
         first = self.last + 1
-        if first not in self._waiting:
+        if first not in self._waiting and (self._waiting or self._durable):
             await self._fill_gap(first)
-        ready: list[Segment] = []
-        while len(ready) < COMMIT_SEGMENTS_MAX and (segment := self._waiting.get(self.last + 1 + len(ready))):
-            ready.append(segment)
+        ready = await self._ready()
         if not ready:
             return
         try:
             with COMMITTING.time():
-                await self._journal.append(self._engine.cell, self._epoch, ready)
+                await self._journal.append(self._engine.cell, self.epoch, ready)
         except MeterlineError as error:
             if error.reason != "DATABASE_UNAVAILABLE":
                 raise
@@ -127,33 +134,57 @@ class Journaller:
             return
         for segment in ready:
             self._waiting.pop(segment.sequence, None)
+            self._keep_mark(segment.sequence, segment.mark)
         self.last = ready[-1].sequence
         UNDURABLE.set(len(self._waiting))
         if len(self._waiting) < WINDOW_SEGMENTS_MAX:
             self._room.set()
-        self._tell()
+        await self._tell()
+
+    async def _ready(self) -> list[Segment]:
+        """The segments that come next, each decided on the state that the one before left."""
+        ready: list[Segment] = []
+        while len(ready) < COMMIT_SEGMENTS_MAX and (segment := self._waiting.get(self.last + 1 + len(ready))):
+            before = ready[-1].mark if ready else await self._mark(self.last)
+            if segment.mark_before != before:
+                raise _lost("the balance store holds old data")
+            ready.append(segment)
+        return ready
 
     async def _fill_gap(self, first: int) -> None:
         await asyncio.sleep(GAP_SECONDS)
         if first in self._waiting:
             return
-        last = max([first, *self._waiting, *(sequence for sequence, _ in self._durable)])
+        last = max([first, *self._waiting, *(sequence for sequence, _, _ in self._durable)])
         for segment in await self._engine.segments(first, last):
             self._waiting.setdefault(segment.sequence, segment)
         if first not in self._waiting:
             journalled = await self._journal.last_sequence(self._engine.cell)
             if journalled < first:
-                raise closed("a decided segment was lost with the balance store", StateLostError)
-            self.last = journalled
-            for sequence in [number for number in self._waiting if number <= journalled]:
-                del self._waiting[sequence]
-            self._tell()
+                raise _lost("a decided segment was lost with the balance store")
+            self.last = min([journalled, *(sequence - 1 for sequence in self._waiting)])
 
-    def _tell(self) -> None:
-        still = []
-        for sequence, future in self._durable:
-            if sequence > self.last:
-                still.append((sequence, future))
-            elif not future.done():
+    async def _tell(self) -> None:
+        """Tell those whose segments are durable."""
+        for sequence, mark, future in [each for each in self._durable if each[0] <= self.last]:
+            if mark is not None and await self._mark(sequence) != mark:
+                raise _lost("the balance store holds old data")
+            if not future.done():
                 future.set_result(None)
-        self._durable = still
+        self._durable = [each for each in self._durable if not each[2].done()]
+
+    async def _mark(self, sequence: int) -> bytes:
+        """The mark of a segment of the journal."""
+        if sequence not in self._marks:
+            found = await self._journal.get(self._engine.cell, [sequence])
+            self._keep_mark(sequence, found[sequence].mark)
+        return self._marks[sequence]
+
+    def _keep_mark(self, sequence: int, mark: bytes) -> None:
+        if len(self._marks) >= MARKS_MAX:
+            self._marks.pop(next(iter(self._marks)))
+        self._marks[sequence] = mark
+
+
+def _lost(why: str) -> MeterlineError:
+    return closed(why, StateLostError)

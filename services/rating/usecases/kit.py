@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from services.common.clock import Clock
 from services.rating.ports import Journal, Ledger, Terms
-from services.rating.usecases.cells import Cell
-from services.rating.usecases.holders import Holders
+from services.rating.usecases.escrow import Escrow
+from services.rating.usecases.routes import Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,17 +13,17 @@ class Kit:
     """The parts of a rating process.
 
     Attributes:
-        cell: decides.
+        cells: decide.
         terms: what is known of the other services.
         journal: where earlier answers stand.
         ledger: the books.
-        holders: which holders are configured.
         clock: tells the time.
+        escrow: shares limits out among cells.
     """
 
-    cell: Cell
+    cells: Cells
     terms: Terms
     journal: Journal
     ledger: Ledger
-    holders: Holders
     clock: Clock
+    escrow: Escrow

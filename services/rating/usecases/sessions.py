@@ -1,9 +1,9 @@
 """Charging sessions: reserve, report and reserve again, release (RFC 8506, TS 32.291)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.common.clock import MINUTE_MS
+from services.common.clock import HOUR_MS, MINUTE_MS
 from services.common.errors import (
     AbortedError,
     AlreadyExistsError,
@@ -15,26 +15,35 @@ from services.common.errors import (
 )
 from services.common.identity import CHARGERS, Principal
 from services.common.ids import derived_id
+from services.rating.domain.cells import cell_of_session, session_in_cell
 from services.rating.domain.decisions import (
+    ConfigureOp,
     Failure,
     Op,
     Outcome,
     SessionAction,
+    SessionImage,
     SessionLine,
     SessionOp,
     SessionState,
     Status,
 )
+from services.rating.domain.escrow import kind_of
 from services.rating.domain.events import AGE_MAX_MS, FUTURE_MAX_MS
 from services.rating.domain.rates import ALWAYS
 from services.rating.domain.reasons import Reason
 from services.rating.ports import KnownEndpoint
-from services.rating.usecases.charging import program_for, visible_steps
+from services.rating.usecases.cells import Cell
+from services.rating.usecases.charging import LEASE_TRIES_MAX, program_for, visible_steps
 from services.rating.usecases.kit import Kit
 
 VALIDITY_MS = 30 * MINUTE_MS
 """How long a grant holds without an update."""
+EXPIRY_MS = 24 * HOUR_MS
+"""How long a session stays open without a call."""
 STALE_TRIES_MAX = 5
+LOST_TRIES_MAX = 5
+"""How often a state that turns out to be lost is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,7 @@ class SessionCall:
         session_ref: the client's own id of it.
         event_ms: when it happens, milliseconds since 1970; 0 means now.
         body_digest: digest of the call's content: a repeat has the same.
+        dry_run: say what would be answered, and change nothing.
     """
 
     session_id: str
@@ -68,6 +78,7 @@ class SessionCall:
     units: Sequence[Units]
     event_ms: int
     body_digest: bytes
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session with its last answer."""
+    """A session with its last answer.
+
+    Attributes:
+        valid_until_ms: until when the grants hold, milliseconds since 1970.
+        ends_ms: when it expires if no call comes.
+        late: whether the last call came after it was closed: its use was charged, and nothing granted.
+    """
 
     id: str
     session_ref: str
@@ -101,12 +118,14 @@ class Session:
     sequence: int
     grants: Sequence[Grant]
     valid_until_ms: int
+    ends_ms: int
+    late: bool
     replayed: bool
 
 
-def session_id(endpoint_id: str, session_ref: str) -> str:
-    """Id of the session that a client's reference stands for."""
-    return derived_id("ses", endpoint_id, session_ref)
+def session_id(endpoint_id: str, session_ref: str, cell: int = 0) -> str:
+    """Id of the session that a client's reference stands for, in a cell."""
+    return session_in_cell(derived_id("ses", endpoint_id, session_ref), cell)
 
 
 class Sessions:
@@ -120,7 +139,7 @@ class Sessions:
 
         Raises:
             NotFoundError: no such session, endpoint or network for the caller.
-            AbortedError: SESSION_OUT_OF_SEQUENCE.
+            AbortedError: SESSION_OUT_OF_SEQUENCE, SESSION_CALL_CHANGED.
             AlreadyExistsError: SESSION_REF_REUSED.
             FailedPreconditionError: SESSION_CLOSED.
         """
@@ -134,23 +153,34 @@ class Sessions:
             await self._known(caller, call.endpoint_id)
             if call.network_id not in self._kit.terms.networks:
                 raise not_found("network", call.network_id)
-        for _ in range(STALE_TRIES_MAX):
+        leased = 0
+        for _ in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
             known = await self._known(caller, call.endpoint_id)
-            outcome, switches = await self._decide(call, known, event_ms, now_ms + VALIDITY_MS)
-            if outcome[0] != Status.STALE:
+            await self._kit.escrow.settle(self._kit.escrow.unsettled(known.chain.accounts[1:]))
+            cell = self._kit.cells.of(known.terms.enterprise_id)
+            if call.action is SessionAction.CREATE:
+                call = replace(call, session_id=session_in_cell(call.session_id, cell.engine.cell))
+            outcome, switches = await self._decide(cell, call, known, event_ms, may_lease=leased < LEASE_TRIES_MAX)
+            if outcome[0] == Status.SHORT:
+                leased = leased + 1 if await self._lease(cell, call, known, event_ms, outcome) else LEASE_TRIES_MAX
+            elif outcome[0] == Status.STALE:
+                cell.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
+                self._kit.terms.forget(call.endpoint_id)
+            else:
+                for account in known.chain.accounts[1:]:
+                    self._kit.escrow.replenished(account.id)
                 return _session(call, outcome, visible_steps(caller, known.chain), switches)
-            self._kit.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
-            self._kit.terms.forget(call.endpoint_id)
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
 
     async def get(self, caller: Principal, name: str) -> Session:
         """Return a session as its last answer left it."""
         caller.require_role(*CHARGERS)
-        image = await self._kit.cell.engine.session(name)
-        if image is None:
-            raise not_found("charging_session", name)
+        image = await self._image(name)
         known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
-        outcome = [Status.REPEATED, image.answers, image.state, image.valid_until_ms]
+        state = image.state
+        if state is SessionState.OPEN and image.ends_ms <= self._kit.clock.now_ms():
+            state = SessionState.EXPIRED  # though nobody has looked at it yet
+        outcome = [Status.REPEATED, image.answers, state, image.valid_until_ms, image.ends_ms, image.late]
         empty = SessionCall(
             name, image.session_ref, SessionAction.UPDATE, image.sequence, image.endpoint_id, "", 0, (), 0, b""
         )
@@ -159,21 +189,29 @@ class Sessions:
     async def _completed(self, call: SessionCall) -> SessionCall:
         if call.action is SessionAction.CREATE:
             return call
-        image = await self._kit.cell.engine.session(call.session_id)
-        if image is None:
-            raise not_found("charging_session", call.session_id)
-        return SessionCall(
-            call.session_id,
-            image.session_ref,
-            call.action,
-            call.sequence,
-            image.endpoint_id,
-            call.network_id or image.network_id,
-            call.access_type or image.access_type,
-            call.units,
-            call.event_ms,
-            call.body_digest,
+        image = await self._image(call.session_id)
+        return replace(
+            call,
+            session_ref=image.session_ref,
+            endpoint_id=image.endpoint_id,
+            network_id=call.network_id or image.network_id,
+            access_type=call.access_type or image.access_type,
         )
+
+    async def _image(self, name: str) -> SessionImage:
+        """A session as it stands; that there is none is believed only of a state that is not lost."""
+        number = cell_of_session(name)
+        if not 0 <= number < self._kit.cells.count:
+            raise not_found("charging_session", name)
+        cell = self._kit.cells[number]
+        for _ in range(LOST_TRIES_MAX):
+            image = await cell.engine.session(name)
+            if image is not None:
+                return image
+            (outcome,) = (await cell.submit_surely([_probe(name)], {})).outcomes
+            if outcome[1] == Failure.SESSION_NOT_FOUND:
+                raise not_found("charging_session", name)
+        raise UnavailableError("CELL_CLOSED", "Balances are being rebuilt; try again.", retry_after_ms=500)
 
     async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
         await self._kit.terms.load([endpoint_id])
@@ -183,17 +221,19 @@ class Sessions:
         return known
 
     async def _decide(
-        self, call: SessionCall, known: KnownEndpoint, event_ms: int, valid_until_ms: int
+        self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, *, may_lease: bool
     ) -> tuple[Outcome, Sequence[int]]:
         """Decide a call; return the outcome, and when the price of each of its lines changes next."""
         expected: dict[str, int] = {}
         ops: list[Op] = []
         lines = []
+        now_ms = self._kit.clock.now_ms()
         for units in call.units:
             usage_ms = units.usage_ms or event_ms
             program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
-            ops.extend(self._kit.holders.prepare(known, program, expected))
-            lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms))
+            ops.extend(cell.holders.prepare(known, program, expected))
+            slices = self._kit.escrow.slices(program) if may_lease else ()
+            lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms, slices))
         ops.append(
             SessionOp(
                 call.session_id,
@@ -205,16 +245,34 @@ class Sessions:
                 call.network_id,
                 call.access_type,
                 event_ms,
-                valid_until_ms,
+                now_ms + VALIDITY_MS,
+                now_ms + EXPIRY_MS,
                 lines,
             )
         )
-        answered = await self._kit.cell.submit(ops, expected)
-        outcome = answered.outcomes[-1]
+        if call.dry_run:
+            cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+            outcome = (await cell.preview(ops, expected)).outcomes[-1]
+        else:
+            outcome = (await cell.submit(ops, expected)).outcomes[-1]
+        if outcome[0] == Status.FAILED and not call.dry_run:
+            outcome = (await cell.submit_surely(ops, expected)).outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
         ends = [line.program.valid_until_ms for line in lines]
         return outcome, [end if end < ALWAYS[1] else 0 for end in ends]
+
+    async def _lease(
+        self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, outcome: Outcome
+    ) -> bool:
+        """Enlarge the slice that a call found too small; whatever comes helps, for a grant may be partial."""
+        _, step, needed, _, line = outcome
+        units = call.units[line]
+        usage_ms = units.usage_ms or event_ms
+        program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
+        payer = program.steps[step]
+        account = known.chain.account(payer.payer)
+        return account is not None and await self._kit.escrow.acquire(cell, account, kind_of(payer.mode), needed, 1)
 
 
 def _require_sound(units: Sequence[Units], event_ms: int, now_ms: int) -> None:
@@ -234,38 +292,63 @@ def _require_sound(units: Sequence[Units], event_ms: int, now_ms: int) -> None:
         raise invalid("units", "asks for a service twice; ask in the element of the latest usage_time_ms")
 
 
+def _probe(name: str) -> SessionOp:
+    """An update that fits no session: it says whether there is one and changes nothing."""
+    return SessionOp(name, "", SessionAction.UPDATE, -1, b"", "", "", 0, 0, 0, 0, ())
+
+
 def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:
     if failure is Failure.SESSION_NOT_FOUND:
         return not_found("charging_session", call.session_id)
     if failure is Failure.SESSION_CLOSED:
-        return FailedPreconditionError("SESSION_CLOSED", "The session is released or expired; create a new one.")
+        return FailedPreconditionError(
+            "SESSION_CLOSED", "The session is released or expired, and no use is reported; create a new one."
+        )
     if failure is Failure.REF_REUSED:
         return AlreadyExistsError(
             "SESSION_REF_REUSED", "A session with this session_ref and other content exists; take a new session_ref."
+        )
+    metadata = {"last_sequence_number": str(sequence)}
+    if call.sequence == sequence:
+        return AbortedError(
+            "SESSION_CALL_CHANGED",
+            f"Sequence number {sequence} was answered with other content; send it again unchanged to get its answer, "
+            f"or send {sequence + 1} with what was used since.",
+            metadata=metadata,
+        )
+    if call.sequence < sequence:
+        return AbortedError(
+            "SESSION_OUT_OF_SEQUENCE",
+            f"Sequence number {call.sequence} was answered, and {sequence} after it; do not send it again: what it "
+            f"reported is charged (usage records with event_id {call.session_id}.{call.sequence}.*). "
+            f"Send {sequence + 1} next.",
+            metadata=metadata,
         )
     return AbortedError(
         "SESSION_OUT_OF_SEQUENCE",
         f"The last sequence number answered is {sequence}; send {sequence + 1} next, "
         f"or {sequence} again, unchanged, to get its answer.",
-        metadata={"last_sequence_number": str(sequence)},
+        metadata=metadata,
     )
 
 
 def _session(call: SessionCall, outcome: Outcome, visible: int, switches: Sequence[int]) -> Session:
-    status, answers, state, valid_until_ms = outcome
+    status, answers, state, valid_until_ms, ends_ms, late = outcome
     return Session(
         call.session_id,
         call.session_ref,
         call.endpoint_id,
         SessionState(state),
         call.sequence,
-        [_grant(answer, visible, switch_ms) for answer, switch_ms in zip(answers, switches, strict=True)],
+        [_grant(answer, visible, switch_ms, late=late) for answer, switch_ms in zip(answers, switches, strict=True)],
         valid_until_ms,
+        ends_ms,
+        late,
         replayed=status == Status.REPEATED,
     )
 
 
-def _grant(answer: list[object], visible: int, switch_ms: int) -> Grant:
+def _grant(answer: list[object], visible: int, switch_ms: int, *, late: bool) -> Grant:
     service, granted, reason, limiting, charged, throttled = answer
     steps = charged[2][:visible] if isinstance(charged, list) else []
     return Grant(
@@ -273,7 +356,7 @@ def _grant(answer: list[object], visible: int, switch_ms: int) -> Grant:
         granted,  # type: ignore[arg-type]
         Reason(reason),  # type: ignore[arg-type]
         limiting,  # type: ignore[arg-type]
-        final=bool(reason),
+        final=bool(reason) or late,
         uncovered=max((step[2] for step in steps), default=0),
         amounts=[step[3] for step in steps],
         throttled=bool(throttled),

@@ -1,3 +1,5 @@
+from contextlib import AsyncExitStack
+
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -271,3 +273,21 @@ async def test_only_the_payees_own_plans_price_an_account_and_only_from_above(sm
         await world.as_("enterprise").assignment(to_reseller.id)
     with pytest.raises(PermissionDeniedError):
         await reseller.addon((await world.active_endpoint()).id, retail)
+
+
+@pytest.mark.parametrize("cells", [1, 8])
+async def test_a_reseller_has_add_ons_only_where_one_cell_charges_all_its_enterprises(cells, sqlite_url):
+    async with AsyncExitStack() as stack:
+        world = World()
+        await world.start(stack, sqlite_url, cells)
+        operator, reseller = world.as_("operator"), world.as_("reseller")
+        await operator.price("reseller", world.catalog.add("wholesale", "operator"))
+        await reseller.price("enterprise", world.catalog.add("retail", "reseller"))
+        volume = world.catalog.add("volume", "operator", addon=True)
+        if cells == 1:
+            assert (await operator.price("reseller", volume)).plan_id == volume
+        else:
+            with pytest.raises(FailedPreconditionError, match="ADDON_NEEDS_ONE_CELL"):
+                await operator.price("reseller", volume)
+        own = world.catalog.add("own volume", "reseller", addon=True)
+        assert (await reseller.price("enterprise", own)).plan_id == own  # an enterprise lives in one cell

@@ -262,7 +262,7 @@ class World:
         self._channel: grpc.aio.Channel
         self._sims = 0
 
-    async def start(self, stack: AsyncExitStack, database_url: str) -> None:
+    async def start(self, stack: AsyncExitStack, database_url: str, cells: int = 1) -> None:
         accounts = Accounts()  # type: ignore[abstract]
 
         async def resolve_key(_: str) -> Principal:
@@ -286,6 +286,7 @@ class World:
                 "rating_address": there,
                 "METERLINE_ENDPOINTS_LISTEN": "127.0.0.1:0",
                 "METERLINE_ENDPOINTS_DATABASE_URL": database_url,
+                "METERLINE_RATING_CELLS": cells,
             }
         )
         server = await start(stack, settings, self.clock)

@@ -50,6 +50,7 @@ async def test_integers_of_64_bits_come_as_strings_and_go_as_either(world: World
                 "usage_record_id": "",
                 "replayed": False,
                 "detail": "",
+                "throttled": False,
             }
         ],
     }

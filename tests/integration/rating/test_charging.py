@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.common.errors import UnavailableError
 from services.common.identity import AccountKind, Principal, Role
 from services.common.money import Money
 from services.rating.domain.decisions import SessionAction
@@ -281,7 +282,7 @@ async def test_a_session_reserves_reports_and_gives_back(valkey_url, sqlite_url)
         holder = (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT]
         assert [(b.remaining, b.reserved) for b in holder.buckets] == [(150 * MB, 0), (500 * MB, 0)]
         with pytest.raises(Exception, match="SESSION_CLOSED"):
-            await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.UPDATE, 3, 1, 1))
+            await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.UPDATE, 3, 0, 1))
         await core.fold()
         assert len(await core.ledger.recent_ids(0, 0)) == 3  # two reports and one refused event
 
@@ -293,7 +294,7 @@ async def test_a_session_that_falls_silent_gives_its_reservation_back(valkey_url
         core.clock.advance(31 * 60_000)
         assert (await core.use(1, "b")).outcome is Outcome.CHARGED
         name = session_id(ENDPOINT, "s")
-        assert (await core.sessions.get(OPERATOR_CALLER, name)).state.name == "EXPIRED"
+        assert (await core.sessions.get(OPERATOR_CALLER, name)).state.name == "OPEN"  # it may go on
 
 
 async def test_old_events_are_known_from_the_books(valkey_url, sqlite_url):
@@ -305,3 +306,17 @@ async def test_old_events_are_known_from_the_books(valkey_url, sqlite_url):
         again = await core.use(MB, "old", usage_time_ms=long_ago)
         assert (again.replayed, again.usage_record_id, again.amounts) == (True, first.usage_record_id, first.amounts)
         assert (await core.use(2 * MB, "old", usage_time_ms=long_ago)).reason is Reason.EVENT_ID_REUSED
+
+
+async def test_an_old_event_waits_while_the_books_lag_more_than_ids_are_remembered(valkey_url, sqlite_url):
+    """Else a repeat would be charged twice: its id is forgotten, and the books do not have it yet."""
+    async with world(example(), valkey_url, sqlite_url) as core:
+        old = event(MB, "old", usage_time_ms=NOW_MS - 2 * DAY_MS)
+        first = (await core.charging.charge(OPERATOR_CALLER, [old]))[0]
+        core.clock.advance(5 * DAY_MS)
+        with pytest.raises(UnavailableError, match="BOOKS_BEHIND"):
+            await core.charging.charge(OPERATOR_CALLER, [old])
+        await core.fold()
+        again = (await core.charging.charge(OPERATOR_CALLER, [old]))[0]
+        assert (again.replayed, again.usage_record_id) == (True, first.usage_record_id)
+        assert (await core.use(MB, "new", usage_time_ms=NOW_MS - 2 * DAY_MS)).outcome is Outcome.CHARGED

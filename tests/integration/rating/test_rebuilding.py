@@ -1,13 +1,14 @@
 """A cell that lost its state, has an old one, or lost a decider, is rebuilt from the journal: nothing more, nothing less."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import Outcome
 from tests.integration.rating.test_charging import example, session_call
-from tests.integration.rating.world import OPERATOR_CALLER, World, world
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, event, world
 from tests.unit.rating.terms import ENDPOINT, ENTERPRISE, MB, RESELLER
 
 
@@ -69,23 +70,11 @@ async def test_old_data_without_memory_of_the_journal_is_found_out_by_the_journa
 async def test_a_segment_whose_decider_died_is_journalled_by_the_next(valkey_url, sqlite_url):
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.use(MB, "one")
-        known = core.terms.known[ENDPOINT]
-        from services.rating.domain.decisions import ChargeOp
-        from services.rating.usecases.charging import program_for
-        from tests.integration.rating.world import NOW_MS, event
-
-        lost = event(MB, "lost")
-        program = program_for(known, 1, lost.network_id, 3, NOW_MS)
-        op = ChargeOp(b"i" * 16, b"b" * 8, ENDPOINT, program, MB, NOW_MS, 1, lost.record)
-        epoch, sequence = await core.cell.engine.position() or (0, 0)
-        decided = await core.cell.engine.decide(
-            [op], {ENDPOINT: 1, ENTERPRISE: 1, RESELLER: 1}, epoch, sequence, NOW_MS, 10**6
-        )
-        assert decided.segment is not None  # decided, and its decider dies here
+        await decide_and_die(core, "lost")
         await core.use(MB, "next")
         assert len(await core.charged_in_journal()) == 3
         await core.fold()
-        assert (await core.ledger.all_balances())["bal_a.b1"][1] == 497 * MB
+        assert (await core.ledger.all_balances())["bal_a.b1"][1] == 490 * MB
 
 
 async def test_two_processes_on_one_cell_lose_and_double_nothing(valkey_url, sqlite_url):
@@ -127,3 +116,103 @@ async def test_the_journal_on_postgresql_keeps_the_same_promises(valkey_url, pos
         assert await state(core) == before
         await core.fold()
         assert len(await core.charged_in_journal()) == 40
+
+
+async def test_a_rebuild_that_was_overtaken_changes_nothing_any_more(valkey_url, sqlite_url):
+    from services.rating.domain.decisions import CellClosedError
+    from services.rating.engine.driver import Engine
+
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        old = {f"h:{ENDPOINT}": await kept(core)}
+        await core.use(MB, "two")
+        before = {f"h:{ENDPOINT}": await kept(core)}
+        late, quick = Engine(core.client, 0), Engine(core.client, 0)
+        await late.begin_rebuild(2)
+        assert await quick.being_rebuilt()
+        assert not await late.being_rebuilt()
+        assert (await core.client.hget("{c0}m", "epoch")) is None  # nobody decides meanwhile
+        await quick.begin_rebuild(3)
+        await quick.clear()
+        await quick.load(before)
+        await quick.open(3, 2)
+        for late_write in (late.clear(), late.load(old), late.load_ids([], 0, 10**6), late.open(2, 1)):
+            with pytest.raises(CellClosedError):
+                await late_write
+        assert await kept(core) == before[f"h:{ENDPOINT}"]
+        assert await quick.position() == (3, 2)
+
+
+async def test_a_rebuild_that_loses_what_it_wrote_ends(valkey_url, sqlite_url):
+    from services.rating.domain.decisions import CellClosedError
+    from services.rating.engine.driver import Engine
+
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "one")
+        engine = Engine(core.client, 0)
+        await engine.begin_rebuild(2)
+        await engine.clear()
+        half = await core.client.dump("{c0}m") or b""
+        await engine.load({f"h:{ENDPOINT}": b"x"})
+        await core.client.flushdb()
+        await core.client.restore("{c0}m", 0, half)  # the server came back as it was before the load
+        with pytest.raises(CellClosedError):
+            await engine.open(2, 1)
+
+
+async def test_a_session_is_not_denied_because_valkey_lost_it(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 50 * MB))
+        await core.client.flushall()
+        released = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, MB, 0))
+        assert released.state.name == "RELEASED"
+
+
+async def test_nothing_counts_that_was_decided_on_another_process_s_lost_history(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as one, world(example(), valkey_url, sqlite_url) as two:
+        await one.use(MB, "one")
+        old = {key: await one.client.dump(key) or b"" async for key in one.client.scan_iter("*")}
+        await two.use(2 * MB, "two")
+        await one.client.flushdb()
+        for key, value in old.items():
+            await one.client.restore(key, 0, value)
+        # A third process, which has seen only segment 1, decides segment 2 anew and dies before it journals it.
+        await decide_and_die(one, "lost")
+        assert (await two.use(4 * MB, "three")).outcome is Outcome.CHARGED
+        assert (await one.remaining())[0][1] == (500 - 7) * MB
+        assert (await one.use(2 * MB, "two")).replayed
+        assert not (await one.use(8 * MB, "lost")).replayed
+
+
+async def decide_and_die(core: World, event_id: str) -> None:
+    """Decide an event and forget about it."""
+    from services.rating.domain.decisions import ChargeOp
+    from services.rating.domain.records import body_digest, id_digest
+    from services.rating.usecases.charging import program_for
+
+    known, lost = core.terms.known[ENDPOINT], event(8 * MB, event_id)
+    program = program_for(known, 1, lost.network_id, 3, NOW_MS)
+    digests = id_digest(ENDPOINT, event_id), body_digest(lost.record)
+    op = ChargeOp(*digests, ENDPOINT, program, 8 * MB, NOW_MS, 1, lost.record)
+    epoch, sequence = await core.cell.engine.position() or (0, 0)
+    versions = {ENDPOINT: 1, ENTERPRISE: 1, RESELLER: 1}
+    decided = await core.cell.engine.decide([op], versions, epoch, sequence, NOW_MS, 10**6)
+    assert decided.segment is not None
+
+
+async def kept(core: World) -> bytes:
+    """The endpoint's holder, as it stands in Valkey."""
+    image: Any = await core.client.get("{c0}h:" + ENDPOINT)
+    return bytes(image)
+
+
+async def test_who_waits_for_a_journaller_that_is_given_up_is_told(valkey_url, sqlite_url):
+    from services.rating.domain.decisions import CellClosedError
+
+    async with world(example(), valkey_url, sqlite_url) as core:
+        journaller = await core.cell.open()
+        waiting = asyncio.create_task(journaller.durable(1, bytes(8)))
+        await asyncio.sleep(0)
+        await core.cell._stop_committing()
+        with pytest.raises(CellClosedError):
+            await asyncio.wait_for(waiting, 1)

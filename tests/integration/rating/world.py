@@ -20,14 +20,20 @@ from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTer
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.ports import ChainTerms, KnownEndpoint
+from services.rating.storage.books import Books
+from services.rating.storage.escrow import Escrows
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
+from services.rating.storage.refunds import Refunds as RefundStore
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import Charging
+from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
-from services.rating.usecases.holders import Holders
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.refunds import Refunds
+from services.rating.usecases.routes import Cells
 from services.rating.usecases.sessions import Sessions
 from services.runtime.database import Database
 from services.runtime.valkey import connect
@@ -105,6 +111,9 @@ class World:
         self.charging = Charging(self.kit)
         self.sessions = Sessions(self.kit)
         self.balances = Balances(self.kit)
+        self.corrections = Corrections(self.kit, self.balances)
+        self.books = Books(self.ledger.database, self.journal, (0,))
+        self.refunds = Refunds(self.kit, self.corrections, self.books, RefundStore(self.ledger.database))
         self.folder = Folder(self.journal, self.ledger, (0,))
 
     async def use(self, quantity: int, event_id: str, **fields: Any) -> Answer:
@@ -162,12 +171,12 @@ async def world(terms: StillTerms, valkey_url: str, database_url: str, ledger_ur
     client = connect(valkey_url)
     clock = FixedClock(NOW_MS)
     journal, ledger = Journal(databases[0], read_segment), Ledger(databases[1])
-    holders = Holders()
     cell = Cell(Engine(client, 0), journal, ledger, clock)
-    cell.on_open = holders.forget_all
+    cells = Cells([cell])
+    kit = Kit(cells, terms, journal, ledger, clock, Escrow(cells, Escrows(databases[1])))
     task = asyncio.create_task(cell.run())
     try:
-        yield World(terms, journal, ledger, client, cell, Kit(cell, terms, journal, ledger, holders, clock), clock)
+        yield World(terms, journal, ledger, client, cell, kit, clock)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

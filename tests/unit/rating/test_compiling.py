@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.rating.domain.compiling import bucket_specs, compile_program
+from services.rating.domain.buckets import bucket_specs
+from services.rating.domain.compiling import compile_program, own_plans
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, StepMode, steps_from_body
 from services.rating.domain.reasons import BalanceState, Reason, Service
 from services.rating.domain.terms import Use
@@ -16,6 +17,7 @@ from tests.unit.rating.terms import (
     OPERATOR,
     RESELLER,
     ZA,
+    account,
     addon,
     catalog,
     chain,
@@ -138,7 +140,7 @@ def test_validity_runs_from_assignment_or_from_first_use():
     week = 7 * 86_400_000
     at_once, first_use = addon("pln_a", GB, validity_ms=week), addon("pln_b", GB, validity_ms=week, on_usage=True)
     who = endpoint(None, given("a", at_once.key, expires_ms=week), given("b", first_use.key))
-    a, b = bucket_specs(who, catalog([at_once, first_use]), 1, "UTC")
+    a, b = bucket_specs(own_plans(who, catalog([at_once, first_use])), account(ENTERPRISE, ()), 0)
     assert (a.state, a.expires_ms) == (BalanceState.ACTIVE, week)
     assert (b.state, b.expires_ms, b.validity_ms) == (BalanceState.PENDING, 0, week)
     assert ENDPOINT == "ep_1"

@@ -1,0 +1,49 @@
+"""Runs the tools of rating on the stores that ``meterline up`` uses for a data folder and environment."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from cli.datafolder import DataFolder
+from cli.output import Failure, Output
+from services.runtime.valkey import EmbeddedValkey
+
+OK, FOUND = 0, 1
+
+
+def run_tool(folder: DataFolder, output: Output, *arguments: str) -> tuple[Any, int]:
+    """Run a tool; returns its result, and 0 if all is well or 1 if it found something.
+
+    Raises:
+        Failure: it could not do what was asked.
+    """
+    if "METERLINE_RATING_JOURNAL_URL" not in os.environ and not folder.path.is_dir():
+        raise Failure(f"there is no data folder {folder.path}. Name it with --data-dir or METERLINE_DATA_DIR.")
+    stores = {
+        "METERLINE_RATING_DATABASE_URL": folder.database_url("rating"),
+        "METERLINE_RATING_JOURNAL_URL": folder.database_url("journal"),
+        "METERLINE_VALKEY_URL": EmbeddedValkey(folder.path / "valkey").url,
+    }
+    command = [sys.executable, "-P", "-m", "services.rating.tools", *arguments]
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command, env={**stores, **os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        said = _tell(process.stderr, output)
+        result = process.stdout.read() if process.stdout else ""
+    if process.returncode not in {OK, FOUND} or not result:
+        why = orjson.loads(result)["error"]["message"] if result else "\n".join(said)
+        raise Failure(why)
+    return orjson.loads(result), process.returncode
+
+
+def _tell(lines: Any, output: Output) -> Sequence[str]:
+    """Show what a tool says while it works; returns the end of it."""
+    last: list[str] = []
+    for line in lines:
+        last = [*last[-20:], line.rstrip()]
+        output.say(line.rstrip(), style="dim")
+    return last

@@ -1,0 +1,60 @@
+"""``meterline verify``: whether journal, books and balances agree, and what to do if they do not."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from cli.datafolder import DataFolder
+from cli.output import Output, json_option
+from cli.tools import run_tool
+from cli.up import data_dir_option
+
+
+@click.command()
+@data_dir_option
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder for a scratch file about as large as the sums of the books; the temporary folder if not given.",
+)
+@json_option
+@click.pass_context
+def verify(context: click.Context, data_dir: Path, scratch: Path | None) -> None:
+    """Compare the journal, the books and the balances in Valkey, on a system that runs or not.
+
+    The journal is folded a second time and held against the books and against Valkey. Changes nothing. Ends with
+    status 0 if all agree, 1 if something does not.
+    """
+    output = context.ensure_object(Output)
+    folder = DataFolder(data_dir)
+    found, status = run_tool(folder, output, "verify", *(["--scratch", str(scratch)] if scratch else []))
+    output.result(found, lambda: _picture(found))
+    sys.exit(status)
+
+
+def _picture(found: dict[str, Any]) -> RenderableType:
+    total = sum(found["counts"].values())
+    verdict = "Everything agrees." if found["sound"] else f"{total} things do not agree:"
+    cells = _table("cell", "epoch", "segments", "in the books", "records", "holders", "sessions", "ids", "Valkey")
+    for cell in found["cells"]:
+        numbers = [cell[n] for n in ("segments", "folded", "records", "holders", "sessions", "ids")]
+        cells.add_row(str(cell["cell"]), str(cell["epoch"]), *(f"{n:,}" for n in numbers), cell["state"])
+    head = f"Looked at in {found['seconds']} s; Valkey {found['valkey']}."
+    if found["sound"]:
+        return Group(cells, "", head, verdict)
+    listed = _table("what", "where", "how", "repair")
+    for each in found["findings"]:
+        listed.add_row(each["code"], each["place"], each["message"], each["repair"])
+    more = total - len(found["findings"])
+    return Group(cells, "", head, verdict, "", listed, f"and {more} more" if more else "")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    for column in columns:
+        table.add_column(column)
+    return table

@@ -1,0 +1,113 @@
+"""Price enquiry: what a use would cost at every level, decided by the Function as it stands, changing nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.errors import UnavailableError, invalid, not_found
+from services.common.identity import CHARGERS, Principal
+from services.rating.domain.decisions import ChargeOp, ConfigureOp, Op, Outcome, Purpose, Status, is_throttled
+from services.rating.domain.events import UsageEvent, check
+from services.rating.domain.programs import Program
+from services.rating.domain.reasons import Mode, Reason
+from services.rating.domain.reasons import Outcome as Became
+from services.rating.domain.records import Position
+from services.rating.ports import KnownEndpoint
+from services.rating.usecases.books import Charge, Explanation, Record, explanation
+from services.rating.usecases.charging import STALE_TRIES_MAX, program_for, visible_steps
+from services.rating.usecases.kit import Kit
+
+NOWHERE = Position(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a use would cost.
+
+    Attributes:
+        steps: its charges as they would be, of the steps that the caller sees.
+        reason: why a step would refuse it for want of a rate or plan.
+        throttled: whether it would be slowed down.
+    """
+
+    steps: Sequence[Explanation]
+    reason: Reason
+    throttled: bool
+
+
+class Enquiries:
+    """Answers what uses would cost."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def preview(self, caller: Principal, use: UsageEvent) -> Preview:
+        """Say what a use would cost if no state, block, balance or limit stood against it.
+
+        Raises:
+            NotFoundError: no such endpoint or network for the caller.
+            InvalidArgumentError: the use itself is wrong.
+        """
+        caller.require_role(*CHARGERS)
+        self._kit.terms.require_current()
+        wrong = check(use, self._kit.clock.now_ms())
+        if wrong:
+            raise invalid("use", wrong.detail, wrong.reason.name)
+        for _ in range(STALE_TRIES_MAX):
+            known = await self._known(caller, use.endpoint_id)
+            if use.network_id not in self._kit.terms.networks:
+                raise not_found("network", use.network_id)
+            program = program_for(known, use.service, use.network_id, use.access_type, use.usage_ms)
+            outcome = await self._ask(known, program, use)
+            if outcome[0] != Status.STALE:
+                visible = max(visible_steps(caller, known.chain), 1)
+                return _preview(known, program, use, outcome, visible)
+            self._kit.terms.forget(use.endpoint_id)
+        raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
+
+    async def _known(self, caller: Principal, endpoint_id: str) -> KnownEndpoint:
+        await self._kit.terms.load([endpoint_id])
+        known = self._kit.terms.known.get(endpoint_id)
+        if known is None or not (caller.sees(known.chain.path) or caller.account_id == known.terms.account_id):
+            raise not_found("endpoint", endpoint_id)
+        return known
+
+    async def _ask(self, known: KnownEndpoint, program: Program, use: UsageEvent) -> Outcome:
+        expected: dict[str, int] = {}
+        cell = self._kit.cells.of(known.terms.enterprise_id)
+        ops: list[Op] = list(cell.holders.prepare(known, program, expected))
+        cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+        about = (use.quantity, use.usage_ms, Mode.OFFLINE, b"", use.cost, use.session_ref)
+        ops.append(ChargeOp(bytes(16), bytes(8), use.endpoint_id, program, *about))
+        return (await cell.preview(ops, expected, Purpose.ENQUIRY)).outcomes[-1]
+
+
+def _preview(known: KnownEndpoint, program: Program, use: UsageEvent, outcome: Outcome, visible: int) -> Preview:
+    record = Record(
+        position=NOWHERE,
+        path=known.chain.path,
+        event_id="",
+        endpoint_id=use.endpoint_id,
+        service=use.service,
+        network_id=use.network_id,
+        access_type=use.access_type,
+        usage_ms=use.usage_ms,
+        quantity=use.quantity,
+        mode=Mode.OFFLINE,
+        outcome=Became.CHARGED,
+        reason=Reason.NONE,
+        refused_step=0,
+        program_id="",
+        steps=outcome[2],
+        decided_ms=0,
+    )
+    explained, reason = [], Reason.NONE
+    for number, (step, (benefit, rated, uncovered, amount, draws)) in enumerate(
+        zip(program.steps[:visible], outcome[2][:visible], strict=True)
+    ):
+        charge = Charge(
+            record, number, benefit, rated, uncovered, amount, [tuple(draw) for draw in draws], step.currency
+        )
+        explained.append(explanation(charge, step, program.clocks))
+        if uncovered and not reason:
+            reason = Reason.USAGE_LIMIT if step.pricing else step.no_rate
+    return Preview(explained, reason, is_throttled(outcome))

@@ -1,0 +1,185 @@
+"""Says in sentences why a charge is what it is, for people who answer customers."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from services.common.money import format_micros
+from services.rating.domain.balances import balance_id
+from services.rating.domain.decisions import Drawn
+from services.rating.domain.periods import Clock
+from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Meter, Period, Rounding, Tier, TierMode
+from services.rating.domain.programs import Step, StepMode
+from services.rating.domain.reasons import Service
+
+if TYPE_CHECKING:
+    from services.rating.usecases.books import Charge
+
+_ROUNDING = {Rounding.UP: "up", Rounding.HALF_UP: "half up", Rounding.DOWN: "down"}
+_ACTIONS = {
+    Action.CHARGE: "",
+    Action.FREE: "",
+    Action.THROTTLE: ", slowed down",
+    Action.BLOCK: ", where use does not pass",
+}
+
+
+def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple[int, list[str]]:
+    """The rated quantity as a simple price rounded it (0 if it was none), and the sentences."""
+    unit = "bytes" if Service(charge.record.service) in {Service.DATA, Service.NB_IOT} else "messages"
+    plan_id, version = step.plan
+    mode = "prepaid" if step.mode is StepMode.PREPAID else "postpaid"
+    used = f"{charge.record.quantity} {unit} on {charge.record.network_id}"
+    plan = f"by plan {plan_id} version {version} ({mode})" if plan_id else "without a plan"
+    told = [f"{charge.payee_id} charges {charge.payer_id} for {used}, {plan}."]
+    told += _volumes(charge, unit)
+    rounded = 0
+    if charge.rated and step.rate:
+        rounded = step.rate.blocks(charge.rated) * step.rate.increment
+        told.append(_simple(charge, step, unit, rounded))
+    elif charge.rated and not step.tariff[0]:
+        told.append(f"{charge.rated} {unit} passed slowed down at no price: nothing is left, and the plan throttles.")
+    elif charge.rated and step.pricing:
+        told += _counted(charge, step, unit, clocks)
+    told += _moneys(charge)
+    if charge.uncovered:
+        told.append(f"{charge.uncovered} {unit} were covered by nothing ({step.no_rate.name} or no balance).")
+    return rounded, told
+
+
+def _volumes(charge: "Charge", unit: str) -> Iterator[str]:
+    """Draws of volume come first and add up to what benefits cover."""
+    left = charge.benefit
+    for bucket, quantity, what in charge.draws:
+        if left <= 0:
+            return
+        left -= quantity
+        first = ", activated by this first use," if what & Drawn.ACTIVATED else ""
+        yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{first} at no further price."
+
+
+def _moneys(charge: "Charge") -> Iterator[str]:
+    left, drawn = charge.benefit, 0
+    for bucket, quantity, what in charge.draws:
+        if left > 0:
+            left -= quantity
+            continue
+        drawn += quantity
+        first = ", activated by this first use" if what & Drawn.ACTIVATED else ""
+        yield (
+            f"{format_micros(quantity)} {charge.currency} of the price were paid from balance "
+            f"{balance_id('', bucket)}{first}."
+        )
+    if drawn:
+        yield f"{format_micros(charge.amount)} {charge.currency} of the price were left to pay."
+
+
+def _where(step: Step) -> str:
+    return f"zone {step.zone_id}" if step.zone_id else "the default zone"
+
+
+def _priced_by(step: Step) -> str:
+    tariff_id, version = step.tariff
+    return f"tariff {tariff_id} version {version}, rate {step.rate_id}"
+
+
+def _simple(charge: "Charge", step: Step, unit: str, rounded: int) -> str:
+    rate = step.rate
+    assert rate is not None  # noqa: S101 - the caller looked
+    price = charge.amount + _paid_from_buckets(charge)
+    return (
+        f"{charge.rated} {unit} were priced by {_priced_by(step)} of {_where(step)}: rounded up to {rounded} "
+        f"({rate.blocks(charge.rated)} x {rate.increment}), at {rate.numerator}/{rate.denominator} micros each "
+        f"{rate.increment}, that is {format_micros(price)} {charge.currency}, rounded up once, to the micro."
+    )
+
+
+def _paid_from_buckets(charge: "Charge") -> int:
+    return sum(quantity for _, quantity, _ in charge.draws) - charge.benefit
+
+
+def _counted(charge: "Charge", step: Step, unit: str, clocks: Sequence[Clock]) -> Iterator[str]:
+    pricing = step.pricing
+    assert pricing is not None  # noqa: S101 - the caller looked
+    price = charge.amount + _paid_from_buckets(charge)
+    parts = len(pricing.components)
+    yield (
+        f"{charge.rated} {unit} were priced by {_priced_by(step)}, as the sum of {parts} "
+        f"part{'s' if parts > 1 else ''}{f' within {len(pricing.caps)} cap(s)' if pricing.caps else ''}: "
+        f"{format_micros(price)} {charge.currency} in all."
+    )
+    for part in pricing.components:
+        yield _part(part, charge, unit, clocks)
+    for cap in pricing.caps:
+        yield _cap(cap, charge, clocks)
+
+
+def _over(period: int, owner: str, clocks: Sequence[Clock]) -> str:
+    """Over what a count runs, and whose."""
+    if period == Period.RECORD:
+        return "by itself, for each use"
+    if period == Period.SESSION:
+        scope = "session"
+    elif period <= len(clocks):
+        clock = clocks[period - 1]
+        scope = f"billing cycle (from day {clock.day}, {clock.time_zone})" if clock.day else f"day ({clock.time_zone})"
+    else:
+        scope = "day or billing cycle"
+    return f"over the {scope}, " + (f"of all endpoints of {owner} together" if owner else "of the endpoint")
+
+
+def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock]) -> str:
+    meter = {Meter.QUANTITY: unit, Meter.RECORDS: "uses", Meter.COST: "micros of the visited network's price"}[
+        part.meter
+    ]
+    notes = []
+    if part.free:
+        notes.append(f"the first {part.free} are free")
+    if part.minimum > 1:
+        notes.append(f"at least {part.minimum} are counted")
+    if part.increment > 1:
+        notes.append(f"in whole blocks of {part.increment}")
+    if part.lowest:
+        notes.append(f"at least {format_micros(part.lowest)} {charge.currency}")
+    if part.highest != NO_BOUND:
+        notes.append(f"at most {format_micros(part.highest)} {charge.currency}")
+    price = "; ".join(_tiers(part, meter, charge.currency))
+    extra = f" ({', '.join(notes)})" if notes else ""
+    unit_of_price = "the micro" if part.unit == 1 else f"{format_micros(part.unit)} {charge.currency}"
+    return (
+        f"Part {part.id} counts {meter} {_over(part.period, part.owner, clocks)}{extra}: {price}; "
+        f"what the count cost before is taken off, and the whole is rounded {_ROUNDING[part.rounding]} "
+        f"to {unit_of_price}."
+    )
+
+
+def _tiers(part: Component, meter: str, currency: str) -> Iterator[str]:
+    start = 0
+    for tier in part.tiers:
+        end = tier.blocks_max * part.increment
+        if len(part.tiers) == 1 and not end:
+            where = "all"
+        elif part.mode is TierMode.VOLUME:
+            where = f"all, while the count is up to {end}" if end else f"all, once the count is over {start}"
+        else:
+            where = f"from {start} up to {end}" if end else f"above {start}"
+        yield f"{where} at {_price(tier, part, meter, currency)}{_ACTIONS[tier.action]}"
+        start = end
+
+
+def _price(tier: Tier, part: Component, meter: str, currency: str) -> str:
+    flat = f"{format_micros(tier.flat)} {currency} flat" if tier.flat else ""
+    if not tier.numerator:
+        return flat or "no price"
+    each = f"{tier.numerator}/{part.denominator} micros each {part.increment} {meter}"
+    return f"{flat} and {each}" if flat else each
+
+
+def _cap(cap: Cap, charge: "Charge", clocks: Sequence[Clock]) -> str:
+    beyond = {
+        Action.CHARGE: "what is over it is free",
+        Action.FREE: "what is over it is free",
+        Action.THROTTLE: "what is over it is free and slowed down",
+        Action.BLOCK: "use over it does not pass",
+    }[cap.action]
+    amount = f"{format_micros(cap.amount)} {charge.currency}"
+    return f"Cap {cap.id}: uses cost at most {amount} {_over(cap.period, cap.owner, clocks)}; {beyond}."

@@ -1,0 +1,56 @@
+"""Lists what happened to balances and endpoints, for those who own them and the accounts above."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.common.errors import invalid, not_found
+from services.common.identity import READERS, AccountKind, Principal
+from services.common.pages import Page, PageRequest, page_of
+from services.rating.domain.happenings import Happening
+from services.rating.ports import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events are asked for; empty fields select all."""
+
+    type: str = ""
+    account_id: str = ""
+    resource_id: str = ""
+    endpoint_id: str = ""
+
+
+class HappeningsStore(Protocol):
+    """The events as they are read."""
+
+    async def list(self, under: str, wanted: Wanted, page: PageRequest) -> Sequence[Happening]:
+        """Up to `page.size + 1` events of accounts whose path begins with `under`, newest first."""
+        ...
+
+
+class Happenings:
+    """Reads events for a caller."""
+
+    def __init__(self, store: HappeningsStore, terms: Terms) -> None:
+        self._store = store
+        self._terms = terms
+
+    async def list(self, caller: Principal, wanted: Wanted, page: PageRequest) -> Page[Happening]:
+        """List events, newest first."""
+        caller.require_role(*READERS)
+        path = caller.account_path
+        if caller.account_kind is AccountKind.SUB_ACCOUNT:
+            await self._require_own(caller, wanted.endpoint_id)
+            path = path[:-1]
+        under = "/".join([*path, ""]) if path else ""
+        return page_of(await self._store.list(under, wanted, page), page, "created_ms", "id")
+
+    async def _require_own(self, caller: Principal, endpoint_id: str) -> None:
+        """A sub-account sees what happened to its own endpoints, one at a time."""
+        if not endpoint_id:
+            raise invalid("endpoint_id", "is required in the context of a sub-account", "FIELD_REQUIRED")
+        await self._terms.load([endpoint_id])
+        known = self._terms.known.get(endpoint_id)
+        if known is None or known.terms.account_id != caller.account_id:
+            raise not_found("endpoint", endpoint_id)

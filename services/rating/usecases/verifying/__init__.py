@@ -1,0 +1,1 @@
+"""Holds journal, books and balances against each other, on a system that may be running."""

@@ -1,0 +1,83 @@
+"""What a plan may say of money, recurring subscriptions, roll-over, pools and bundles."""
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from meterline.catalog.v1 import plans_pb2
+from meterline.type.v1 import service_pb2 as types
+from tests.integration.catalog.test_plans import PREPAID, base, data
+from tests.integration.catalog.world import refused
+
+RECURRING = plans_pb2.RECURRENCE_RECURRING
+WEEK = Duration(seconds=7 * 86_400)
+
+
+@pytest.mark.requirement("R080", "R085")
+async def test_an_addon_recurs_as_often_and_when_it_says(world):
+    made = await world.covered()
+    enterprise = world.as_("enterprise")
+    plain = await enterprise.new_addon(made.service_profile_id, benefits=[data()])
+    assert (plain.recurrence, plain.resubscribe_on, plain.account_scope) == (
+        plans_pb2.RECURRENCE_ONE_TIME, 0, plans_pb2.ACCOUNT_SCOPE_OWN_STEP
+    )  # fmt: skip
+    weekly = await enterprise.new_addon(
+        made.service_profile_id, name="Weekly", benefits=[data()], recurrence=RECURRING, validity=WEEK,
+        max_subscriptions=4, account_scope=plans_pb2.ACCOUNT_SCOPE_ENDPOINTS,
+    )  # fmt: skip
+    assert (weekly.resubscribe_on, weekly.max_subscriptions) == (plans_pb2.RESUBSCRIBE_ON_EXPIRY, 4)
+    assert await enterprise.publish_plan(weekly.id) == await enterprise.plan(weekly.id)
+
+
+async def test_recurrence_that_contradicts_itself_is_refused(small_world):
+    made = await small_world.covered()
+    enterprise = small_world.as_("enterprise")
+
+    async def addon(**fields: object) -> None:
+        await enterprise.new_addon(made.service_profile_id, **{"benefits": [data()], **fields})
+
+    async with refused("INVALID_ARGUMENT", "VALIDITY_REQUIRED", "plan.validity"):
+        await addon(recurrence=RECURRING)
+    await addon(recurrence=RECURRING, resubscribe_on=plans_pb2.RESUBSCRIBE_ON_EXPIRY_OR_EXHAUSTION)
+    async with refused("INVALID_ARGUMENT", "NOT_RECURRING", "plan.max_subscriptions"):
+        await addon(max_subscriptions=2)
+    async with refused("INVALID_ARGUMENT", "NOT_RECURRING", "plan.resubscribe_on"):
+        await addon(resubscribe_on=plans_pb2.RESUBSCRIBE_ON_EXPIRY)
+    async with refused("INVALID_ARGUMENT", "RECURRENCE_TWICE", "plan.benefits[0].recurrence"):
+        await addon(recurrence=RECURRING, validity=WEEK, benefits=[data(recurrence=RECURRING)])
+    async with refused("INVALID_ARGUMENT", "NOT_RECURRING", "plan.benefits[0].roll_over_cycles"):
+        await addon(benefits=[data(roll_over_cycles=1)])
+    for cycles in (-1, 13):
+        with pytest.raises(Exception, match="roll_over_cycles"):
+            await addon(benefits=[data(recurrence=RECURRING, roll_over_cycles=cycles)])
+    for field, value in [
+        ("recurrence", RECURRING),
+        ("max_subscriptions", 1),
+        ("resubscribe_on", plans_pb2.RESUBSCRIBE_ON_EXPIRY),
+        ("account_scope", plans_pb2.ACCOUNT_SCOPE_ENDPOINTS),
+    ]:
+        async with refused("INVALID_ARGUMENT", "FIELD_NOT_FOR_BASE_PLAN", f"plan.{field}"):
+            await enterprise.new_plan(**base(made, **{field: value}))
+
+
+async def test_a_benefit_of_money_needs_a_currency_and_may_serve_all_services(small_world):
+    made = await small_world.covered()
+    enterprise = small_world.as_("enterprise")
+    services = [types.SERVICE_DATA, types.SERVICE_SMS_MO]
+    money = plans_pb2.Benefit(services=services, quantity=5_000_000, unit=types.UNIT_MONEY)
+    async with refused("INVALID_ARGUMENT", "CURRENCY_REQUIRED", "plan.currency"):
+        await enterprise.new_addon(made.service_profile_id, benefits=[money])
+    plan = await enterprise.new_addon(made.service_profile_id, currency="EUR", benefits=[money, data()])
+    assert [benefit.unit for benefit in plan.benefits] == [types.UNIT_MONEY, types.UNIT_BYTES]
+    for unit in (types.UNIT_MESSAGES, types.UNIT_SECONDS):
+        async with refused("INVALID_ARGUMENT", "UNIT_OF_SERVICES", "plan.benefits[0].unit"):
+            await enterprise.new_addon(made.service_profile_id, name="x", benefits=[data(unit=unit)])
+
+
+@pytest.mark.requirement("R304")
+async def test_a_prepaid_bundle_has_a_term(small_world):
+    made = await small_world.covered()
+    enterprise = small_world.as_("enterprise")
+    bundle = {"charging_mode": PREPAID, "product_kind": plans_pb2.PRODUCT_KIND_PREPAID_BUNDLE, "validity": WEEK}
+    assert (await enterprise.new_plan(**base(made, **bundle))).validity == WEEK
+    async with refused("INVALID_ARGUMENT", "FIELD_NOT_FOR_BASE_PLAN", "plan.validity"):
+        await enterprise.new_plan(**base(made, name="other", validity=WEEK))

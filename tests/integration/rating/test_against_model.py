@@ -1,0 +1,362 @@
+"""The core and the reference model live through the same random histories; every answer and all state agree."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from services.common.money import Money
+from services.rating.domain.events import Answer, UsageEvent
+from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
+from services.rating.domain.reasons import BalanceState, Outcome
+from services.rating.domain.terms import (
+    AccountTerms,
+    Assignment,
+    Benefit,
+    CapTerms,
+    CatalogTerms,
+    ComponentTerms,
+    CountedBy,
+    EndpointTerms,
+    PlanTerms,
+    RateTerms,
+    Scope,
+    TariffVersion,
+    TierTerms,
+    TimeBand,
+)
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
+from tests.model.reference import Model, Use, Verdict
+from tests.unit.rating.terms import ALL, ENTERPRISE, EU, RESELLER, ZA, account, endpoint, plan
+
+HOUR_MS = 3_600_000
+ENDPOINTS = ("ep_1", "ep_2")
+SERVICES = (1, 1, 1, 2)
+NETWORKS = {EU: "BE", ZA: "ZA"}
+OPERATOR = "acc_o"
+SMALL = st.sampled_from([1, 7, 100, 1000, 4096])
+ZONES = st.sampled_from([(), ("zon_eu",)])
+
+
+# --- what is sold ------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def components(draw: st.DrawFn, number: int) -> ComponentTerms:
+    increment = draw(SMALL)
+    ends = sorted({step * increment for step in draw(st.lists(st.integers(1, 30), max_size=2))})
+    actions = st.sampled_from([Action.CHARGE] * 6 + [Action.THROTTLE, Action.BLOCK])
+    tiers = tuple(
+        TierTerms(end, draw(st.integers(0, 5000)), draw(SMALL), draw(st.sampled_from([0, 0, 900])), draw(actions))
+        for end in (*ends, 0)
+    )
+    lowest = draw(st.sampled_from([0, 0, 2000]))
+    return ComponentTerms(
+        id=f"c{number}",
+        tiers=tiers,
+        meter=draw(st.sampled_from(Meter)),
+        scope=draw(st.sampled_from(Scope)),
+        for_account=draw(st.booleans()),
+        counted_by=draw(st.sampled_from(CountedBy)),
+        free=draw(st.sampled_from([0, 0, 1500])),
+        increment=increment,
+        minimum=draw(st.sampled_from([0, 0, 500])),
+        mode=draw(st.sampled_from(TierMode)),
+        lowest=lowest,
+        highest=draw(st.sampled_from([None, None, lowest + 30_000])),
+        unit=draw(st.sampled_from([1, 1, 100])),
+        rounding=draw(st.sampled_from(Rounding)),
+    )
+
+
+@st.composite
+def rates(draw: st.DrawFn, number: int) -> RateTerms:
+    band = TimeBand(frozenset(draw(st.sets(st.integers(1, 7)))), draw(st.integers(0, 1439)), draw(st.integers(1, 1440)))
+    places: list[dict[str, Any]] = [
+        {},
+        {"zone_id": "zon_eu"},
+        {"networks": frozenset({EU})},
+        {"countries": frozenset({"ZA"})},
+    ]
+    return RateTerms(
+        id=f"r{number}",
+        services=frozenset(SERVICES),
+        bands=draw(st.sampled_from([(), (band,)])),
+        components=tuple(draw(components(part)) for part in range(draw(st.integers(1, 2)))),
+        **draw(st.sampled_from(places)),
+    )
+
+
+def specificity(rate: RateTerms) -> tuple[object, ...]:
+    return (rate.zone_id, rate.networks, rate.countries, bool(rate.bands))
+
+
+@st.composite
+def tariffs(draw: st.DrawFn, name: str) -> TariffVersion:
+    chosen = {specificity(each): each for each in (draw(rates(number)) for number in range(draw(st.integers(1, 3))))}
+    chosen.setdefault(("", frozenset(), frozenset(), False), RateTerms(id="r9", services=ALL))
+    caps = st.builds(
+        CapTerms,
+        st.just("s1"),
+        st.sampled_from([Scope.SESSION, Scope.DAY, Scope.CYCLE]),
+        st.booleans(),
+        st.sampled_from([frozenset(), frozenset({1})]),
+        st.integers(0, 60_000),
+        st.sampled_from([Action.FREE, Action.THROTTLE, Action.BLOCK]),
+    )
+    return TariffVersion(
+        id=name,
+        version=1,
+        currency="EUR",
+        effective_ms=0,
+        rates=tuple(chosen.values()),
+        time_zone=draw(st.sampled_from(["UTC", "Europe/Brussels", "America/New_York"])),
+        caps=tuple(draw(st.lists(caps, max_size=1))),
+    )
+
+
+@st.composite
+def benefits(draw: st.DrawFn) -> tuple[Benefit, ...]:
+    quantity = draw(st.sampled_from([1, 1500, 1500, 9000]))
+    services = draw(st.sampled_from([frozenset({1}), frozenset({1}), frozenset({2})]))
+    return (
+        Benefit(
+            "b1",
+            services,
+            quantity,
+            draw(ZONES),
+            recurring=draw(st.booleans()),
+            money=draw(st.sampled_from([False, False, True])),
+        ),
+    )
+
+
+@st.composite
+def addons(draw: st.DrawFn, name: str) -> PlanTerms:
+    return plan(
+        name,
+        addon=True,
+        benefits=draw(benefits()),
+        zones=draw(ZONES),
+        on_usage=draw(st.booleans()),
+        validity_ms=draw(st.sampled_from([0, 30 * HOUR_MS])),
+    )
+
+
+# --- what happens ------------------------------------------------------------------------------------------------
+
+STATES = {
+    BalanceState.PENDING: "PENDING",
+    BalanceState.ACTIVE: "ACTIVE",
+    BalanceState.DEPLETED: "DEPLETED",
+    BalanceState.EXPIRED: "EXPIRED",
+}
+
+
+class Histories(RuleBasedStateMachine):
+    """The core on real stores beside the model."""
+
+    stores: tuple[str, str] = ("", "")
+    number = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.events: list[tuple[UsageEvent, Answer]] = []
+        self.given = 0
+        Histories.number += 1
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(work)
+
+    @initialize(data=st.data(), prepaid=st.tuples(st.booleans(), st.booleans(), st.booleans()))
+    def build(self, data: st.DataObject, prepaid: tuple[bool, bool, bool]) -> None:
+        names = ("pln_p", "pln_e", "pln_r")
+        sold = [
+            plan(
+                name, prepaid=asks, tariff_id=data.draw(st.sampled_from(["", f"tar_{name}", f"tar_{name}"])),
+                benefits=data.draw(benefits()) if data.draw(st.booleans()) else (),
+            )
+            for name, asks in zip(names, prepaid, strict=True)
+        ]  # fmt: skip
+        self.addons = [data.draw(addons(f"pln_a{number}")) for number in range(3)]
+        catalog = CatalogTerms(
+            plans={each.key: each for each in (*sold, *self.addons)},
+            tariffs={f"tar_{name}": (data.draw(tariffs(f"tar_{name}")),) for name in names},
+            zones={"zon_eu": frozenset({EU})},
+            coverage={ENTERPRISE: frozenset(NETWORKS)},
+            networks=dict(NETWORKS),
+        )
+        limits = st.sampled_from([None, 0, 5000, 200_000])
+        base = [Assignment(f"asg_{name}", (name, 1), 0, NOW_MS - HOUR_MS, 0) for name in names]
+        chain = [
+            account(ENTERPRISE, (OPERATOR, RESELLER, ENTERPRISE), base[1], *self._some(data), limit=data.draw(limits)),
+            account(RESELLER, (OPERATOR, RESELLER), base[2], limit=data.draw(limits)),
+            account(OPERATOR, (OPERATOR,)),
+        ]
+        chain = [replace(each, billing_cycle_day=9, time_zone="Europe/Brussels") for each in chain]
+        endpoints = [
+            replace(endpoint(replace(base[0], id=f"asg_{name}"), *self._some(data)), id=name) for name in ENDPOINTS
+        ]
+        self.terms = StillTerms(endpoints, chain, catalog)
+        self.model = Model(self.terms.endpoints, chain, catalog)
+        valkey_url, folder = self.stores
+        database = f"sqlite+aiosqlite:///{folder}/{Histories.number}.sqlite"
+        self.core: World = self.run(self.stack.enter_async_context(world(self.terms, valkey_url, database)))
+        self.valkey_is_emptied()  # of the history before
+
+    def _some(self, data: st.DataObject) -> list[Assignment]:
+        return [self._assignment(data) for _ in range(data.draw(st.integers(0, 3)))]
+
+    def _assignment(self, data: st.DataObject) -> Assignment:
+        self.given += 1
+        expires = data.draw(st.sampled_from([0, NOW_MS + 20 * HOUR_MS]))
+        chosen = data.draw(st.sampled_from(self.addons))
+        return Assignment(
+            f"asg_{self.given}", chosen.key, data.draw(st.integers(0, 2)), NOW_MS - HOUR_MS + self.given, expires
+        )
+
+    @rule(
+        name=st.sampled_from(ENDPOINTS),
+        service=st.sampled_from(SERVICES),
+        network=st.sampled_from(sorted(NETWORKS)),
+        quantity=st.sampled_from([1, 99, 1000, 1000, 5000]),
+        back_hours=st.sampled_from([0, 0, 0, 1, 30, 80]),
+        cost=st.sampled_from([0, 700]),
+        session=st.sampled_from(["", "", "s1", "s2"]),
+        mode=st.sampled_from([1, 2]),
+    )
+    def use(
+        self, name: str, service: int, network: str, quantity: int, back_hours: int, cost: int, session: str, mode: int
+    ) -> None:
+        at_ms = self.core.clock.now_ms() - back_hours * HOUR_MS
+        made = event(
+            quantity, f"e{len(self.events)}", endpoint_id=name, service=service, network_id=network,
+            usage_time_ms=at_ms, cost_micros=cost, session_ref=session, mode=mode,
+        )  # fmt: skip
+        answer = self.run(self.core.charging.charge(OPERATOR_CALLER, [made]))[0]
+        said = Use(name, service, network, 3, at_ms, quantity, cost, ("ref", name, session) if session else "")
+        verdict = self.model.charge(said, asks=mode == 1)
+        note(f"{said} mode {mode}: {verdict}")
+        assert told(answer) == expected(verdict)
+        self.events.append((made, answer))
+
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        if self.events:
+            made, answer = data.draw(st.sampled_from(self.events))
+            again = self.run(self.core.charging.charge(OPERATOR_CALLER, [made]))[0]
+            assert again.replayed
+            assert replace_replayed(again) == replace_replayed(answer)
+
+    @rule(name=st.sampled_from([*ENDPOINTS, ENTERPRISE, RESELLER]), micros=st.sampled_from([1, 3000, 100_000]))
+    def top_up(self, name: str, micros: int) -> None:
+        self.given += 1
+        owner = (name, "") if name.startswith("ep_") else ("", name)
+        balance = self.run(
+            self.core.balances.top_up(OPERATOR_CALLER, *owner, Money("EUR", micros), f"request-{self.given}")
+        )
+        assert balance.remaining == self.model.top_up(name, micros, self.core.clock.now_ms())
+
+    @rule(name=st.sampled_from(ENDPOINTS), data=st.data(), kept=st.integers(0, 2))
+    def change_plans(self, name: str, data: st.DataObject, kept: int) -> None:
+        changed = self.terms.endpoints[name]
+        changed = replace(changed, addons=(*changed.addons[:kept], self._assignment(data)))
+        self.terms.change(changed)
+        self.model.endpoints[name] = self.terms.endpoints[name]
+
+    @rule(hours=st.sampled_from([1, 10, 25, 24 * 9]))
+    def time_passes(self, hours: int) -> None:
+        self.run(self.core.fold())
+        self.core.clock.advance(hours * HOUR_MS)
+
+    @rule()
+    def valkey_is_emptied(self) -> None:
+        self.run(self.core.client.flushall())  # type: ignore[arg-type]
+
+    @rule()
+    def fold(self) -> None:
+        self.run(self.core.fold())
+
+    @invariant()
+    def state_agrees(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        payers: list[EndpointTerms | AccountTerms] = [*self.model.endpoints.values(), *self.model.chain[:-1]]
+        names = [payer.id for payer in payers if self._configured(payer.id)]
+        for payer in payers:
+            if payer.id in names:
+                self.model.purse(payer)
+        holders = self.run(self.core.cell.engine.holders(names))
+        for name, holder in holders.items():
+            purse = self.model.purses[name]
+            assert holder.money == purse.money, name
+            assert holder.credit_used == purse.owed, name
+            assert {int(service) for service in holder.blocked} == purse.blocked, name
+            found = {b.id: (b.remaining, b.reserved, STATES[b.state], b.expires_ms) for b in holder.buckets}
+            wanted = {p.id: (p.remaining, p.reserved, p.state, p.expires_ms) for p in purse.pots.values()}
+            assert found == wanted, name
+            assert holder.money >= 0
+            assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)
+
+    def _configured(self, name: str) -> bool:
+        """Whether the core has looked at a payer since its plans changed last: it does so at its next use."""
+        versions = {e.id: e.version for e in self.terms.endpoints.values()} | {
+            a.id: a.version for a in self.terms.accounts
+        }
+        holder = self.run(self.core.cell.engine.holders([name])).get(name)
+        return holder is not None and holder.version == versions[name]
+
+    def teardown(self) -> None:
+        if hasattr(self, "core"):
+            self.run(self._check_books())
+        self.run(self.stack.aclose())
+        self.runner.close()
+
+    async def _check_books(self) -> None:
+        """The ledger's entries of each balance add up to what is left of it."""
+        await self.core.fold()
+        sums = {name: remaining for name, (_, remaining) in (await self.core.ledger.all_balances()).items()}
+        for name in self.model.purses:
+            for holder in (await self.core.cell.engine.holders([name])).values():
+                tail = name.partition("_")[2]
+                assert sums.get(f"bal_{tail}.money", 0) == holder.money
+                for bucket in holder.buckets:
+                    assert sums.get(f"bal_{bucket.id}", 0) == bucket.remaining, bucket.id
+
+
+def told(answer: Answer) -> tuple[object, ...]:
+    if answer.outcome is Outcome.REFUSED:
+        return ("REFUSED", answer.reason.name, answer.refused_step)
+    assert answer.outcome is Outcome.CHARGED, answer
+    return ("CHARGED", tuple(answer.amounts), answer.uncovered, answer.throttled)
+
+
+def expected(verdict: Verdict) -> tuple[object, ...]:
+    if verdict.refused:
+        return ("REFUSED", verdict.refused, verdict.step)
+    return ("CHARGED", verdict.amounts, max(verdict.uncovered), verdict.throttled)
+
+
+def replace_replayed(answer: Answer) -> tuple[object, ...]:
+    return (*told(answer), answer.usage_record_id)
+
+
+@pytest.mark.hypothesis
+@pytest.mark.requirement("R275", "R276")
+def test_the_core_and_the_model_agree_through_random_histories(valkey_url, tmp_path):
+    Histories.stores = (valkey_url, str(tmp_path))
+    chosen = settings(
+        max_examples=settings().max_examples // 4,
+        stateful_step_count=30,
+        suppress_health_check=list(HealthCheck),
+        deadline=None,
+    )
+    run_state_machine_as_test(Histories, settings=chosen)

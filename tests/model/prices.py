@@ -1,0 +1,192 @@
+"""Prices as docs/tariffs.md has them, in exact fractions."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from math import ceil, floor
+from zoneinfo import ZoneInfo
+
+from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
+from services.rating.domain.tariffs import Rate
+from services.rating.domain.terms import (
+    CapTerms,
+    CatalogTerms,
+    ComponentTerms,
+    CountedBy,
+    RateTerms,
+    Scope,
+    TariffVersion,
+    TierTerms,
+    TimeBand,
+)
+
+CountKey = tuple[object, ...]
+"""What is counted: whose, where, by which part of which tariff, and in which period or session."""
+
+
+def local_time(at_ms: int, time_zone: str) -> datetime:
+    return datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(ZoneInfo(time_zone))
+
+
+def version_at(catalog: CatalogTerms, tariff_id: str, at_ms: int) -> TariffVersion | None:
+    """The version in force: the last one that is effective."""
+    found = [version for version in catalog.tariffs.get(tariff_id, ()) if version.effective_ms <= at_ms]
+    return found[-1] if found else None
+
+
+def band_holds(band: TimeBand, local: datetime) -> bool:
+    """Whether a moment lies in a band; one that wraps belongs to the day on which it begins."""
+    minute, today = local.hour * 60 + local.minute, local.isoweekday()
+    yesterday = (local - timedelta(days=1)).isoweekday()
+    days = band.weekdays or frozenset(range(1, 8))
+    if band.start < band.end:
+        return today in days and band.start <= minute < band.end
+    return (today in days and minute >= band.start) or (yesterday in days and minute < band.end)
+
+
+def rate_for(
+    tariff: TariffVersion, catalog: CatalogTerms, service: int, network: str, access: int, at_ms: int
+) -> RateTerms | None:
+    """The most specific rate: network, country, zone, default; with time bands before without."""
+    local, country = local_time(at_ms, tariff.time_zone), catalog.networks[network]
+    found: list[tuple[int, bool, RateTerms]] = []
+    for rate in tariff.rates:
+        if service not in rate.services or (rate.access_types and access not in rate.access_types):
+            continue
+        if rate.bands and not any(band_holds(band, local) for band in rate.bands):
+            continue
+        places = [
+            (4, network in rate.networks),
+            (3, country in rate.countries or country.split("-")[0] in rate.countries),
+            (2, bool(rate.zone_id) and network in catalog.zones.get(rate.zone_id, ())),
+            (1, not (rate.networks or rate.countries or rate.zone_id)),
+        ]
+        found += [(kind, bool(rate.bands), rate) for kind, here in places if here][:1]
+    return max(found, key=lambda each: each[:2])[2] if found else None
+
+
+def components_of(rate: RateTerms) -> tuple[ComponentTerms, ...]:
+    """A rate's parts; a simple price is one part over the record."""
+    if rate.components:
+        return rate.components
+    price = rate.rate or Rate(1, 0, 0, 1)
+    tier = TierTerms(0, price.numerator, price.denominator * price.increment, 0, Action.CHARGE)
+    return (ComponentTerms(id="c1", tiers=(tier,), increment=price.increment, minimum=price.minimum),)
+
+
+def cumulative(part: ComponentTerms, count: int) -> tuple[int, Action]:
+    """The price of a count over its scope in micros, and what becomes of use at that height."""
+    if count <= part.free:
+        return 0, Action.CHARGE
+    volume = max(count - part.free, part.minimum)
+    volume = ceil(Fraction(volume, part.increment)) * part.increment
+    price, begin, last = Fraction(0), 0, part.tiers[0]
+    for tier in part.tiers:
+        if begin >= volume:
+            break
+        end = volume if tier.up_to == 0 else min(volume, tier.up_to)
+        price += tier.flat + Fraction((end - begin) * tier.price, tier.per_quantity)
+        begin, last = end, tier
+    if part.mode is TierMode.VOLUME:
+        price = last.flat + Fraction(volume * last.price, last.per_quantity)
+    price = max(price, Fraction(part.lowest))
+    if part.highest is not None:
+        price = min(price, Fraction(part.highest))
+    units = price / part.unit
+    whole = {Rounding.UP: ceil(units), Rounding.DOWN: floor(units), Rounding.HALF_UP: floor(units + Fraction(1, 2))}
+    return whole[part.rounding] * part.unit, last.action
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Who and what a use is, as counts see it."""
+
+    tariff: TariffVersion
+    payee: str
+    account: str
+    endpoint: str
+    billing_day: int
+    billing_zone: str
+    network: str
+    country: str
+    session: object
+    at_ms: int
+
+    def scope_of(self, scope: Scope) -> tuple[object, int] | None:
+        """The period (or session) in which a use is counted, and its order among others; None if in none."""
+        if scope is Scope.RECORD or (scope is Scope.SESSION and not self.session):
+            return None
+        if scope is Scope.SESSION:
+            return ("session", self.session), 0
+        zone = self.tariff.time_zone if scope is Scope.DAY else self.billing_zone
+        local = local_time(self.at_ms, zone)
+        day = local.date()
+        while scope is Scope.CYCLE and day.day != self.billing_day:
+            day -= timedelta(days=1)
+        return scope, day.toordinal()
+
+    def owner(self, *, for_account: bool) -> str:
+        return self.account if for_account else self.endpoint
+
+    def key(self, rate: RateTerms, part: ComponentTerms) -> CountKey:
+        name = ("shared", part.counter) if part.counter else (rate.id, part.id)
+        where = {CountedBy.TOTAL: "", CountedBy.NETWORK: self.network, CountedBy.COUNTRY: self.country}[part.counted_by]
+        owner = self.owner(for_account=part.for_account)
+        return (owner, self.tariff.id, self.payee, *name, where)
+
+    def cap_key(self, cap: CapTerms) -> CountKey:
+        return (self.owner(for_account=cap.for_account), self.tariff.id, self.payee, "cap", cap.id)
+
+
+@dataclass
+class Counts:
+    """All counts; of days and cycles the last two periods of each, of an endpoint's session references the last 16."""
+
+    values: dict[CountKey, dict[tuple[object, int], int]] = field(default_factory=dict)
+
+    def get(self, key: CountKey, scope: tuple[object, int]) -> int:
+        return self.values.get(key, {}).get(scope, 0)
+
+    def set(self, key: CountKey, scope: tuple[object, int], count: int) -> None:
+        periods = self.values.setdefault(key, {})
+        periods[scope] = count
+        dated = sorted((each for each in periods if isinstance(each[0], Scope)), key=lambda each: each[1])
+        for old in dated[:-2]:
+            del periods[old]
+
+
+@dataclass
+class Price:
+    """What a use costs at a step."""
+
+    amount: int = 0
+    throttled: bool = False
+    blocked: bool = False
+    counts: list[tuple[CountKey, tuple[object, int], int]] = field(default_factory=list)
+
+
+def price(counting: Counting, rate: RateTerms, service: int, quantity: int, cost: int, counts: Counts) -> Price:
+    """The price of a use at the counts as they stand."""
+    found = Price()
+    for part in components_of(rate):
+        scope, key = counting.scope_of(part.scope), counting.key(rate, part)
+        before = counts.get(key, scope) if scope else 0
+        after = before + {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost}[part.meter]
+        total, action = cumulative(part, after)
+        found.amount += total - cumulative(part, before)[0]
+        found.throttled |= action is Action.THROTTLE
+        found.blocked |= action is Action.BLOCK
+        if scope:
+            found.counts.append((key, scope, after))
+    for cap in counting.tariff.caps:
+        if cap.services and service not in cap.services:
+            continue
+        scope, key = counting.scope_of(cap.scope), counting.cap_key(cap)
+        before = counts.get(key, scope) if scope else 0
+        after = before + found.amount
+        found.amount = min(after, cap.amount) - min(before, cap.amount)
+        found.throttled |= after > cap.amount and cap.action is Action.THROTTLE
+        found.blocked |= after > cap.amount and cap.action is Action.BLOCK
+        if scope:
+            found.counts.append((key, scope, after))
+    return found

@@ -1,0 +1,86 @@
+"""Pools, recurring add-ons, refills and events through the doors that a customer has."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from meterline.rating.v1.charging_pb2 import Outcome
+from tests.system.market import EU, GB, MB, Market, addon, default_of, plan, service_profile, usage, zone
+from tests.system.stranger import Json, Stranger, fresh
+
+SETTLE_S = 20
+
+
+async def happened(caller: Stranger, count: int, **query: str) -> list[Json]:
+    """Events, oldest first, once there are so many."""
+    async with asyncio.timeout(SETTLE_S):
+        while True:
+            listed: list[Json] = (await caller.get("/v1/events", **query))["events"]
+            if len(listed) >= count:
+                return listed[::-1]
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.requirement("R313")
+async def test_a_pool_is_shared_listed_and_announced(market: Market):
+    reseller, enterprise = market.reseller, market.enterprise
+    profile = await service_profile(reseller)
+    shared = await addon(reseller, profile, await zone(reseller, EU), 3 * MB, account_scope="ACCOUNT_SCOPE_ENDPOINTS")
+    given = await reseller.post(f"/v1/accounts/{enterprise.account_id}/plans", {"plan_id": shared})
+    endpoints = await market.endpoints(5)
+    answers = await asyncio.gather(*(market.operator.charge_one(usage(name, MB)) for name in endpoints))
+    assert [answer.outcome for answer in answers].count(Outcome.OUTCOME_CHARGED) == 3
+    listed = (await enterprise.get("/v1/balances", account_id=enterprise.account_id))["balances"]
+    (pool,) = (balance for balance in listed if balance.get("pool_id"))
+    assert (pool["assignment_id"], pool["remaining"], pool["state"]) == (given["id"], "0", "BALANCE_STATE_DEPLETED")
+    found = await happened(enterprise, 2, resource_id=pool["id"])
+    assert [event["type"] for event in found] == ["balance.threshold_reached", "balance.depleted"]
+    assert found[0]["account_id"] == enterprise.account_id
+    assert (await enterprise.get(f"/v1/balances/{pool['id']}"))["pool_id"] == pool["pool_id"]
+    assert (await market.reseller.get("/v1/events", resource_id=pool["id"]))["events"] == found[::-1]
+
+
+async def test_a_recurring_addon_goes_on_in_its_next_subscription(market: Market):
+    enterprise = market.enterprise
+    profile = (await default_of(enterprise, "service-profiles", "DEFAULT"))["id"]
+    again = await addon(
+        enterprise, profile, await zone(enterprise, EU), 10 * MB, recurrence="RECURRENCE_RECURRING",
+        resubscribe_on="RESUBSCRIBE_ON_EXPIRY_OR_EXHAUSTION", max_subscriptions=2, validity="86400s",
+    )  # fmt: skip
+    endpoint_id = await market.endpoint(addons=[again])
+    assert (await market.operator.charge_one(usage(endpoint_id, 15 * MB))).outcome == Outcome.OUTCOME_CHARGED
+    (balance, *_) = (await enterprise.get("/v1/balances", endpoint_id=endpoint_id))["balances"]
+    assert (balance["remaining"], balance["occurrence"]) == (str(5 * MB), 2)
+    (event,) = await happened(enterprise, 1, endpoint_id=endpoint_id, type="addon.renewed")
+    assert event["payload"]["occurrence"] == 2
+
+
+@pytest.mark.requirement("R293", "R296", "R306")
+async def test_a_bundle_is_refilled_once_and_the_refill_is_audited(market: Market):
+    enterprise = market.enterprise
+    profile = (await default_of(enterprise, "service-profiles", "DEFAULT"))["id"]
+    roaming = (await default_of(enterprise, "roaming-profiles", "DEFAULT"))["id"]
+    bundle = await plan(
+        enterprise, type="PLAN_TYPE_BASE", charging_mode="CHARGING_MODE_PREPAID",
+        product_kind="PRODUCT_KIND_PREPAID_BUNDLE", validity=f"{30 * 86_400}s", service_profile_id=profile,
+        roaming_profile_id=roaming, benefits=[{"services": ["SERVICE_DATA"], "quantity": str(100 * MB)}],
+    )  # fmt: skip
+    endpoint_id = await market.endpoint(plan_id=bundle)
+    assert (await market.operator.charge_one(usage(endpoint_id, 100 * MB))).outcome == Outcome.OUTCOME_CHARGED
+    (balance, *_) = (await enterprise.get("/v1/balances", endpoint_id=endpoint_id))["balances"]
+    await happened(enterprise, 2, resource_id=balance["id"])
+    body = {"quantity": str(GB), "validity": f"{365 * 86_400}s", "request_id": fresh("refill")}
+    refilled = await enterprise.post(f"/v1/balances/{balance['id']}:refill", body)
+    assert refilled == await enterprise.post(f"/v1/balances/{balance['id']}:refill", body)
+    assert refilled["remaining"] == str(GB)
+    gained = datetime.fromisoformat(refilled["expire_time"]) - datetime.fromisoformat(balance["expire_time"])
+    assert timedelta(days=334) < gained < timedelta(days=336)
+    other = await enterprise.problem("POST", f"/v1/balances/{balance['id']}:refill", {**body, "quantity": "1"})
+    assert other["code"] == "REQUEST_ID_REUSED"
+    async with asyncio.timeout(SETTLE_S):
+        while not (
+            found := (await enterprise.get("/v1/audit-logs/rating", resource_id=balance["id"]))["audit_entries"]
+        ):
+            await asyncio.sleep(0.1)
+    assert [entry["request_id"] for entry in found] == [body["request_id"]]
