@@ -143,7 +143,7 @@ class StripeProvider:
         if intent.status == "requires_action":
             return await self._ended(intent.id, "authentication_required")
         error = intent.last_payment_error
-        code = (error.decline_code or error.code) if error else intent.cancellation_reason
+        code = getattr(error, "decline_code", None) or getattr(error, "code", None) or intent.cancellation_reason
         return await self._ended(intent.id, code or intent.status)
 
     async def _refused(self, error: stripe.CardError | stripe.InvalidRequestError) -> Outcome:
@@ -176,6 +176,8 @@ async def _answered() -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise UnknownOutcomeError(f"Stripe: no answer in {CALL_S_MAX:.0f} s") from None
+    except AttributeError:  # how an object of the library says that a field is missing
+        raise UnknownOutcomeError("Stripe: the answer has another shape than a PaymentIntent") from None
     except stripe.StripeError as error:
         said = (type(error).__name__, error.http_status, error.error.code if error.error else None, error.request_id)
         raise UnknownOutcomeError("Stripe: " + " ".join(str(word) for word in said if word)) from None
