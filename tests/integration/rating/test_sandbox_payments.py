@@ -41,7 +41,6 @@ async def charged(ledger: Database) -> int:
         return (await connection.execute(sa.select(sa.func.count()).select_from(sandbox_charges))).scalar_one()
 
 
-@pytest.mark.requirement("R302")
 async def test_a_charge_is_confirmed_or_declined_as_its_token_says(sandbox):
     assert isinstance(await sandbox.charge("k1", method("tok_ok"), TEN_EUR), Confirmed)
     declined = await sandbox.charge("k2", method("tok_declined"), TEN_EUR)

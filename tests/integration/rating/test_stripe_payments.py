@@ -38,7 +38,6 @@ def statuses(server: StripeServer) -> list[str]:
     return [intent["status"] for intent in server.intents.values()]
 
 
-@pytest.mark.requirement("R301", "R302")
 async def test_a_charge_is_one_confirmed_payment_intent_while_the_customer_is_away(stripe, server):
     assert await stripe.charge("pay_1", VISA, TEN_EUR) == Confirmed(next(iter(server.intents)))
     assert server.forms == [
@@ -63,7 +62,6 @@ async def test_a_repeat_under_its_key_collects_once(stripe, server):
     assert statuses(server) == ["succeeded", "succeeded"]
 
 
-@pytest.mark.requirement("R302")
 @pytest.mark.parametrize(
     ("token", "code"),
     [

@@ -24,7 +24,8 @@ def provider_with(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Paymen
         **{f"METERLINE_RATING_{name}": value for name, value in environment.items()},
     }.items():
         monkeypatch.setenv(name, value)
-    return provider_for(RatingSettings(), Database(REQUIRED["METERLINE_RATING_DATABASE_URL"]), SystemClock())
+    settings = RatingSettings()  # type: ignore[call-arg] # the environment gives them
+    return provider_for(settings, Database(REQUIRED["METERLINE_RATING_DATABASE_URL"]), SystemClock())
 
 
 def test_who_says_nothing_gets_the_sandbox(monkeypatch):
@@ -77,5 +78,5 @@ def test_wrong_settings_are_told_without_the_secrets_among_them(monkeypatch):
     assert LIVE_KEY not in str(told.value)
     monkeypatch.setenv("METERLINE_SERVICE_SECRET", "short-secret")
     with pytest.raises(ValidationError) as told:
-        RatingSettings()
+        RatingSettings()  # type: ignore[call-arg] # the environment gives them
     assert "short-secret" not in str(told.value)
