@@ -23,8 +23,9 @@ ANSWER_S_MAX = 25.0
 """Longest wait for one answer of Stripe."""
 CALL_S_MAX = 45.0
 """Longest charge or find, all its questions together; below CLAIM_MS of a payment."""
+PAGE_SIZE = 100
 LOOKED_AT_MAX = 10_000
-"""PaymentIntents of a customer that find looks through, newest first, 100 at a time."""
+"""PaymentIntents of a customer that find looks through, newest first, a page at a time."""
 CODE_LENGTH_MAX = 64
 METADATA_KEY = "meterline_payment"
 
@@ -83,9 +84,12 @@ class StripeProvider:
             except (stripe.CardError, stripe.InvalidRequestError) as error:
                 return await self._refused(error)
             except stripe.APIError as error:
-                if (error.http_status or 0) >= 500 and (found := await self._look_for(key, method)) is not None:
-                    return await self._outcome(found, amount)
-                raise
+                if (error.http_status or 0) < 500:
+                    raise
+                found = await self._look_for(key, method, PAGE_SIZE)
+                if found is None:
+                    raise
+                return await self._outcome(found, amount)
             if intent.status == "processing":  # perhaps an answer from hours ago
                 intent = await self._intents.retrieve_async(intent.id)
             return await self._outcome(intent, amount)
@@ -99,7 +103,7 @@ class StripeProvider:
             UnknownOutcomeError: it is in progress, or Stripe did not say.
         """
         async with _answered():
-            intent = await self._look_for(key, method)
+            intent = await self._look_for(key, method, LOOKED_AT_MAX)
             return None if intent is None else await self._outcome(intent, amount)
 
     def check(self, method: PaymentMethod) -> None:
@@ -120,16 +124,16 @@ class StripeProvider:
         """Close the connections."""
         await self._http.close_async()  # type: ignore[no-untyped-call] # the library has no type for it
 
-    async def _look_for(self, key: str, method: PaymentMethod) -> stripe.PaymentIntent | None:
+    async def _look_for(self, key: str, method: PaymentMethod, at_most: int) -> stripe.PaymentIntent | None:
         """The PaymentIntent of a key. By the list, which is complete at once; the search index lags behind."""
         looked_at = 0
-        page = await self._intents.list_async({"customer": method.customer, "limit": 100})
+        page = await self._intents.list_async({"customer": method.customer, "limit": PAGE_SIZE})
         async for intent in page.auto_paging_iter():
             if intent.metadata.to_dict().get(METADATA_KEY) == key:
                 return intent
             looked_at += 1
-            if looked_at == LOOKED_AT_MAX:
-                raise UnknownOutcomeError(f"Stripe: not among the last {LOOKED_AT_MAX} PaymentIntents of the customer")
+            if looked_at == at_most:
+                raise UnknownOutcomeError(f"Stripe: not among the last {at_most} PaymentIntents of the customer")
         return None
 
     async def _outcome(self, intent: stripe.PaymentIntent, amount: Money) -> Outcome:

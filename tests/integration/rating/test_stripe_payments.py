@@ -149,6 +149,16 @@ async def test_a_server_error_that_stripe_saved_under_the_key_does_not_hide_the_
     assert server.asked[-2:] == ["POST /v1/payment_intents", "GET /v1/payment_intents"]
 
 
+async def test_in_an_outage_each_charge_asks_at_most_once_more(stripe, server):
+    for number in range(101):
+        await stripe.charge(f"pay_{number}", VISA, TEN_EUR)
+    server.save_as_server_error("pay_0")
+    server.asked.clear()
+    with pytest.raises(UnknownOutcomeError, match="not among the last 100"):
+        await stripe.charge("pay_0", VISA, TEN_EUR)
+    assert len(server.asked) == 2
+
+
 async def test_a_slow_answer_is_waited_for_only_so_long_and_found_later(server):
     provider = StripeProvider(SECRET_KEY, server.url, answer_s=0.2)
     server.stall_s = 1.0
