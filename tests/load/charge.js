@@ -61,24 +61,27 @@ function invoke(method, request) {
   return client.invoke(`meterline.rating.v1.ChargingService/${method}`, request, params);
 }
 
-function counted(kind, status_is_good, results) {
+function counted(kind, status_is_good, results, answer) {
   const good = results.filter((result) => result && result.outcome === "OUTCOME_CHARGED").length;
+  if (good !== results.length) {
+    console.error(`${kind}: ${answer.status} ${JSON.stringify(answer.error || answer.message || answer.body)}`);
+  }
   check(null, { [`${kind} answered`]: () => status_is_good, [`${kind} charged`]: () => good === results.length });
   charged.add(good);
 }
 
 export function unary() {
   const answer = invoke("ChargeEvent", { event: event(0) });
-  counted("unary", answer.status === grpc.StatusOK, [answer.message]);
+  counted("unary", answer.status === grpc.StatusOK, [answer.message], answer);
 }
 
 export function batches() {
   const answer = invoke("ChargeUsage", { events: [...Array(100).keys()].map(event) });
-  counted("batch", answer.status === grpc.StatusOK, (answer.message && answer.message.results) || [null]);
+  counted("batch", answer.status === grpc.StatusOK, (answer.message && answer.message.results) || [null], answer);
 }
 
 export function gateway() {
   const params = { headers: { authorization, "content-type": "application/json" }, timeout: "10s" };
   const answer = http.post(`${http_address}/v1/events:charge`, JSON.stringify(event(0)), params);
-  counted("gateway", answer.status === 200, [answer.status === 200 ? answer.json() : null]);
+  counted("gateway", answer.status === 200, [answer.status === 200 ? answer.json() : null], answer);
 }

@@ -66,7 +66,7 @@ local PLACES, LINES_MAX = 65536, 8 -- places in a segment, and of an operation: 
 local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or be set back
 
 -- The state of one call. Set anew at its beginning; nothing is kept between calls.
-local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of
+local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index
 local leases, dirty_leases
 local place, purpose, refunds, dirty_refunds
 local notices
@@ -510,14 +510,32 @@ local function drawn_before(a, b)
   return a[ID] < b[ID]
 end
 
-local function add_eligible(found, name, payer, refs, time)
-  refresh_all(name, payer, refs, time)
-  for _, bucket in ipairs(payer[BUCKETS]) do
-    if refs[bucket[REF]] and bucket[STATE] ~= EXPIRED and available(bucket) > 0 then
-      owner_of[bucket] = name
-      found[#found + 1] = bucket
+local function has_ended(buckets, time)
+  for index = 1, #buckets do
+    local ends = buckets[index][EXPIRES]
+    if ends ~= 0 and ends <= time and buckets[index][STATE] ~= EXPIRED then
+      return true
     end
   end
+  return false
+end
+
+-- Adds draws of nothing yet: {bucket, how much, holder that it is of}.
+local function add_eligible(found, name, payer, refs, time)
+  if has_ended(payer[BUCKETS], time) then
+    refresh_all(name, payer, refs, time)
+  end
+  local buckets = payer[BUCKETS]
+  for index = 1, #buckets do
+    local bucket = buckets[index]
+    if refs[bucket[REF]] and bucket[STATE] ~= EXPIRED and available(bucket) > 0 then
+      found[#found + 1] = { bucket, 0, name }
+    end
+  end
+end
+
+local function entry_before(a, b)
+  return drawn_before(a[1], b[1])
 end
 
 local function eligible(step, name, payer, time)
@@ -529,7 +547,7 @@ local function eligible(step, name, payer, time)
     add_eligible(found, step[POOL], holder(step[POOL]), step[REFS], time)
   end
   if found[2] then
-    table.sort(found, drawn_before)
+    table.sort(found, entry_before)
   end
   return found
 end
@@ -551,11 +569,15 @@ local function simple_quote(rate, quantity)
   return amount, NOTHING, false, amount > EXACT_MAX and REASON.AMOUNT_OUT_OF_RANGE or nil
 end
 
+-- What a step can cover of a volume. DRAWS are {bucket, how much, holder that it is of}; the rest is there only if it is
+-- something: why not all is covered, counts of prices, whether it is slowed down.
+local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED = 1, 2, 3, 4, 5, 6, 7, 8
+
 -- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first.
 local function cover_rated(coverage, step, payer, left, wallets, use)
   local pricing, headroom = step[PRICING], headroom_of(step, payer)
-  for _, bucket in ipairs(wallets) do
-    headroom = headroom + available(bucket)
+  for _, entry in ipairs(wallets) do
+    headroom = headroom + available(entry[1])
   end
   local function priced(quantity)
     if pricing then
@@ -566,7 +588,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   local rated = left
   local amount, counts, throttled, refused = priced(left)
   if refused or (amount > 0 and amount > headroom) then
-    coverage.reason = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
+    coverage[WHY] = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
     local low, high = 0, left - 1
     while low < high do
       local middle = ceil((low + high) / 2)
@@ -582,15 +604,16 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
       amount, counts, throttled = priced(rated)
     end
   end
-  for _, bucket in ipairs(wallets) do
-    local take = min(amount, available(bucket))
-    if take > 0 then
-      coverage.draws[#coverage.draws + 1] = { bucket, take }
-      amount = amount - take
+  local draws = coverage[DRAWS]
+  for _, entry in ipairs(wallets) do
+    entry[2] = min(amount, available(entry[1]))
+    if entry[2] > 0 then
+      draws[#draws + 1] = entry
+      amount = amount - entry[2]
     end
   end
-  coverage.rated, coverage.uncovered, coverage.amount = rated, left - rated, amount
-  coverage.counts, coverage.throttled = counts, throttled
+  coverage[RATED], coverage[UNCOVERED], coverage[AMOUNT] = rated, left - rated, amount
+  coverage[COUNTED], coverage[SLOWED] = counts, throttled
   return coverage
 end
 
@@ -598,83 +621,89 @@ end
 local function cover(step, name, payer, quantity, use)
   local left, draws, wallets = quantity, NOTHING, NOTHING
   if step[POOL] or (payer and payer[BUCKETS][1]) then
+    local found = eligible(step, name, payer, use.time)
     draws, wallets = {}, {}
-    for _, bucket in ipairs(eligible(step, name, payer, use.time)) do
-      if bucket[UNIT] == UNIT_MONEY then
-        wallets[#wallets + 1] = bucket
+    for index = 1, #found do
+      local entry = found[index]
+      if entry[1][UNIT] == UNIT_MONEY then
+        wallets[#wallets + 1] = entry
       elseif left > 0 then
-        local take = min(left, available(bucket))
-        draws[#draws + 1] = { bucket, take }
-        left = left - take
+        entry[2] = min(left, available(entry[1]))
+        draws[#draws + 1] = entry
+        left = left - entry[2]
       end
     end
   end
-  local coverage = { draws = draws, benefit = quantity - left, rated = 0, uncovered = left, amount = 0, counts = NOTHING }
+  local coverage, rate = { quantity - left, 0, left, 0, draws }, step[RATE]
   if left == 0 then
     return coverage
-  end
-  local rate = step[RATE]
-  if step[PRICING] or (rate and wallets[1]) then
+  elseif step[PRICING] or (rate and wallets[1]) then
     return cover_rated(coverage, step, payer, left, wallets, use)
   elseif not rate then
-    coverage.reason = step[NO_RATE]
+    coverage[WHY] = step[NO_RATE]
     return coverage
   end
   local amount = price_of_blocks(rate, blocks_of(rate, left))
   if amount > EXACT_MAX then
-    coverage.reason = REASON.AMOUNT_OUT_OF_RANGE
+    coverage[WHY] = REASON.AMOUNT_OUT_OF_RANGE
     return coverage
   end
-  if step[MODE] ~= UNLIMITED and rate[NUMERATOR] > 0 then
+  if amount > 0 and step[MODE] ~= UNLIMITED then
     local headroom = headroom_of(step, payer)
     if amount > headroom then
       local rated = affordable(rate, left, headroom)
-      coverage.rated, coverage.uncovered = rated, left - rated
-      coverage.reason = step[MODE] == PREPAID and REASON.BALANCE_DEPLETED or REASON.CREDIT_LIMIT
-      coverage.amount = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
+      coverage[RATED], coverage[UNCOVERED] = rated, left - rated
+      coverage[WHY] = step[MODE] == PREPAID and REASON.BALANCE_DEPLETED or REASON.CREDIT_LIMIT
+      coverage[AMOUNT] = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
       return coverage
     end
   end
-  coverage.rated, coverage.uncovered, coverage.amount = left, 0, amount
+  coverage[RATED], coverage[UNCOVERED], coverage[AMOUNT] = left, 0, amount
   return coverage
 end
 
-local function draw_buckets(draws, time)
-  local drawn = {}
-  for index, entry in ipairs(draws) do
-    local bucket, take = entry[1], entry[2]
-    local name, what = owner_of[bucket], 0
-    if bucket[STATE] == PENDING then
-      what = DRAW_ACTIVATED
-      bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
-      local ends = time + bucket[VALIDITY]
-      if bucket[VALIDITY] > 0 and (bucket[EXPIRES] == 0 or ends < bucket[EXPIRES]) then
-        bucket[EXPIRES] = ends
-      end
-      notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
+-- Takes what an entry of the draws says, and makes the entry what is told of it: {bucket, how much, what it was}.
+local function draw_bucket(entry, time)
+  local bucket, take, name = entry[1], entry[2], entry[3]
+  local what = 0
+  if bucket[STATE] == PENDING then
+    what = DRAW_ACTIVATED
+    bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
+    local ends = time + bucket[VALIDITY]
+    if bucket[VALIDITY] > 0 and (bucket[EXPIRES] == 0 or ends < bucket[EXPIRES]) then
+      bucket[EXPIRES] = ends
     end
-    supply(name, bucket, take, time)
-    local before = bucket[REMAINING]
-    bucket[REMAINING] = before - take
-    if bucket[REMAINING] == 0 then
-      bucket[STATE] = DEPLETED
-    end
-    notice_use(name, bucket, before)
-    dirty[name] = true
-    what = what + (bucket[ROLE] == ROLE_POOL and DRAW_OF_POOL or 0) + (bucket[UNIT] == UNIT_MONEY and DRAW_OF_MONEY or 0)
-    drawn[index] = { bucket[ID], take, what }
+    notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
   end
-  return drawn
+  if bucket[RENEWAL] then
+    supply(name, bucket, take, time)
+  end
+  local before = bucket[REMAINING]
+  bucket[REMAINING] = before - take
+  if before == take then
+    bucket[STATE] = DEPLETED
+  end
+  notice_use(name, bucket, before)
+  dirty[name] = true
+  if bucket[ROLE] == ROLE_POOL then
+    what = what + DRAW_OF_POOL
+  end
+  if bucket[UNIT] == UNIT_MONEY then
+    what = what + DRAW_OF_MONEY
+  end
+  entry[1], entry[3] = bucket[ID], what
 end
 
--- Phase two: draw what was covered.
+-- Phase two: draw what was covered. What was covered becomes what is told of the step.
 local function draw(step, name, payer, coverage, use)
-  local drawn, amount = NOTHING, coverage.amount
-  if coverage.draws[1] then
-    drawn = draw_buckets(coverage.draws, use.time)
+  local draws, amount = coverage[DRAWS], coverage[AMOUNT]
+  for index = 1, #draws do
+    draw_bucket(draws[index], use.time)
   end
-  for _, count in ipairs(coverage.counts) do
-    set_count(count[1], count[2], count[3], count[4], use)
+  if coverage[COUNTED] then
+    for _, count in ipairs(coverage[COUNTED]) do
+      set_count(count[1], count[2], count[3], count[4], use)
+    end
   end
   if amount ~= 0 and step[MODE] ~= UNLIMITED then
     if step[MODE] == PREPAID then
@@ -684,7 +713,7 @@ local function draw(step, name, payer, coverage, use)
     end
     dirty[name] = true
   end
-  return { coverage.benefit, coverage.rated, coverage.uncovered, amount, drawn }
+  coverage[WHY], coverage[COUNTED], coverage[SLOWED] = nil, nil, nil
 end
 
 local function step_holder(step, endpoint)
@@ -724,28 +753,28 @@ end
 -- Charges a volume at every step, or, if it must be covered and is not, at none. A use is when it was, and, for
 -- prices that count: begins of its periods, cost, and its session's counts or reference.
 local function charge(program, endpoint, quantity, use, mode)
-  local steps, coverages, uncovered, reason, throttled = program[STEPS], {}, 0, nil, false
-  for index, step in ipairs(steps) do
+  local steps, coverages, uncovered, reason, throttled = program[STEPS], {}, 0, nil, nil
+  for index = 1, #steps do
+    local step = steps[index]
     local name, payer = step_holder(step, endpoint)
     local coverage = cover(step, name, payer, quantity, use)
-    throttled = throttled or coverage.throttled
-    if coverage.uncovered > 0 then
+    throttled = throttled or coverage[SLOWED]
+    if coverage[UNCOVERED] > 0 then
       if mode == ONLINE then
-        return { REFUSED, coverage.reason, index - 1 }
+        return { REFUSED, coverage[WHY], index - 1 }
       end
-      uncovered, reason = max(uncovered, coverage.uncovered), reason or coverage.reason
+      uncovered, reason = max(uncovered, coverage[UNCOVERED]), reason or coverage[WHY]
     end
     coverages[index] = coverage
   end
-  local drawn = {}
-  for index, step in ipairs(steps) do
-    local name, payer = step_holder(step, endpoint)
-    drawn[index] = draw(step, name, payer, coverages[index], use)
+  for index = 1, #steps do
+    local name, payer = step_holder(steps[index], endpoint)
+    draw(steps[index], name, payer, coverages[index], use)
   end
   if reason then
     block(program, endpoint, reason)
   end
-  return { CHARGED, uncovered, drawn, throttled or nil }
+  return { CHARGED, uncovered, coverages, throttled or nil }
 end
 
 -- Slices --------------------------------------------------------------------------------------------------------
@@ -809,7 +838,7 @@ local function needed_at(step, name, payer, quantity, use)
   local field = step[MODE] == PREPAID and MONEY or LIMIT
   local kept = payer[field]
   payer[field] = EXACT_MAX
-  local amount = cover(step, name, payer, quantity, use).amount
+  local amount = cover(step, name, payer, quantity, use)[AMOUNT]
   payer[field] = kept
   return amount
 end
@@ -1299,9 +1328,9 @@ local function reserve(open, program, endpoint, service, quantity, use)
     for index, step in ipairs(program[STEPS]) do
       local name, payer = step_holder(step, endpoint)
       coverages[index] = cover(step, name, payer, granted, use)
-      if coverages[index].uncovered > 0 then
-        granted = granted - coverages[index].uncovered
-        reason, limiting = coverages[index].reason, index - 1
+      if coverages[index][UNCOVERED] > 0 then
+        granted = granted - coverages[index][UNCOVERED]
+        reason, limiting = coverages[index][WHY], index - 1
         break
       end
     end
@@ -1313,15 +1342,17 @@ local function reserve(open, program, endpoint, service, quantity, use)
   for index, step in ipairs(program[STEPS]) do
     local name, payer = step_holder(step, endpoint)
     local coverage, parts = coverages[index], {}
-    throttled = throttled or coverage.throttled
-    for _, entry in ipairs(coverage.draws) do
-      local bucket, owner = entry[1], owner_of[entry[1]]
-      supply(owner, bucket, entry[2], use.time)
+    throttled = throttled or coverage[SLOWED]
+    for _, entry in ipairs(coverage[DRAWS]) do
+      local bucket, owner = entry[1], entry[3]
+      if bucket[RENEWAL] then
+        supply(owner, bucket, entry[2], use.time)
+      end
       bucket[RESERVED] = bucket[RESERVED] + entry[2]
       parts[owner] = parts[owner] or {}
       parts[owner][#parts[owner] + 1] = { bucket[ID], entry[2] }
     end
-    local amount = step[MODE] ~= UNLIMITED and max(0, coverage.amount) or 0
+    local amount = step[MODE] ~= UNLIMITED and max(0, coverage[AMOUNT]) or 0
     if amount > 0 then
       if step[MODE] == PREPAID then
         payer[MONEY_RESERVED] = payer[MONEY_RESERVED] + amount
@@ -1619,7 +1650,7 @@ local function decide(keys, args)
   for index, blob in ipairs(unpack_blob(args[2])) do
     programs[index] = unpack_blob(blob)
   end
-  holders, dirty, sessions, dirty_sessions, moves, op_index, owner_of = {}, {}, {}, {}, {}, 0, {}
+  holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
   leases, dirty_leases = {}, {}
   refunds, dirty_refunds, place = {}, {}, 0
   notices = {}

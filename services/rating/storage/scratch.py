@@ -21,6 +21,7 @@ from services.rating.storage.tables import (
     chains,
     cursors,
     entries,
+    events,
     images,
     ledger,
     refunds,
@@ -35,7 +36,7 @@ from services.runtime.database import Database
 ROWS = 1000
 BY_SEGMENT = (usage, refunds, entries)
 """Tables of which each row comes from one segment: compared as it is folded, then forgotten."""
-SUMMED = (totals, refusals, requests, balances, images, audit)
+SUMMED = (totals, refusals, requests, balances, images, audit, events)
 """Tables that are compared when all is folded."""
 FOLDED = (*BY_SEGMENT, *SUMMED)
 """All that the fold writes besides its cursors, and `chain`, which only numbers paths."""
@@ -285,8 +286,8 @@ async def _stream(connection: AsyncConnection, table: sa.Table) -> AsyncIterator
         for column in table.primary_key
     ]
     query = sa.select(table).order_by(*order)
-    if table is audit:  # other writers note here too
-        query = query.where(audit.c.id.like("aud\\_%.%.%", escape="\\"))
+    if table in {audit, events}:  # other writers note here too
+        query = query.where(table.c.id.like("%.%.%"))
     async with connection.stream(query.execution_options(yield_per=ROWS)) as rows:
         async for row in rows:
             yield row
