@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from services.common.money import Money
 from services.rating.domain.balances import Holder
 from services.rating.domain.decisions import Decided, Op, Purpose, Segment, SegmentContent, SessionImage, Used
 from services.rating.domain.escrow import Slice
 from services.rating.domain.happenings import Happening
 from services.rating.domain.operations import DoneOperation
+from services.rating.domain.payments import Outcome, PaymentMethod
 from services.rating.domain.programs import Program
 from services.rating.domain.records import Position
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms, PlanKey
@@ -305,3 +307,26 @@ class Terms(Protocol):
 
     async def wait_for(self, cursors: Sequence[int], seconds: float) -> None:
         """Wait until the feeds of accounts, catalog and endpoints have reached these cursors."""
+
+
+class PaymentProvider(Protocol):
+    """A company that collects money from payment methods."""
+
+    name: str
+
+    async def charge(self, key: str, method: PaymentMethod, amount: Money) -> Outcome:
+        """Collect money once for a key, however often it is asked; UnknownOutcomeError if the provider did not say."""
+        ...
+
+    async def find(self, key: str, method: PaymentMethod, amount: Money) -> Outcome | None:
+        """What became of a charge; None if the provider never had it, UnknownOutcomeError while it is in progress."""
+        ...
+
+    def check(self, method: PaymentMethod) -> None:
+        """Refuse (InvalidArgumentError) a token or customer id that cannot be of this provider."""
+
+    def require_payable(self, amount: Money) -> None:
+        """Refuse an amount that the provider cannot collect: below its minimum, or not whole minor units."""
+
+    async def aclose(self) -> None:
+        """Close its connections."""

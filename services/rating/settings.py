@@ -1,6 +1,8 @@
 """Settings of rating."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, SecretStr
 
 from services.runtime.settings import StoreSettings, service_alias
 
@@ -20,3 +22,11 @@ class RatingSettings(StoreSettings):
     """Cells that enterprises are spread over; fixed at the first start, the same for all processes."""
     valkey_url: str = "unix:///tmp/valkey.sock"
     """Where balances live: `unix:///path`, `valkey://host:port/0`, or `valkey+cluster://host:port,host:port`."""
+    payment_provider: Literal["sandbox", "stripe"] = Field(
+        "sandbox", validation_alias=service_alias("rating", "payment_provider")
+    )
+    """Who collects money: the sandbox, which pretends, or Stripe."""
+    stripe_api_key: SecretStr = Field(SecretStr(""), validation_alias=service_alias("rating", "stripe_api_key"))
+    """Secret or restricted key of the account at Stripe."""
+    stripe_base_url: str = Field("https://api.stripe.com", validation_alias=service_alias("rating", "stripe_base_url"))
+    """Where Stripe's API is; another one for tests."""

@@ -7,7 +7,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class CommonSettings(BaseSettings):
     """What every process of Meterline is told."""
 
-    model_config = SettingsConfigDict(env_prefix="METERLINE_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="METERLINE_",
+        extra="ignore",
+        hide_input_in_errors=True,  # a wrong setting is told of without the secrets beside it
+    )
 
     service_secret: SecretStr = Field(min_length=32)
     """Shared secret that signs calls between services; at least 32 characters."""

@@ -245,7 +245,11 @@ def test_the_table_of_settings_tells_every_variable_and_its_default():
 
 def defaults_of(settings: type[BaseSettings]) -> dict[str, str]:
     """The variables that a settings class reads, and their defaults as people write them."""
-    said = {"METERLINE_BOOTSTRAP_OPERATOR_KEY": "none", "METERLINE_SERVICE_SECRET": "required"}
+    said = {
+        "METERLINE_BOOTSTRAP_OPERATOR_KEY": "none",
+        "METERLINE_SERVICE_SECRET": "required",
+        "METERLINE_RATING_STRIPE_API_KEY": "none",
+    }
     fields = zip(read_by(settings).items(), settings.model_fields.values(), strict=True)
     return {
         name: said.get(name) or ("required" if required else str(field.default) if field.default != "" else "off")

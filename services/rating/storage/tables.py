@@ -184,6 +184,20 @@ images = sa.Table(
 """Holders (`h:...`), leases (`l:...`) and sessions (`s:...`) as the last folded segment left them: what a rebuild
 loads. An account above enterprises has a holder in each cell that uses it."""
 
+sandbox_charges = sa.Table(
+    "sandbox_charge",
+    ledger,
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("method_id", ID, nullable=False),
+    sa.Column("token", sa.String(255), nullable=False),
+    sa.Column("amount_micros", BIG, nullable=False),
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("code", sa.String(64), nullable=False),
+    sa.Column("reference", ID, nullable=False),
+    sa.Column("created_ms", BIG, nullable=False),
+    sa.Index("sandbox_charge_method", "method_id"),
+)
+
 escrows = sa.Table(
     "escrow",
     ledger,

@@ -1,0 +1,1 @@
+"""Companies that collect money: a sandbox, which pretends, and Stripe."""
