@@ -1,7 +1,6 @@
 """One run: a seed in, what was wrong and what happened out."""
 
 import asyncio
-import gc
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,7 +73,7 @@ def simulate(seed: int) -> Result:
     around = Surroundings(loop, random, _start_ms(random))
     history = History()
     wrong: list[str] = []
-    with _logged(around.trace), _sizes(random), _collecting_nothing():
+    with _logged(around.trace), _sizes(random):
         try:
             loop.run(_run(around, history))
         except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
@@ -85,16 +84,6 @@ def simulate(seed: int) -> Result:
     wrong += loop.unseen
     segments = len(around.journal.segments.get(CELL, {}))
     return Result(seed, wrong, around.trace.digest, segments, loop.steps, around.trace.lines)
-
-
-@contextmanager
-def _collecting_nothing() -> Iterator[None]:
-    """What crashed processes left behind stays: the moment of its collection is not the seed's to decide."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _start_ms(random: Random) -> int:

@@ -101,8 +101,8 @@ class Cell:
         self._committing: asyncio.Task[None] | None = None
         self._adopt = True
         self._least = 0
-        self._deciding: set[asyncio.Task[None]] = set()
-        self._finishing: set[asyncio.Task[None]] = set()
+        self._deciding: dict[asyncio.Task[None], None] = {}  # in the order in which they began
+        self._finishing: dict[asyncio.Task[None], None] = {}
         self._opening_lock = asyncio.Lock()
         self.holders = Holders(clock, engine.cell, cells)
         """What this process configured in it; forgotten when the cell opens anew."""
@@ -192,11 +192,11 @@ class Cell:
                         await self._idle()
                     await calls.acquire()
                     task = asyncio.create_task(self._decide_some())
-                    self._deciding.add(task)
-                    task.add_done_callback(self._deciding.discard)
+                    self._deciding[task] = None
+                    task.add_done_callback(self._deciding.pop)
                     task.add_done_callback(lambda _: calls.release())
         finally:
-            for task in self._deciding:
+            for task in list(self._deciding):
                 task.cancel()
             await self._stop_committing()
 
@@ -249,8 +249,8 @@ class Cell:
         if decided.segment is not None:
             journaller.add(decided.segment)
         task = asyncio.create_task(self._finish(journaller, works, decided))
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        self._finishing[task] = None
+        task.add_done_callback(self._finishing.pop)
 
     async def _keep_programs(self, ops: Sequence[Op]) -> None:
         programs = [op.program for op in ops if isinstance(op, ChargeOp)]

@@ -39,6 +39,8 @@ DRY_S = 0.05
 """How long it is remembered that too little was left in all cells together."""
 PATIENCE_S = 2.0
 """How long a cell is waited for while others wait."""
+INSISTENCE_S = 8.0
+"""How long all cells are waited for where nothing can be said without each of them."""
 SILENT_S = 5.0
 """How long a cell whose Valkey did not answer is left alone."""
 PROGRAMS_MAX = 100_000
@@ -173,19 +175,26 @@ class Escrow:
         return await self._told(wanted, give_back)
 
     async def _told(
-        self, numbers: Iterable[int], ask: Callable[[int], Awaitable[Slice]], *, only_looks: bool = False
+        self,
+        numbers: Iterable[int],
+        ask: Callable[[int], Awaitable[Slice]],
+        *,
+        only_looks: bool = False,
+        insists: bool = False,
     ) -> dict[int, Slice]:
         """What cells answer in time; those that do not are left out.
 
         A cell whose Valkey does not answer is left alone for a while; one that is only slow is not: a journal that
-        stalls for a moment is no reason to refuse anybody while credit lies in the cell.
+        stalls for a moment is no reason to refuse anybody while credit lies in the cell. Who insists asks all of them,
+        and waits longer: nothing goes on without them.
         """
+        patience = INSISTENCE_S if insists else PATIENCE_S
 
         async def one(number: int) -> Slice | None:
-            if _now() < self._silent_until.get(number, 0.0):
+            if not insists and _now() < self._silent_until.get(number, 0.0):
                 return None
             try:
-                return await asyncio.wait_for(ask(number), PATIENCE_S)
+                return await asyncio.wait_for(ask(number), patience)
             except (MeterlineError, TimeoutError) as error:
                 if isinstance(error, MeterlineError) or only_looks:
                     log.warning("cell does not answer", cell=number)
@@ -240,7 +249,9 @@ class Escrow:
         numbers = pool.unheard if pool.central is not None else set(range(self._cells.count))
         if pool.central is not None and all(_now() < self._silent_until.get(number, 0.0) for number in numbers):
             return pool.central  # all were heard, or cannot be heard now
-        slices = await self._told(numbers, lambda number: self._apply(pool, self._cells[number], 0, 0))
+        slices = await self._told(
+            numbers, lambda number: self._apply(pool, self._cells[number], 0, 0), insists=pool.central is None
+        )
         unheard = numbers - slices.keys()
         central = await self._store.move(
             pool.account_id, pool.kind, pool.limit, slices, create=not unheard and pool.central is None
