@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from services.runtime.database import Database
-from services.runtime.writes import RuntimeTables
+from services.runtime.writes import FollowedTables
 
 HEARTBEAT_SECONDS = 2.0
 POLL_SECONDS = 0.25
@@ -28,7 +28,7 @@ class Change:
 class ChangeFeed:
     """Streams the change table of a service."""
 
-    def __init__(self, database: Database, tables: RuntimeTables) -> None:
+    def __init__(self, database: Database, tables: FollowedTables) -> None:
         self._database = database
         self._changes = tables.changes
         self._wake = asyncio.Event()

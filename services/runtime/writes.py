@@ -32,10 +32,16 @@ CURSOR = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 @dataclass(frozen=True, slots=True)
 class RuntimeTables:
-    """The three tables that each service keeps beside its own."""
+    """The tables that a service keeps beside its own."""
 
     requests: sa.Table
     audit: sa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedTables(RuntimeTables):
+    """Those of a service whose changes others follow."""
+
     changes: sa.Table
 
 
@@ -59,10 +65,10 @@ def audit_table(metadata: sa.MetaData) -> sa.Table:
     )
 
 
-def runtime_tables(metadata: sa.MetaData) -> RuntimeTables:
-    """Declare the tables of writes in a service's metadata."""
-    requests = sa.Table(
-        "request",
+def requests_table(metadata: sa.MetaData, name: str = "request") -> sa.Table:
+    """Declare the table of answered requests in a service's metadata."""
+    return sa.Table(
+        name,
         metadata,
         sa.Column("account_id", sa.String(64), primary_key=True),
         sa.Column("method", sa.String(128), primary_key=True),
@@ -71,6 +77,10 @@ def runtime_tables(metadata: sa.MetaData) -> RuntimeTables:
         sa.Column("answer", sa.LargeBinary, nullable=False),
         sa.Column("created_ms", sa.BigInteger, nullable=False),
     )
+
+
+def runtime_tables(metadata: sa.MetaData) -> FollowedTables:
+    """Declare the tables of writes in a service's metadata."""
     changes = sa.Table(
         "change",
         metadata,
@@ -79,7 +89,7 @@ def runtime_tables(metadata: sa.MetaData) -> RuntimeTables:
         sa.Column("resource_id", sa.String(64), nullable=False),
         sqlite_autoincrement=True,
     )
-    return RuntimeTables(requests, audit_table(metadata), changes)
+    return FollowedTables(requests_table(metadata), audit_table(metadata), changes)
 
 
 def path_text(path: tuple[str, ...] | list[str]) -> str:
@@ -251,7 +261,7 @@ class Writes:
             )
         if write.entries:
             await connection.execute(sa.insert(tables.audit), write.entries)
-        if write.changed:
+        if write.changed and isinstance(tables, FollowedTables):
             if not self.database.is_sqlite:  # cursors are given in the order of commit
                 await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_CHANGES_LOCK})"))
             await connection.execute(sa.insert(tables.changes), write.changed)

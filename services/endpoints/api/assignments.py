@@ -5,8 +5,8 @@ from meterline.endpoints.v1 import assignments_pb2, assignments_pb2_grpc
 from services.common.pages import page_request
 from services.endpoints.api.desk import Desk
 from services.endpoints.convert import assignments as convert
-from services.endpoints.convert.masks import updated_id
 from services.endpoints.usecases import assignments
+from services.runtime.masks import updated_id
 from services.runtime.server import current_call
 
 

@@ -9,9 +9,9 @@ from meterline.endpoints.v1 import endpoints_pb2, endpoints_pb2_grpc
 from services.common.pages import page_request
 from services.endpoints.api.desk import Desk
 from services.endpoints.convert import endpoints as convert
-from services.endpoints.convert.masks import updated_id
 from services.endpoints.domain.endpoints import Endpoint, Verb
 from services.endpoints.usecases import creation, endpoints
+from services.runtime.masks import updated_id
 from services.runtime.server import current_call
 
 ChangeStateRequest = endpoints_pb2.ChangeEndpointStateRequest

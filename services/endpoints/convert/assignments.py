@@ -1,12 +1,12 @@
 """Assignments: contract and domain."""
 
 from meterline.endpoints.v1 import assignments_pb2
-from services.endpoints.convert.masks import changed_fields
 from services.endpoints.convert.times import from_timestamp, to_timestamp
 from services.endpoints.domain.assignments import Assignment
 from services.endpoints.ports import AssignmentFilter
 from services.endpoints.usecases.assignments import AssignmentChanges
 from services.runtime.limits import is_output_only
+from services.runtime.masks import changed_fields
 
 _FIELDS = assignments_pb2.PlanAssignment.DESCRIPTOR.fields_by_name
 

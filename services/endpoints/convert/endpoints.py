@@ -4,7 +4,6 @@ from meterline.endpoints.v1 import charging_context_pb2, endpoints_pb2
 from meterline.type.v1 import service_pb2
 from services.common.errors import invalid
 from services.endpoints.convert import assignments
-from services.endpoints.convert.masks import changed_fields
 from services.endpoints.convert.times import to_timestamp
 from services.endpoints.domain.endpoints import Endpoint, EndpointState
 from services.endpoints.ports import EndpointFilter
@@ -12,6 +11,7 @@ from services.endpoints.usecases.charging import InForce
 from services.endpoints.usecases.creation import NewEndpoint
 from services.endpoints.usecases.endpoints import EndpointChanges
 from services.runtime.limits import is_output_only
+from services.runtime.masks import changed_fields
 
 _FIELDS = endpoints_pb2.Endpoint.DESCRIPTOR.fields_by_name
 _MUTABLE = frozenset({"name", "apn_group_id", "barred_services", "tags"})

@@ -117,8 +117,9 @@ def answered(payment: Payment, outcome: Outcome, now_ms: int) -> Payment:
     if payment.state not in {PaymentState.PENDING, PaymentState.UNKNOWN}:
         raise ValueError(f"{payment.state.name} is not for the provider to change")
     if isinstance(outcome, Confirmed):
+        reference = outcome.reference
         return _moved(
-            payment, now_ms, state=PaymentState.CONFIRMED, reference=outcome.reference, detail="", next_ms=now_ms
+            payment, now_ms, state=PaymentState.CONFIRMED, reference=reference, detail="", attempts=0, next_ms=now_ms
         )
     return _settled(
         payment, now_ms, state=PaymentState.DECLINED, reference=outcome.reference, decline_code=outcome.code
@@ -142,6 +143,11 @@ def credited(payment: Payment, now_ms: int) -> Payment:
     if payment.state is not PaymentState.CONFIRMED:
         raise ValueError(f"{payment.state.name} is not paid")
     return _settled(payment, now_ms, state=PaymentState.CREDITED)
+
+
+def due_now(payment: Payment, now_ms: int) -> Payment:
+    """An open payment that somebody wants looked after at once."""
+    return _moved(payment, now_ms, next_ms=now_ms)
 
 
 def may_ask_again(payment: Payment, now_ms: int) -> bool:

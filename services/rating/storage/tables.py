@@ -6,7 +6,7 @@ what callers wait for, the ledger in large steps behind their back.
 
 import sqlalchemy as sa
 
-from services.runtime.writes import audit_table
+from services.runtime.writes import audit_table, requests_table
 
 journal = sa.MetaData()
 ledger = sa.MetaData()
@@ -183,6 +183,79 @@ images = sa.Table(
 )
 """Holders (`h:...`), leases (`l:...`) and sessions (`s:...`) as the last folded segment left them: what a rebuild
 loads. An account above enterprises has a holder in each cell that uses it."""
+
+payment_methods = sa.Table(
+    "payment_method",
+    ledger,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("account_id", ID, nullable=False),
+    sa.Column("owner_path", sa.Text, nullable=False, index=True),
+    sa.Column("provider", sa.String(32), nullable=False),
+    sa.Column("token", sa.String(128), nullable=False),
+    sa.Column("customer", sa.String(128), nullable=False),
+    sa.Column("display_name", sa.String(100), nullable=False),
+    sa.Column("created_ms", BIG, nullable=False),
+    sa.Column("updated_ms", BIG, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
+refill_rules = sa.Table(
+    "auto_refill_rule",
+    ledger,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("endpoint_id", ID, nullable=False),
+    sa.Column("account_id", ID, nullable=False),
+    sa.Column("owner_path", sa.Text, nullable=False, index=True),
+    sa.Column("balance_id", sa.String(100), nullable=False, unique=True),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("threshold_micros", BIG, nullable=False),
+    sa.Column("amount_micros", BIG, nullable=False),
+    sa.Column("source", sa.SmallInteger, nullable=False),
+    sa.Column("method_id", ID, nullable=False, index=True),
+    sa.Column("cool_off_ms", BIG, nullable=False),
+    sa.Column("monthly_count_max", sa.Integer, nullable=False),
+    sa.Column("monthly_amount_max_micros", BIG, nullable=False),
+    sa.Column("stop_reason", sa.String(64), nullable=False),
+    sa.Column("in_flight", sa.Boolean, nullable=False),
+    sa.Column("declines", sa.Integer, nullable=False),
+    sa.Column("not_before_ms", BIG, nullable=False),
+    sa.Column("month", sa.Integer, nullable=False),
+    sa.Column("month_count", sa.Integer, nullable=False),
+    sa.Column("month_micros", BIG, nullable=False),
+    sa.Column("last_payment_id", ID, nullable=False),
+    sa.Column("last_attempt_ms", BIG, nullable=False),
+    sa.Column("created_ms", BIG, nullable=False),
+    sa.Column("updated_ms", BIG, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
+payments = sa.Table(
+    "payment",
+    ledger,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("account_id", ID, nullable=False),
+    sa.Column("owner_path", sa.Text, nullable=False, index=True),
+    sa.Column("endpoint_id", ID, nullable=False),
+    sa.Column("rule_id", ID, nullable=False, index=True),
+    sa.Column("open_rule_id", ID, unique=True),
+    sa.Column("method_id", ID, nullable=False, index=True),
+    sa.Column("amount_micros", BIG, nullable=False),
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("reference", sa.String(255), nullable=False),
+    sa.Column("decline_code", sa.String(64), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_ms", BIG, nullable=False, index=True),
+    sa.Column("created_ms", BIG, nullable=False),
+    sa.Column("updated_ms", BIG, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+"""Payments; `next_ms` is 0 once one is settled. Of a rule at most one is open: `open_rule_id` is unique."""
+
+wallet_requests = requests_table(ledger, "wallet_request")
+"""Answered requests that change payment methods, rules and payments."""
 
 sandbox_charges = sa.Table(
     "sandbox_charge",

@@ -156,7 +156,7 @@ class Balances:
         if amount.micros <= 0:
             raise invalid("amount", "must be more than 0")
         owner = await self.owner(caller, endpoint_id, account_id)
-        if account_id and owner.id == caller.account_id:
+        if account_id and owner.id == caller.account_id and not caller.service:
             raise PermissionDeniedError("NOT_THE_SELLER", "An account's wallet is topped up by the account above it.")
         if owner.currency != amount.currency:
             raise FailedPreconditionError(

@@ -7,8 +7,8 @@ from hypothesis import given
 from meterline.endpoints.v1 import endpoints_pb2
 from services.common.errors import InvalidArgumentError
 from services.endpoints.convert.endpoints import from_update_request
-from services.endpoints.convert.masks import updated_id
 from services.endpoints.convert.times import from_timestamp, to_timestamp
+from services.runtime.masks import updated_id
 
 MS_OF_YEAR_1, MS_OF_YEAR_10000 = -62_135_596_800_000, 253_402_300_800_000
 
