@@ -65,8 +65,8 @@ class Engine(Protocol):
     async def clear(self) -> None:
         """Delete everything of the cell that is about to be rebuilt."""
 
-    async def load(self, images: Mapping[str, bytes]) -> None:
-        """Write holders and sessions as the journal left them, with the ends of open sessions."""
+    async def load(self, images: Mapping[str, bytes], now_ms: int) -> None:
+        """Write holders and sessions as the journal left them, with the ends of open sessions; newer ones replace."""
 
     async def load_ids(self, answers: Iterable["AnsweredId"], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered."""
@@ -201,12 +201,12 @@ class Ledger(Protocol):
     async def post(self, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
         """Post a sheet and move the cursor, in one transaction."""
 
-    async def images(self, cell: int) -> Mapping[str, bytes]:
-        """Holders and sessions as the last folded segment left them."""
+    def images(self, cell: int) -> AsyncIterator[Mapping[str, bytes]]:
+        """Holders and sessions as the last folded segment left them, some at a time."""
         ...
 
-    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
-        """Ids answered since a moment."""
+    def recent_ids(self, cell: int, since_ms: int) -> AsyncIterator[Sequence[AnsweredId]]:
+        """Ids answered since a moment, some at a time."""
         ...
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:

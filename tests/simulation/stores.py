@@ -193,11 +193,11 @@ class SimulatedLedger(_Store):
         name = f"post after {cursor.sequence} to {last.sequence}"
         await self._ask(name, lambda: self._store.post(cell, cursor, last, sheet))
 
-    async def images(self, cell: int) -> Mapping[str, bytes]:  # noqa: ARG002 - there is one cell
-        return await self._ask("images", lambda: dict(self._store.sheet.images))
+    async def images(self, cell: int) -> AsyncIterator[Mapping[str, bytes]]:  # noqa: ARG002 - there is one cell
+        yield await self._ask("images", lambda: dict(self._store.sheet.images))
 
-    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:  # noqa: ARG002 - as above
-        return await self._ask("recent ids", lambda: self._store.recent_ids(since_ms))
+    async def recent_ids(self, cell: int, since_ms: int) -> AsyncIterator[Sequence[AnsweredId]]:  # noqa: ARG002
+        yield await self._ask("recent ids", lambda: self._store.recent_ids(since_ms))
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
         return await self._ask("answered request", lambda: self._store.answered_request(digest))

@@ -1,6 +1,6 @@
 """The ledger: usage records, charges, totals, movements and balances, as the fold has posted them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,8 @@ from services.rating.storage.tables import (
 from services.runtime.database import Database
 from services.runtime.packing import pack, unpack
 
+ROWS = 5_000
+"""Rows of a long answer that are in memory at once."""
 IN_MAX = 500
 """Values in one IN list."""
 
@@ -148,14 +150,14 @@ class Ledger:
                     found[row.id_digest] = (position, row.body_digest, outcome)
         return found
 
-    async def images(self, cell: int) -> Mapping[str, bytes]:
-        """Holders and sessions as the last folded segment left them, by name."""
+    async def images(self, cell: int) -> AsyncIterator[Mapping[str, bytes]]:
+        """Holders and sessions as the last folded segment left them, by name, some at a time."""
         query = sa.select(images.c.name, images.c.value).where(images.c.cell == cell)
-        async with self.database.reading() as connection:
-            return dict((await connection.execute(query)).all())
+        async for rows in self._some(query):
+            yield dict(rows)
 
-    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
-        """Ids answered since a moment."""
+    async def recent_ids(self, cell: int, since_ms: int) -> AsyncIterator[Sequence[AnsweredId]]:
+        """Ids answered since a moment, some at a time."""
         used = sa.select(
             usage.c.id_digest, usage.c.body_digest, usage.c.sequence, usage.c.position, usage.c.decided_ms
         ).where(usage.c.cell == cell, usage.c.decided_ms >= since_ms)
@@ -166,12 +168,22 @@ class Ledger:
             requests.c.operation,
             requests.c.decided_ms,
         ).where(requests.c.cell == cell, requests.c.decided_ms >= since_ms)
-        async with self.database.reading() as connection:
-            found = [
+        async for rows in self._some(used):
+            yield [
                 AnsweredId(digest, body, sequence, position // LINES_MAX, at)
-                for digest, body, sequence, position, at in await connection.execute(used)
+                for digest, body, sequence, position, at in rows
             ]
-            return found + [AnsweredId(*row) for row in await connection.execute(asked)]
+        async for rows in self._some(asked):
+            yield [AnsweredId(*row) for row in rows]
+
+    async def _some(self, query: sa.Select[Any]) -> AsyncIterator[Sequence[Any]]:
+        """Rows of a long answer, some at a time, all as they stood at its beginning."""
+        async with (
+            self.database.reading() as connection,
+            connection.stream(query.execution_options(yield_per=ROWS)) as rows,
+        ):
+            async for some in rows.partitions():
+                yield some
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
         """Body digest and answer of an answered request; None if it was not folded yet or never came."""
