@@ -110,7 +110,7 @@ async def make_journal(journal: Journal, names: list[str], image: Images, now_ms
     segments = []
     for sequence, group in enumerate(groups, 1):
         flat = pack([word for pair in group for word in pair], text_as_bytes=True)
-        outcomes = pack([[], [], NO_MARK, NO_MARK], text_as_bytes=True)
+        outcomes = pack([[], [], [], NO_MARK, NO_MARK], text_as_bytes=True)
         segments.append(Segment(sequence, now_ms, pack([[], []]), outcomes, flat))
     for some in chunks(len(segments), 64):
         await journal.append(0, 1, segments[some.start : some.stop])

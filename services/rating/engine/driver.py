@@ -221,6 +221,7 @@ class Engine:
         What was written before is replaced. Sessions that were closed so long ago that nobody asks are left out.
         """
         words: list[Any] = []
+        forgotten: list[str] = []
         still_open: list[tuple[int, str]] = []
         ended: list[str] = []
         for name, image in images.items():
@@ -233,10 +234,13 @@ class Engine:
                     ended.append(name[2:])
                     kept_ms = session.ends_ms + CLOSED_SESSION_KEPT_MS - now_ms
                     if kept_ms <= 0:
+                        forgotten.append(f"{self.tag}{name}")  # it may have been loaded when it was open
                         continue
             words += (f"{self.tag}{name}", image, kept_ms)
         for start in range(0, len(words), LOAD_WORDS):
             await self._write("LOAD", *words[start : start + LOAD_WORDS])
+        for start in range(0, len(forgotten), LOAD_CHUNK):
+            await self._write("UNLINK", *forgotten[start : start + LOAD_CHUNK])
         for start in range(0, len(still_open), LOAD_CHUNK):
             await self._write("ZADD", f"{self.tag}x", *_flat(still_open[start : start + LOAD_CHUNK]))
         for start in range(0, len(ended), LOAD_CHUNK):
