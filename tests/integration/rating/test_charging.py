@@ -320,3 +320,15 @@ async def test_an_old_event_waits_while_the_books_lag_more_than_ids_are_remember
         again = (await core.charging.charge(OPERATOR_CALLER, [old]))[0]
         assert (again.replayed, again.usage_record_id) == (True, first.usage_record_id)
         assert (await core.use(MB, "new", usage_time_ms=NOW_MS - 2 * DAY_MS)).outcome is Outcome.CHARGED
+
+
+async def test_an_old_top_up_is_not_made_twice_while_the_books_lag(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.balances.top_up(OPERATOR_CALLER, "", RESELLER, Money("EUR", 10**6), "once")
+        core.clock.advance(5 * DAY_MS)
+        await core.client.delete(*[key async for key in core.client.scan_iter("*d:*")])  # the memory of ids is over
+        with pytest.raises(UnavailableError, match="BOOKS_BEHIND"):
+            await core.balances.top_up(OPERATOR_CALLER, "", RESELLER, Money("EUR", 10**6), "once")
+        await core.fold()
+        balance = await core.balances.top_up(OPERATOR_CALLER, "", RESELLER, Money("EUR", 10**6), "once")
+        assert balance.remaining == 10**6
