@@ -191,6 +191,15 @@ class Sheet:
     events: list[Happening] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Some of what a segment, the last folded, left behind: images by name, ids that were answered up to it."""
+
+    sequence: int
+    images: Mapping[str, bytes]
+    ids: Sequence[AnsweredId]
+
+
 class Ledger(Protocol):
     """The books, as the fold writes them and deciding asks them."""
 
@@ -201,12 +210,8 @@ class Ledger(Protocol):
     async def post(self, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
         """Post a sheet and move the cursor, in one transaction."""
 
-    def images(self, cell: int) -> AsyncIterator[Mapping[str, bytes]]:
-        """Holders and sessions as the last folded segment left them, some at a time."""
-        ...
-
-    def recent_ids(self, cell: int, since_ms: int) -> AsyncIterator[Sequence[AnsweredId]]:
-        """Ids answered since a moment, some at a time."""
+    def standing(self, cell: int, since_ms: int) -> AsyncIterator[Standing]:
+        """Images, and ids answered since a moment, some at a time, all as one segment left them."""
         ...
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:

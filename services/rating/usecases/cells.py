@@ -45,6 +45,8 @@ IDS_WINDOW_MS = DAY_MS
 IDS_TTL_MS = IDS_WINDOW_MS + 2 * HOUR_MS
 REPLAY_MAX = 10_000
 """Images and ids of the journal that a rebuild has in memory at once."""
+REPLAY_MS = 5_000
+"""After so long they are written even if they are few: a rebuild that writes nothing for 15 s is taken to be dead."""
 
 log = structlog.get_logger(part="cell")
 DECIDING = Histogram(
@@ -341,8 +343,8 @@ class Opening:
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
-        self.images = self.ids = 0
-        """How many images and ids a rebuild loaded."""
+        self.images = self.ids = self.segments = 0
+        """How many images and ids a rebuild loaded, and how many segments it replayed."""
 
     async def open(self, *, adopt: bool) -> tuple[int, int, bytes, int]:
         """Return the epoch, number and mark of the journal's last segment, and up to where the cell's state reaches."""
@@ -370,12 +372,10 @@ class Opening:
         await self._engine.clear()
         since_ms = started_ms - IDS_TTL_MS
         last = 0
-        if not from_journal:  # the cursor first: what is folded meanwhile is replayed, and changes nothing
-            last = (await self._ledger.cursor(cell)).sequence
-            async for images in self._ledger.images(cell):
-                await self._load(images, [])
-            async for ids in self._ledger.recent_ids(cell, since_ms):
-                await self._load({}, ids)
+        if not from_journal:
+            async for standing in self._ledger.standing(cell, since_ms):
+                await self._load(standing.images, standing.ids)
+                last = standing.sequence
         last = await self._replay(last, since_ms)
         mark = await self._mark(last)
         await self._engine.open(epoch + 1, last, mark)
@@ -387,15 +387,17 @@ class Opening:
     async def _replay(self, after: int, since_ms: int) -> int:
         """Load what segments after a sequence left behind; return the last sequence."""
         last, images, ids = after, dict[str, bytes](), list[AnsweredId]()
+        loaded_ms = self._clock.now_ms()
         async for segment in self._journal.read_all(self._engine.cell, after):
             content = self._journal.content(segment)
             images.update(content.images)
             if segment.decided_ms >= since_ms:
                 ids += answered_ids(segment, content)
             last = segment.sequence
-            if len(images) + len(ids) >= REPLAY_MAX:
+            self.segments += 1
+            if len(images) + len(ids) >= REPLAY_MAX or self._clock.now_ms() - loaded_ms >= REPLAY_MS:
                 await self._load(images, ids)
-                images, ids = {}, []
+                images, ids, loaded_ms = {}, [], self._clock.now_ms()
         await self._load(images, ids)
         return last
 

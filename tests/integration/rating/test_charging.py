@@ -284,7 +284,9 @@ async def test_a_session_reserves_reports_and_gives_back(valkey_url, sqlite_url)
         with pytest.raises(Exception, match="SESSION_CLOSED"):
             await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.UPDATE, 3, 0, 1))
         await core.fold()
-        assert sum([len(ids) async for ids in core.ledger.recent_ids(0, 0)]) == 3  # two reports and one refused event
+        assert (
+            sum([len(some.ids) async for some in core.ledger.standing(0, 0)]) == 3
+        )  # two reports and one refused event
 
 
 async def test_a_session_that_falls_silent_gives_its_reservation_back(valkey_url, sqlite_url):
