@@ -186,9 +186,10 @@ async def test_charging_and_folding_go_on_meanwhile(urls, valkey_url, tmp_path):
             assert (await core.use(1000, name)).replayed
 
 
-async def test_a_rebuild_of_the_state_while_the_books_begin_anew_loses_nothing(valkey_url, sqlite_url, tmp_path):
-    """The books are emptied while they are being read: what was read is of one moment, or it is not used."""
-    async with world(example(), valkey_url, sqlite_url) as core:
+@pytest.mark.parametrize("urls", STORES[:2], indirect=True)
+async def test_a_rebuild_of_the_state_while_the_books_begin_anew_loses_nothing(urls, valkey_url, tmp_path):
+    """The books are emptied while they are being read: what is read is of one moment."""
+    async with world(example(), valkey_url, *urls) as core:
         await some_life(core)
         await core.fold()
         before = await core.remaining()
