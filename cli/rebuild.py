@@ -64,7 +64,8 @@ def _of_books(done: dict[str, Any]) -> RenderableType:
     table = _table("table", "rows")
     for name, rows in done["rows"].items():
         table.add_row(name, f"{rows:,}")
-    segments = f"{sum(done['segments'].values()):,} segments of {len(done['segments'])} cells"
+    count = len(done["segments"])
+    segments = f"{sum(done['segments'].values()):,} segments of {count} {'cell' if count == 1 else 'cells'}"
     if done["dry_run"]:
         return Group(table, "", f"These rows would be deleted and folded anew from {segments}. Nothing was changed.")
     return Group(table, "", f"Folded anew from {segments} in {done['seconds']} s.")
