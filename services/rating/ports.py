@@ -1,6 +1,6 @@
 """What the use cases need of the outside."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -210,7 +210,7 @@ class Ledger(Protocol):
     async def post(self, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
         """Post a sheet and move the cursor, in one transaction."""
 
-    def standing(self, cell: int, since_ms: int) -> AsyncIterator[Standing]:
+    def standing(self, cell: int, since_ms: int) -> AsyncGenerator[Standing, None]:
         """Images, and ids answered since a moment, some at a time, all as one segment left them."""
         ...
 

@@ -1,7 +1,7 @@
 """Journal and ledger in memory, with the promises of their tables: a write happens whole or not at all, the epoch
 fences, the cursor moves once. What a process calls satisfies the ports; it goes through the network."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from services.common.errors import AbortedError, UnavailableError
@@ -197,7 +197,7 @@ class SimulatedLedger(_Store):
         name = f"post after {cursor.sequence} to {last.sequence}"
         await self._ask(name, lambda: self._store.post(cell, cursor, last, sheet))
 
-    async def standing(self, cell: int, since_ms: int) -> AsyncIterator[Standing]:
+    async def standing(self, cell: int, since_ms: int) -> AsyncGenerator[Standing, None]:
         yield await self._ask("standing", lambda: self._store.standing(cell, since_ms))
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:

@@ -1,6 +1,6 @@
 """The ledger: usage records, charges, totals, movements and balances, as the fold has posted them."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -151,7 +151,7 @@ class Ledger:
                     found[row.id_digest] = (position, row.body_digest, outcome)
         return found
 
-    async def standing(self, cell: int, since_ms: int) -> AsyncIterator[Standing]:
+    async def standing(self, cell: int, since_ms: int) -> AsyncGenerator[Standing, None]:
         """Images, and ids answered since a moment, some at a time, all as the last folded segment left them.
 
         They are read in one transaction that sees one moment: meanwhile the fold may go on, or begin anew.

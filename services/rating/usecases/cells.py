@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -373,9 +373,10 @@ class Opening:
         since_ms = started_ms - IDS_TTL_MS
         last = 0
         if not from_journal:
-            async for standing in self._ledger.standing(cell, since_ms):
-                await self._load(standing.images, standing.ids)
-                last = standing.sequence
+            async with aclosing(self._ledger.standing(cell, since_ms)) as books:
+                async for standing in books:
+                    await self._load(standing.images, standing.ids)
+                    last = standing.sequence
         last = await self._replay(last, since_ms)
         mark = await self._mark(last)
         await self._engine.open(epoch + 1, last, mark)

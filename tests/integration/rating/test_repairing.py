@@ -1,7 +1,7 @@
 """`rebuild` makes anew what `verify` found to differ, while rating runs, and throws away nothing that it cannot make."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -195,7 +195,7 @@ async def test_a_rebuild_of_the_state_while_the_books_begin_anew_loses_nothing(u
         before = await core.remaining()
         read = core.ledger.standing
 
-        async def emptied_meanwhile(cell: int, since_ms: int) -> AsyncIterator[Any]:
+        async def emptied_meanwhile(cell: int, since_ms: int) -> AsyncGenerator[Any, None]:
             async for some in read(cell, since_ms):
                 if (await core.ledger.cursor(0)).sequence:
                     await FoldedTables(core.ledger.database).empty([0])
