@@ -1,6 +1,6 @@
 """What the use cases need of the outside."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -108,7 +108,7 @@ class Journal(Protocol):
         """Segments after a sequence, in order."""
         ...
 
-    def read_all(self, cell: int, after: int) -> AsyncIterator[Segment]:
+    def read_all(self, cell: int, after: int) -> AsyncGenerator[Segment, None]:
         """All segments after a sequence, in order."""
         ...
 

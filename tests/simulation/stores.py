@@ -1,7 +1,7 @@
 """Journal and ledger in memory, with the promises of their tables: a write happens whole or not at all, the epoch
 fences, the cursor moves once. What a process calls satisfies the ports; it goes through the network."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from services.common.errors import AbortedError, UnavailableError
@@ -157,7 +157,7 @@ class SimulatedJournal(_Store):
     async def read(self, cell: int, after: int, limit: int = READ_MAX) -> list[Segment]:
         return await self._ask(f"read after {after}", lambda: self._store.read(cell, after, limit))
 
-    async def read_all(self, cell: int, after: int) -> AsyncIterator[Segment]:
+    async def read_all(self, cell: int, after: int) -> AsyncGenerator[Segment, None]:
         while batch := await self.read(cell, after):
             for segment in batch:
                 yield segment

@@ -389,16 +389,17 @@ class Opening:
         """Load what segments after a sequence left behind; return the last sequence."""
         last, images, ids = after, dict[str, bytes](), list[AnsweredId]()
         loaded_ms = self._clock.now_ms()
-        async for segment in self._journal.read_all(self._engine.cell, after):
-            content = self._journal.content(segment)
-            images.update(content.images)
-            if segment.decided_ms >= since_ms:
-                ids += answered_ids(segment, content)
-            last = segment.sequence
-            self.segments += 1
-            if len(images) + len(ids) >= REPLAY_MAX or self._clock.now_ms() - loaded_ms >= REPLAY_MS:
-                await self._load(images, ids)
-                images, ids, loaded_ms = {}, [], self._clock.now_ms()
+        async with aclosing(self._journal.read_all(self._engine.cell, after)) as segments:
+            async for segment in segments:
+                content = self._journal.content(segment)
+                images.update(content.images)
+                if segment.decided_ms >= since_ms:
+                    ids += answered_ids(segment, content)
+                last = segment.sequence
+                self.segments += 1
+                if len(images) + len(ids) >= REPLAY_MAX or self._clock.now_ms() - loaded_ms >= REPLAY_MS:
+                    await self._load(images, ids)
+                    images, ids, loaded_ms = {}, [], self._clock.now_ms()
         await self._load(images, ids)
         return last
 
