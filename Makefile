@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 CODE := services gateway cli tests protos
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup protos run demo test check format bench bench-scale test-sim lock clean
+.PHONY: help setup protos run demo test check format bench bench-scale bench-rebuild test-sim lock clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: setup ## Measure charging through gRPC against an empty handler; ends wit
 
 bench-scale: setup ## Measure what a charge costs as an installation grows, to a million endpoints; prints a table
 	@exec $(BIN)/python -m tests.load.scale $(SCALE_ARGS)
+
+bench-rebuild: setup ## Measure how long balances of a million endpoints take to be rebuilt; REBUILD_ARGS=--postgresql
+	@exec $(BIN)/python -m tests.load.rebuild $(REBUILD_ARGS)
 
 SEEDS ?= 5000
 FIRST ?= 0

@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, str] = {
     "balances": "Show what is left of each balance.",
     "explain": "Show how a charge came about.",
     "verify": "Compare journal, books and balances.",
+    "rebuild": "Make balances or books anew from the journal.",
 }
 """Each command NAME is the function NAME of the module cli.NAME."""
 

@@ -1,6 +1,6 @@
 """What the use cases need of the outside."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,8 +67,8 @@ class Engine(Protocol):
     async def clear(self) -> None:
         """Delete everything of the cell that is about to be rebuilt."""
 
-    async def load(self, images: Mapping[str, bytes]) -> None:
-        """Write holders and sessions as the journal left them, with the ends of open sessions."""
+    async def load(self, images: Mapping[str, bytes], now_ms: int) -> None:
+        """Write holders and sessions as the journal left them, with the ends of open sessions; newer ones replace."""
 
     async def load_ids(self, answers: Iterable["AnsweredId"], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered."""
@@ -110,7 +110,7 @@ class Journal(Protocol):
         """Segments after a sequence, in order."""
         ...
 
-    def read_all(self, cell: int, after: int) -> AsyncIterator[Segment]:
+    def read_all(self, cell: int, after: int) -> AsyncGenerator[Segment, None]:
         """All segments after a sequence, in order."""
         ...
 
@@ -193,6 +193,15 @@ class Sheet:
     events: list[Happening] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Some of what a segment, the last folded, left behind: images by name, ids that were answered up to it."""
+
+    sequence: int
+    images: Mapping[str, bytes]
+    ids: Sequence[AnsweredId]
+
+
 class Ledger(Protocol):
     """The books, as the fold writes them and deciding asks them."""
 
@@ -203,12 +212,8 @@ class Ledger(Protocol):
     async def post(self, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
         """Post a sheet and move the cursor, in one transaction."""
 
-    async def images(self, cell: int) -> Mapping[str, bytes]:
-        """Holders and sessions as the last folded segment left them."""
-        ...
-
-    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
-        """Ids answered since a moment."""
+    def standing(self, cell: int, since_ms: int) -> AsyncGenerator[Standing, None]:
+        """Images, and ids answered since a moment, some at a time, all as one segment left them."""
         ...
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:

@@ -1,4 +1,6 @@
-"""Tools for those who run rating: `python -m services.rating.tools verify`. The result is JSON on standard output.
+"""Tools for those who run rating: `python -m services.rating.tools verify` and `... rebuild`.
+
+The result is JSON on standard output, progress is on standard error.
 
 They work on the stores by the settings of the environment, whether services run on them or not.
 """
@@ -10,7 +12,9 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +24,16 @@ from pydantic import SecretStr
 from services.common.clock import SystemClock
 from services.common.errors import MeterlineError, NotFoundError
 from services.rating.domain.findings import Report
+from services.rating.engine.driver import Engine
 from services.rating.engine.inspection import StateInspection
 from services.rating.engine.records import read_segment
 from services.rating.settings import RatingSettings
 from services.rating.storage.inspection import JournalInspection
 from services.rating.storage.journal import Journal
+from services.rating.storage.ledger import Ledger
+from services.rating.storage.rebuilding import FoldedTables
 from services.rating.storage.scratch import Scratch
+from services.rating.usecases.rebuilding import BooksRebuild, StateRebuild
 from services.rating.usecases.verifying.verifying import Verification
 from services.runtime.database import Database
 from services.runtime.telemetry import configure_logging
@@ -50,6 +58,14 @@ def main() -> None:
     verify = tools.add_parser("verify", help="compare journal, books and Valkey")
     verify.add_argument("--scratch", type=Path, help="folder for a scratch file as large as the books' sums")
     verify.set_defaults(tool=_verify)
+    rebuild = tools.add_parser("rebuild", help="make Valkey's state or the books anew from the journal")
+    what = rebuild.add_mutually_exclusive_group(required=True)
+    what.add_argument("--valkey", action="store_true", help="the state of cells, from books and journal")
+    what.add_argument("--ledger", action="store_true", help="the books of all cells, from the journal")
+    rebuild.add_argument("--from-journal", action="store_true", help="with --valkey: do not trust the books")
+    rebuild.add_argument("--cell", type=int, help="with --valkey: only this one")
+    rebuild.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    rebuild.set_defaults(tool=_rebuild)
     options = parser.parse_args()
     settings = ToolSettings()  # type: ignore[call-arg] # the environment gives them
     configure_logging("WARNING", "console")
@@ -91,6 +107,36 @@ async def _verify(settings: ToolSettings, options: argparse.Namespace) -> tuple[
         valkey = await answers(settings.valkey_url)
     found = _described(report) | {"valkey": "answers" if valkey else "does not answer"}
     return found | {"seconds": round(time.monotonic() - started, 1)}, 0 if report.sound else FOUND
+
+
+async def _rebuild(settings: ToolSettings, options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        journal = Journal(_open(stack, settings.journal_url, "journal"), read_segment)
+        ledger = Ledger(_open(stack, settings.database_url, "ledger"))
+        cells = list(await JournalInspection(journal).cells())
+        if options.cell is not None and options.cell not in cells:
+            raise NotFoundError("CELL_NOT_FOUND", f"There is no cell {options.cell}; the journal has {_span(cells)}.")
+        tables = FoldedTables(ledger.database)
+        if options.ledger:
+            books = BooksRebuild(journal, ledger, tables, cells)
+            done: Any = await (books.plan if options.dry_run else books.run)(_tell)
+            found = {"what": "ledger", **dataclasses.asdict(done)}
+        else:
+            client = connect(settings.valkey_url, socket_timeout=VALKEY_TIMEOUT_S)
+            stack.push_async_callback(client.aclose)
+            state = StateRebuild(
+                partial(Engine, client), journal, ledger, tables, SystemClock(), from_journal=options.from_journal
+            )
+            chosen = cells if options.cell is None else [options.cell]
+            rebuilt = [await (state.plan if options.dry_run else state.run)(cell, _tell) for cell in chosen]
+            found = {"what": "valkey", "from": "journal" if options.from_journal else "books"}
+            found["cells"] = [dataclasses.asdict(each) for each in rebuilt]
+    return found | {"dry_run": options.dry_run, "seconds": round(time.monotonic() - started, 1)}, 0
+
+
+def _span(cells: Sequence[int]) -> str:
+    return f"cells {cells[0]} to {cells[-1]}" if cells else "none"
 
 
 def _described(report: Report) -> dict[str, Any]:

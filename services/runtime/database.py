@@ -98,9 +98,12 @@ class Database:
             return await asyncio.shield(asyncio.get_running_loop().run_in_executor(executor, transact))
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads: one consistent view."""
-        async with _translated(), self.engine.connect() as connection:
+    async def reading(self, *, still: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads; with `still`, all of its statements see one moment (as SQLite's always do)."""
+        engine = self.engine
+        if still and not self.is_sqlite:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        async with _translated(), engine.connect() as connection:
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN")
             yield connection

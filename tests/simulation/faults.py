@@ -24,7 +24,7 @@ class Faults:
         self._random = around.random
         self._processes = processes
         self._snapshots: list[Any] = []
-        self._repairs: dict[asyncio.Task[None], None] = {}
+        self._repairs: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """One thing after the other, until cancelled."""
@@ -56,7 +56,7 @@ class Faults:
     async def end(self) -> None:
         """Mend everything."""
         around = self._around
-        for repair in list(self._repairs):
+        for repair in tuple(self._repairs):
             await repair
         around.network.weather = Weather()
         around.network.cut.clear()
@@ -73,8 +73,8 @@ class Faults:
             mend()
 
         task = asyncio.create_task(wait())
-        self._repairs[task] = None
-        task.add_done_callback(self._repairs.pop)
+        self._repairs.append(task)  # not in a set: it would go through them by their addresses
+        task.add_done_callback(self._repairs.remove)
 
     def _seconds(self) -> float:
         return self._random.choice([0.01, 0.2, 1.0, 4.0]) * self._random.uniform(0.5, 1.5)

@@ -1,7 +1,7 @@
 """Journal and ledger in memory, with the promises of their tables: a write happens whole or not at all, the epoch
 fences, the cursor moves once. What a process calls satisfies the ports; it goes through the network."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from services.common.errors import AbortedError, UnavailableError
@@ -9,7 +9,7 @@ from services.rating.domain.decisions import Segment, SegmentContent, StateLostE
 from services.rating.domain.programs import Program
 from services.rating.domain.records import Position
 from services.rating.engine.records import read_segment
-from services.rating.ports import AnsweredId, Cursor, Sheet, UsageRow
+from services.rating.ports import AnsweredId, Cursor, Sheet, Standing, UsageRow
 from tests.simulation.network import LostError, Network, RefusedError, Server
 
 T = TypeVar("T")
@@ -81,7 +81,11 @@ class LedgerStore(Server):
         for name, (holder, change) in sheet.balances.items():
             books.balances[name] = (holder, books.balances.get(name, (holder, 0))[1] + change)
 
-    def recent_ids(self, since_ms: int) -> list[AnsweredId]:
+    def standing(self, cell: int, since_ms: int) -> Standing:
+        sequence = self.cursors.get(cell, Cursor(0, 0)).sequence
+        return Standing(sequence, dict(self.sheet.images), self._recent_ids(since_ms))
+
+    def _recent_ids(self, since_ms: int) -> list[AnsweredId]:
         used = [
             AnsweredId(
                 row.used.id_digest, row.used.body_digest, row.position.sequence, row.used.operation, row.decided_ms
@@ -153,7 +157,7 @@ class SimulatedJournal(_Store):
     async def read(self, cell: int, after: int, limit: int = READ_MAX) -> list[Segment]:
         return await self._ask(f"read after {after}", lambda: self._store.read(cell, after, limit))
 
-    async def read_all(self, cell: int, after: int) -> AsyncIterator[Segment]:
+    async def read_all(self, cell: int, after: int) -> AsyncGenerator[Segment, None]:
         while batch := await self.read(cell, after):
             for segment in batch:
                 yield segment
@@ -193,11 +197,8 @@ class SimulatedLedger(_Store):
         name = f"post after {cursor.sequence} to {last.sequence}"
         await self._ask(name, lambda: self._store.post(cell, cursor, last, sheet))
 
-    async def images(self, cell: int) -> Mapping[str, bytes]:  # noqa: ARG002 - there is one cell
-        return await self._ask("images", lambda: dict(self._store.sheet.images))
-
-    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:  # noqa: ARG002 - as above
-        return await self._ask("recent ids", lambda: self._store.recent_ids(since_ms))
+    async def standing(self, cell: int, since_ms: int) -> AsyncGenerator[Standing, None]:
+        yield await self._ask("standing", lambda: self._store.standing(cell, since_ms))
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
         return await self._ask("answered request", lambda: self._store.answered_request(digest))

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from services.common.clock import DAY_MS
 from services.common.errors import UnavailableError
 from services.rating.domain.balances import Holder
 from services.rating.domain.decisions import (
@@ -32,6 +33,11 @@ from services.runtime.valkey_cluster import node_of
 LIBRARY = Path(__file__).with_name("meterline.lua")
 CALL_SECONDS = 5.0
 LOAD_CHUNK = 500
+LOAD_WORDS = 3 * 1500
+"""Words of one step that loads images: name, image, how long it is kept; Lua takes some 8,000 at once."""
+FOR_EVER = ""
+CLOSED_SESSION_KEPT_MS = 2 * DAY_MS
+"""How long a closed session is known after its end; the Function keeps it for a day from when it was closed."""
 IDS_CHUNK = 2000
 REBUILD_SILENCE_SECONDS = 15
 """A rebuild that has done nothing for so long is taken to be dead, and another process may begin one."""
@@ -209,15 +215,36 @@ class Engine:
                 if names := [name for name in chunk if name != meta_key]:
                     await self._write("UNLINK", *names)
 
-    async def load(self, images: Mapping[str, bytes]) -> None:
-        """Write holders and sessions (`h:...`, `s:...`) as the journal left them, with the ends of open sessions."""
-        items = [(f"{self.tag}{name}", image) for name, image in images.items()]
-        for start in range(0, len(items), LOAD_CHUNK):
-            await self._write("MSET", *_flat(items[start : start + LOAD_CHUNK]))
-        ends = {name[2:]: read_session(image) for name, image in images.items() if name.startswith("s:")}
-        still_open = [(s.due_ms, name) for name, s in ends.items() if s.state is SessionState.OPEN]
+    async def load(self, images: Mapping[str, bytes], now_ms: int) -> None:
+        """Write holders and sessions (`h:...`, `s:...`) as the journal left them, with the ends of open sessions.
+
+        What was written before is replaced. Sessions that were closed so long ago that nobody asks are left out.
+        """
+        words: list[Any] = []
+        forgotten: list[str] = []
+        still_open: list[tuple[int, str]] = []
+        ended: list[str] = []
+        for name, image in images.items():
+            kept_ms: int | str = FOR_EVER
+            if name.startswith("s:"):
+                session = read_session(image)
+                if session.state is SessionState.OPEN:
+                    still_open.append((session.due_ms, name[2:]))
+                else:
+                    ended.append(name[2:])
+                    kept_ms = session.ends_ms + CLOSED_SESSION_KEPT_MS - now_ms
+                    if kept_ms <= 0:
+                        forgotten.append(f"{self.tag}{name}")  # it may have been loaded when it was open
+                        continue
+            words += (f"{self.tag}{name}", image, kept_ms)
+        for start in range(0, len(words), LOAD_WORDS):
+            await self._write("LOAD", *words[start : start + LOAD_WORDS])
+        for start in range(0, len(forgotten), LOAD_CHUNK):
+            await self._write("UNLINK", *forgotten[start : start + LOAD_CHUNK])
         for start in range(0, len(still_open), LOAD_CHUNK):
             await self._write("ZADD", f"{self.tag}x", *_flat(still_open[start : start + LOAD_CHUNK]))
+        for start in range(0, len(ended), LOAD_CHUNK):
+            await self._write("ZREM", f"{self.tag}x", *ended[start : start + LOAD_CHUNK])
 
     async def load_ids(self, answers: Iterable[AnsweredId], now_ms: int, ttl_ms: int) -> None:
         """Write ids that were answered, as if they had been answered now."""

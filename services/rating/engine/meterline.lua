@@ -1731,7 +1731,18 @@ local function begin_rebuild(keys, args)
   return note_step(keys[1], args[1] .. ':0')
 end
 
--- ARGV: epoch, step, a command and its arguments.
+-- Keys, values and how many milliseconds each is kept, empty for ever.
+local function load_keys(words)
+  for index = 4, #words, 3 do
+    if words[index + 2] == '' then
+      redis.call('SET', words[index], words[index + 1])
+    else
+      redis.call('SET', words[index], words[index + 1], 'PX', words[index + 2])
+    end
+  end
+end
+
+-- ARGV: epoch, step, a command and its arguments; LOAD is many SETs.
 local function rebuild(keys, args)
   local building = redis.call('HMGET', keys[1], 'building')[1]
   local step = args[1] .. ':' .. args[2]
@@ -1741,7 +1752,11 @@ local function rebuild(keys, args)
   if building ~= args[1] .. ':' .. string.format('%d', tonumber(args[2]) - 1) then
     return 'OVERTAKEN'
   end
-  redis.call(unpack(args, 3))
+  if args[3] == 'LOAD' then
+    load_keys(args)
+  else
+    redis.call(unpack(args, 3))
+  end
   return note_step(keys[1], step)
 end
 

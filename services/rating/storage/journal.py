@@ -1,7 +1,7 @@
 """The journal: decided segments, each committed once, in order and without gaps, before anybody is told."""
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -136,7 +136,7 @@ class Journal:
             rows = (await connection.execute(query)).all()
         return [_checked(cell, row) for row in rows]
 
-    async def read_all(self, cell: int, after: int) -> AsyncIterator[Segment]:
+    async def read_all(self, cell: int, after: int) -> AsyncGenerator[Segment, None]:
         """Yield all segments after a sequence, in order."""
         while batch := await self.read(cell, after):
             for segment in batch:

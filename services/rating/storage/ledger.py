@@ -1,17 +1,18 @@
 """The ledger: usage records, charges, totals, movements and balances, as the fold has posted them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import AbortedError
 from services.rating.domain.decisions import Segment, is_throttled
 from services.rating.domain.reasons import Outcome
 from services.rating.domain.records import LINES_MAX, Position
-from services.rating.ports import AnsweredId, Cursor, Sheet, UsageRow
+from services.rating.ports import AnsweredId, Cursor, Sheet, Standing, UsageRow
 from services.rating.storage.refunds import refund_row
 from services.rating.storage.tables import (
     audit,
@@ -30,6 +31,8 @@ from services.rating.storage.tables import (
 from services.runtime.database import Database
 from services.runtime.packing import pack, unpack
 
+ROWS = 5_000
+"""Rows of a long answer that are in memory at once."""
 IN_MAX = 500
 """Values in one IN list."""
 
@@ -148,14 +151,12 @@ class Ledger:
                     found[row.id_digest] = (position, row.body_digest, outcome)
         return found
 
-    async def images(self, cell: int) -> Mapping[str, bytes]:
-        """Holders and sessions as the last folded segment left them, by name."""
-        query = sa.select(images.c.name, images.c.value).where(images.c.cell == cell)
-        async with self.database.reading() as connection:
-            return dict((await connection.execute(query)).all())
+    async def standing(self, cell: int, since_ms: int) -> AsyncGenerator[Standing, None]:
+        """Images, and ids answered since a moment, some at a time, all as the last folded segment left them.
 
-    async def recent_ids(self, cell: int, since_ms: int) -> list[AnsweredId]:
-        """Ids answered since a moment."""
+        They are read in one transaction that sees one moment: meanwhile the fold may go on, or begin anew.
+        """
+        left = sa.select(images.c.name, images.c.value).where(images.c.cell == cell)
         used = sa.select(
             usage.c.id_digest, usage.c.body_digest, usage.c.sequence, usage.c.position, usage.c.decided_ms
         ).where(usage.c.cell == cell, usage.c.decided_ms >= since_ms)
@@ -166,12 +167,18 @@ class Ledger:
             requests.c.operation,
             requests.c.decided_ms,
         ).where(requests.c.cell == cell, requests.c.decided_ms >= since_ms)
-        async with self.database.reading() as connection:
-            found = [
-                AnsweredId(digest, body, sequence, position // LINES_MAX, at)
-                for digest, body, sequence, position, at in await connection.execute(used)
-            ]
-            return found + [AnsweredId(*row) for row in await connection.execute(asked)]
+        async with self.database.reading(still=True) as connection:
+            sequence = await connection.scalar(sa.select(cursors.c.sequence).where(cursors.c.cell == cell)) or 0
+            async for rows in _some(connection, left):
+                yield Standing(sequence, dict(rows), ())
+            async for rows in _some(connection, used):
+                ids = [
+                    AnsweredId(digest, body, number, position // LINES_MAX, at)
+                    for digest, body, number, position, at in rows
+                ]
+                yield Standing(sequence, {}, ids)
+            async for rows in _some(connection, asked):
+                yield Standing(sequence, {}, [AnsweredId(*row) for row in rows])
 
     async def answered_request(self, digest: bytes) -> tuple[bytes, int] | None:
         """Body digest and answer of an answered request; None if it was not folded yet or never came."""
@@ -200,6 +207,13 @@ class Ledger:
         """Holder and sum of the ledger of every balance, by id."""
         async with self.database.reading() as connection:
             return {row.id: (row.holder_id, row.remaining) for row in await connection.execute(sa.select(balances))}
+
+
+async def _some(connection: AsyncConnection, query: sa.Select[Any]) -> AsyncIterator[Sequence[Any]]:
+    """Rows of a long answer, some at a time."""
+    async with connection.stream(query.execution_options(yield_per=ROWS)) as rows:
+        async for some in rows.partitions():
+            yield some
 
 
 def _usage_row(row: UsageRow, chain_id: int) -> tuple[Any, ...]:

@@ -40,6 +40,8 @@ SUMMED = (totals, refusals, requests, balances, images, audit, events)
 """Tables that are compared when all is folded."""
 FOLDED = (*BY_SEGMENT, *SUMMED)
 """All that the fold writes besides its cursors, and `chain`, which only numbers paths."""
+PREFIXES = {audit: "aud", events: "evt"}
+"""How ids begin in tables to which others write too; behind it stand cell, segment and number, with dots between."""
 
 scratch = sa.MetaData()
 seen_states = sa.Table(
@@ -286,11 +288,15 @@ async def _stream(connection: AsyncConnection, table: sa.Table) -> AsyncIterator
         for column in table.primary_key
     ]
     query = sa.select(table).order_by(*order)
-    if table in {audit, events}:  # other writers note here too
-        query = query.where(table.c.id.like("%.%.%"))
+    query = query.where(*folded_rows(table))
     async with connection.stream(query.execution_options(yield_per=ROWS)) as rows:
         async for row in rows:
             yield row
+
+
+def folded_rows(table: sa.Table) -> list[sa.ColumnElement[bool]]:
+    """What tells a table's rows that the fold wrote from those of others; nothing if there are no others."""
+    return [table.c.id.like(f"{PREFIXES[table]}\\_%.%.%", escape="\\")] if table in PREFIXES else []
 
 
 async def _merged(table: sa.Table, there: AsyncIterator[Any], anew: AsyncIterator[Any]) -> AsyncIterator[Finding]:

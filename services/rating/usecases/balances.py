@@ -24,6 +24,7 @@ from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
 from services.rating.usecases.cells import Cell
+from services.rating.usecases.charging import books_behind
 from services.rating.usecases.holders import NO_LIMIT
 from services.rating.usecases.kit import Kit
 
@@ -151,6 +152,7 @@ class Balances:
             PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
             FailedPreconditionError: CURRENCY_MISMATCH, BALANCE_OVERFLOW.
             AlreadyExistsError: REQUEST_ID_REUSED.
+            UnavailableError: BOOKS_BEHIND: a repeat could not be told.
         """
         caller.require_role(*WRITERS)
         if amount.micros <= 0:
@@ -164,10 +166,13 @@ class Balances:
             )
         digest = id_digest(owner.id, f"topup {caller.account_id} {request_id}")
         body = body_digest(f"{owner.id} {amount}".encode())
+        behind = await books_behind(self._kit, self._kit.clock.now_ms())
         earlier = await self._kit.ledger.answered_request(digest)
         if earlier is not None and earlier[0] != body:
             raise reused(request_id)
         if earlier is None:
+            if behind is not None:
+                raise behind
             by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
             op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
             if dry_run:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -24,6 +24,7 @@ from services.rating.domain.decisions import (
     closed,
 )
 from services.rating.ports import AnsweredId, Engine, Journal, Ledger
+from services.rating.usecases.answering import answered_ids
 from services.rating.usecases.holders import Holders
 from services.rating.usecases.journalling import Journaller
 
@@ -42,6 +43,10 @@ RETRY_SECONDS = 0.25
 IDS_WINDOW_MS = DAY_MS
 """Events used longer ago than this are looked up in the books before they are decided."""
 IDS_TTL_MS = IDS_WINDOW_MS + 2 * HOUR_MS
+REPLAY_MAX = 10_000
+"""Images and ids of the journal that a rebuild has in memory at once."""
+REPLAY_MS = 5_000
+"""After so long they are written even if they are few: a rebuild that writes nothing for 15 s is taken to be dead."""
 
 log = structlog.get_logger(part="cell")
 DECIDING = Histogram(
@@ -338,6 +343,8 @@ class Opening:
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
+        self.images = self.ids = self.segments = 0
+        """How many images and ids a rebuild loaded, and how many segments it replayed."""
 
     async def open(self, *, adopt: bool) -> tuple[int, int, bytes, int]:
         """Return the epoch, number and mark of the journal's last segment, and up to where the cell's state reaches."""
@@ -353,8 +360,8 @@ class Opening:
     async def _mark(self, last: int) -> bytes:
         return (await self._journal.get(self._engine.cell, [last]))[last].mark if last else NO_MARK
 
-    async def rebuild(self, epoch: int) -> tuple[int, int, bytes, int]:
-        """Begin a new epoch with the state that books and journal tell."""
+    async def rebuild(self, epoch: int, *, from_journal: bool = False) -> tuple[int, int, bytes, int]:
+        """Begin a new epoch with the state that books and journal tell; `from_journal` does not trust the books."""
         cell = self._engine.cell
         started_ms = self._clock.now_ms()
         if await self._engine.being_rebuilt() or not await self._journal.raise_epoch(cell, epoch):
@@ -363,28 +370,44 @@ class Opening:
             )
         await self._engine.begin_rebuild(epoch + 1)
         await self._engine.clear()
-        cursor = await self._ledger.cursor(cell)
-        images = dict(await self._ledger.images(cell))
-        ids = await self._ledger.recent_ids(cell, started_ms - IDS_TTL_MS)
-        last = cursor.sequence
-        async for segment in self._journal.read_all(cell, cursor.sequence):
-            content = self._journal.content(segment)
-            images.update(content.images)
-            for used in content.used:
-                at = (segment.sequence, used.operation, segment.decided_ms)
-                ids.append(AnsweredId(used.id_digest, used.body_digest, *at))
-            for request in content.requests:
-                at = (segment.sequence, request.operation, segment.decided_ms)
-                ids.append(AnsweredId(request.id_digest, request.body_digest, *at))
-            for done in content.operations:
-                at = (segment.sequence, done.operation, segment.decided_ms)
-                ids.append(AnsweredId(done.op.request.id_digest, done.op.request.body_digest, *at))
-            last = segment.sequence
-        await self._engine.load(images)
-        await self._engine.load_ids(ids, self._clock.now_ms(), IDS_TTL_MS)
+        since_ms = started_ms - IDS_TTL_MS
+        last = 0
+        if not from_journal:
+            async with aclosing(self._ledger.standing(cell, since_ms)) as books:
+                async for standing in books:
+                    await self._load(standing.images, standing.ids)
+                    last = standing.sequence
+        last = await self._replay(last, since_ms)
         mark = await self._mark(last)
         await self._engine.open(epoch + 1, last, mark)
         REBUILDS.inc()
         took_ms = self._clock.now_ms() - started_ms
-        log.info("cell rebuilt", cell=cell, epoch=epoch + 1, holders=len(images), took_ms=took_ms)
+        log.info("cell rebuilt", cell=cell, epoch=epoch + 1, images=self.images, ids=self.ids, took_ms=took_ms)
         return epoch + 1, last, mark, last
+
+    async def _replay(self, after: int, since_ms: int) -> int:
+        """Load what segments after a sequence left behind; return the last sequence."""
+        last, images, ids = after, dict[str, bytes](), list[AnsweredId]()
+        loaded_ms = self._clock.now_ms()
+        async with aclosing(self._journal.read_all(self._engine.cell, after)) as segments:
+            async for segment in segments:
+                content = self._journal.content(segment)
+                images.update(content.images)
+                if segment.decided_ms >= since_ms:
+                    ids += answered_ids(segment, content)
+                last = segment.sequence
+                self.segments += 1
+                if len(images) + len(ids) >= REPLAY_MAX or self._clock.now_ms() - loaded_ms >= REPLAY_MS:
+                    await self._load(images, ids)
+                    images, ids, loaded_ms = {}, [], self._clock.now_ms()
+        await self._load(images, ids)
+        return last
+
+    async def _load(self, images: Mapping[str, bytes], ids: Sequence[AnsweredId]) -> None:
+        now_ms = self._clock.now_ms()
+        if images:
+            await self._engine.load(images, now_ms)
+            self.images += len(images)
+        if ids:
+            await self._engine.load_ids(ids, now_ms, IDS_TTL_MS)
+            self.ids += len(ids)

@@ -43,19 +43,23 @@ def visible_steps(caller: Principal, chain: ChainTerms) -> int:
     return len(chain.path) - len(caller.account_path) + 2
 
 
-async def require_books_current(kit: Kit, now_ms: int) -> None:
-    """Raise UNAVAILABLE while an id may be neither remembered any more nor in the books yet."""
+async def books_behind(kit: Kit, now_ms: int) -> UnavailableError | None:
+    """Why an id may be neither remembered any more nor in the books yet; None if the books are current.
+
+    To be asked before the books are: what they do not have then was never answered, or is remembered.
+    """
     for cell in kit.cells:
         number = cell.engine.cell
         cursor = await kit.ledger.cursor(number)
         waiting = await kit.journal.read(number, cursor.sequence, 1)
         if waiting and waiting[0].decided_ms < now_ms - IDS_WINDOW_MS:
-            raise UnavailableError(
+            return UnavailableError(
                 "BOOKS_BEHIND",
                 "The books lag more than a day, so a repeat of an old request could not be told. Start the fold, then "
                 "try again.",
                 retry_after_ms=10_000,
             )
+    return None
 
 
 @dataclass(slots=True)
@@ -158,6 +162,7 @@ class _Charge:
         old = [place for place in places if self._events[place].usage_ms < horizon]
         if not old:
             return places
+        behind = await books_behind(self._kit, self._now_ms)
         found = await self._kit.ledger.outcomes([self._digests[place][0] for place in old])
         for place in old:
             earlier = found.get(self._digests[place][0])
@@ -167,8 +172,8 @@ class _Charge:
                     self._answers[place] = _reused()
                 else:
                     self._answers[place] = self._answer(place, outcome, position, replayed=True)
-        if not all(self._digests[place][0] in found for place in old):
-            await require_books_current(self._kit, self._now_ms)
+        if behind is not None and not all(self._digests[place][0] in found for place in old):
+            raise behind
         return [place for place in places if self._answers[place] is None]
 
     async def _decide(self, places: list[int]) -> list[int]:

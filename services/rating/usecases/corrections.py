@@ -28,7 +28,7 @@ from services.rating.domain.operations import (
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.usecases.balances import Balances, Owner
 from services.rating.usecases.cells import Answered, Cell
-from services.rating.usecases.charging import require_books_current
+from services.rating.usecases.charging import books_behind
 from services.rating.usecases.kit import Kit
 
 TRIES_MAX = 5
@@ -89,13 +89,15 @@ class Corrections:
             UnavailableError: BOOKS_BEHIND: a repeat could not be told.
         """
         number = cell.engine.cell
+        behind = await books_behind(self._kit, self._kit.clock.now_ms())
         earlier = await self._kit.ledger.answered_at(op.request.id_digest)
         if earlier is not None:
             body, sequence, operation = earlier
             if body != op.request.body_digest:
                 raise _reused(op.request.request_id)
             return await self._answered(number, sequence, operation, replayed=True)
-        await require_books_current(self._kit, self._kit.clock.now_ms())
+        if behind is not None:
+            raise behind
         ops: list[Op] = [*configures, op]
         for _ in range(TRIES_MAX):
             answered = await _submit(cell, ops, dry_run=dry_run)

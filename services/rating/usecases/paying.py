@@ -157,9 +157,10 @@ class Cashier:
     async def _transferred(self, payment: Payment, amount: Money) -> Outcome:
         """Money of the enterprise's wallet goes to the endpoint, all at once."""
         giver, taker = ("", payment.account_id), (payment.endpoint_id, "")
-        about = {"reason": f"auto-refill {payment.rule_id}", "request_id": payment.id}
         try:
-            moved = await self.corrections.transfer(PAYER, giver, taker, amount, **about)
+            moved = await self.corrections.transfer(
+                PAYER, giver, taker, amount, reason=f"auto-refill {payment.rule_id}", request_id=payment.id
+            )
         except (FailedPreconditionError, NotFoundError) as error:
             return Declined(error.reason[:64])
         return Confirmed(moved.id("trf"))

@@ -5,6 +5,7 @@ from services.common.identity import WRITERS, Principal
 from services.rating.domain.decisions import Actor, Failure, RefillOp, Status
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.usecases.balances import TRIES_MAX, Balance, Balances, Owner, reused
+from services.rating.usecases.charging import books_behind
 from services.rating.usecases.kit import Kit
 
 
@@ -33,6 +34,7 @@ class Refills:
             PermissionDeniedError: NOT_THE_SELLER, if an account refills itself.
             FailedPreconditionError: NOT_REFILLABLE, BALANCE_OVERFLOW.
             AlreadyExistsError: REQUEST_ID_REUSED.
+            UnavailableError: BOOKS_BEHIND: a repeat could not be told.
         """
         caller.require_role(*WRITERS)
         if quantity <= 0:
@@ -46,10 +48,13 @@ class Refills:
         await self._require_refillable(balance)
         digest = id_digest(owner.id, f"refill {caller.account_id} {request_id}")
         body = body_digest(f"{name} {quantity} {validity_ms} {maximum}".encode())
+        behind = await books_behind(self._kit, self._kit.clock.now_ms())
         earlier = await self._kit.ledger.answered_request(digest)
         if earlier is not None and earlier[0] != body:
             raise reused(request_id)
         if earlier is None:
+            if behind is not None:
+                raise behind
             by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
             bucket = name.removeprefix("bal_")
             await self._decide(

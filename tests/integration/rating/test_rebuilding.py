@@ -134,9 +134,9 @@ async def test_a_rebuild_that_was_overtaken_changes_nothing_any_more(valkey_url,
         assert (await core.client.hget("{c0}m", "epoch")) is None  # nobody decides meanwhile
         await quick.begin_rebuild(3)
         await quick.clear()
-        await quick.load(before)
+        await quick.load(before, 0)
         await quick.open(3, 2)
-        for late_write in (late.clear(), late.load(old), late.load_ids([], 0, 10**6), late.open(2, 1)):
+        for late_write in (late.clear(), late.load(old, 0), late.load_ids([], 0, 10**6), late.open(2, 1)):
             with pytest.raises(CellClosedError):
                 await late_write
         assert await kept(core) == before[f"h:{ENDPOINT}"]
@@ -153,7 +153,7 @@ async def test_a_rebuild_that_loses_what_it_wrote_ends(valkey_url, sqlite_url):
         await engine.begin_rebuild(2)
         await engine.clear()
         half = await core.client.dump("{c0}m") or b""
-        await engine.load({f"h:{ENDPOINT}": b"x"})
+        await engine.load({f"h:{ENDPOINT}": b"x"}, 0)
         await core.client.flushdb()
         await core.client.restore("{c0}m", 0, half)  # the server came back as it was before the load
         with pytest.raises(CellClosedError):
