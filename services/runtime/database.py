@@ -168,5 +168,5 @@ def away(error: Exception | None = None) -> UnavailableError:
     """The error for a database that does not answer, or has no room to write."""
     cause = getattr(error, "orig", None)
     full = getattr(cause, "sqlstate", "") == _DISK_FULL_STATE or getattr(cause, "sqlite_errorcode", 0) in _NO_ROOM
-    what = "The database cannot write; see that its disk has room." if full else "The database does not answer; try again."
-    return UnavailableError("DATABASE_UNAVAILABLE", what, retry_after_ms=1000)
+    what = "cannot write; see that its disk has room" if full else "does not answer; try again"
+    return UnavailableError("DATABASE_UNAVAILABLE", f"The database {what}.", retry_after_ms=1000)
