@@ -126,6 +126,7 @@ class Doors:
     async def charge(self, events: Sequence[charging_pb2.UsageEvent], *, alone: bool) -> bool:
         """Send events, one alone or many as a batch; whether they were answered."""
         attempts = [self._history.begin(e.event_id, e.SerializeToString(deterministic=True)) for e in events]
+        sent: Any
         if alone:
             sent = self._charging.ChargeEvent(charging_pb2.ChargeEventRequest(event=events[0]), **self._options)
         else:
@@ -140,13 +141,9 @@ class Doors:
     async def call(self, call: SessionCall) -> Any:
         """Send a call of a session; what came back, None if that is not known."""
         attempt = self._history.begin(call.key, call.content)
-        if call.sequence == 0:
-            sent = self._charging.CreateChargingSession(call.request, **self._options)
-        elif call.releases:
-            sent = self._charging.ReleaseChargingSession(call.request, **self._options)
-        else:
-            sent = self._charging.UpdateChargingSession(call.request, **self._options)
-        answered = await self._answered(sent, [attempt])
+        update = self._charging.ReleaseChargingSession if call.releases else self._charging.UpdateChargingSession
+        door: Any = self._charging.CreateChargingSession if call.sequence == 0 else update
+        answered = await self._answered(door(call.request, **self._options), [attempt])
         if isinstance(answered, charging_pb2.ChargingSession):
             attempt.answer, attempt.replayed = answer_of_session(answered), answered.replayed
         return answered

@@ -25,10 +25,10 @@ from tests.system.stranger import Stranger
 from tests.system.tooling import assert_sound, stores_of, tool
 from tests.system.wires import Wire, at_random
 
-RECORDS = 2_000
+RECORDS = 6_000
 SENDINGS = (2, 2, 1)
 """How often each client sends the file."""
-CUT_SHARE, SEED = 0.08, 20
+CUT_SHARE, SEED = 0.2, 20
 LONG = "METERLINE_TEST_LONG_FAULTS" in os.environ
 """Whether PostgreSQL stays away for a minute instead of a quarter of it."""
 GONE_S = 60 if LONG else 15
@@ -62,6 +62,7 @@ async def told(load: Load) -> grpc.aio.AioRpcError:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("system", ["embedded"], indirect=True)
 async def test_a_file_sent_five_times_by_three_clients_whose_replies_get_lost_is_charged_once(
     system: System, market: Market, tmp_path: Path, request: pytest.FixtureRequest
 ):
@@ -81,7 +82,7 @@ async def test_a_file_sent_five_times_by_three_clients_whose_replies_get_lost_is
             return [summary for _, summary, _ in sent]
 
         summaries = [each for client in await asyncio.gather(*map(client, SENDINGS)) for each in client]
-    assert wire.cut >= 10
+    assert wire.cut >= 5
     asked = Counter(event.endpoint_id for event in events)
     passed = sum(asked[name] for name in load.rich) + FEW * len(load.poor)
     assert all(asked[name] > FEW for name in load.poor), "some are refused"
@@ -200,6 +201,6 @@ async def test_a_postgresql_that_is_gone_for_long_is_told_and_waited_for(
             came_back = time.monotonic() + GONE_S
             while time.monotonic() < came_back:
                 error = await told(load)
-                assert "database" in (error.details() or ""), "what is away"
+                assert "again" in (error.details() or ""), "what to do"
     await assert_sound(system.description["data_folder"], stores_of(system.kind, request))
     assert system.messages.read_text() == messages, "no process ended"

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Self
 
 CHUNK_BYTES = 65_536
+ANSWER_BYTES_MIN = 1_000
 
 
 class Wire:
@@ -14,10 +15,10 @@ class Wire:
 
     Args:
         server: host and port; may be set anew, for connections made after.
-        cuts: asked for each piece of a reply: whether it is dropped and its connection cut, both ways.
+        cuts: asked of each piece of a reply: whether it is dropped and its connection cut, both ways.
     """
 
-    def __init__(self, server: tuple[str, int], cuts: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, server: tuple[str, int], cuts: Callable[[bytes], bool] = lambda _: False) -> None:
         self.server = server
         self.cut = 0
         self._cuts = cuts
@@ -61,18 +62,18 @@ class Wire:
             writer.transport.abort()
 
     async def _pass(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cuts: Callable[[], bool] = lambda: False
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cuts: Callable[[bytes], bool] = lambda _: False
     ) -> None:
         with contextlib.suppress(OSError):
             while piece := await source.read(CHUNK_BYTES):
-                if cuts():
+                if cuts(piece):
                     self.cut += 1
                     return
                 sink.write(piece)
                 await sink.drain()
 
 
-def at_random(share: float, seed: int) -> Callable[[], bool]:
-    """Say yes to a share of all that is asked."""
+def at_random(share: float, seed: int) -> Callable[[bytes], bool]:
+    """Say yes to a share of the pieces with answers in them; what gRPC says of itself is smaller."""
     draw = random.Random(seed)
-    return lambda: draw.random() < share
+    return lambda piece: len(piece) > ANSWER_BYTES_MIN and draw.random() < share
