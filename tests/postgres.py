@@ -108,7 +108,9 @@ class EmbeddedPostgres:
         check = [str(self._programs / "pg_isready"), "-q", "-h", str(self.folder)]
         while subprocess.run(check, check=False).returncode != 0:
             if self._server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start:\n{(self.folder / 'log').read_text()}")
+                raise RuntimeError(
+                    f"PostgreSQL did not start (status {self._server.poll()}):\n{(self.folder / 'log').read_text()}"
+                )
             time.sleep(0.05)
 
     def _stop(self) -> None:

@@ -202,5 +202,6 @@ async def test_a_postgresql_that_is_gone_for_long_is_told_and_waited_for(
             while time.monotonic() < came_back:
                 error = await told(load)
                 assert "again" in (error.details() or ""), "what to do"
+                await asyncio.sleep(0.5)
     await assert_sound(system.description["data_folder"], stores_of(system.kind, request))
     assert system.messages.read_text() == messages, "no process ended"
