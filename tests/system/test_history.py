@@ -9,9 +9,10 @@ import grpc
 import pytest
 
 from services.rating.domain.decisions import Segment
-from tests.system.history import CHANNEL, Client, Doors, History, settle
+from tests.system.history import CHANNEL, Doors, History, settle
 from tests.system.launching import System
 from tests.system.market import EU, MB, Market, addon, default_of, plan, tariff, zone
+from tests.system.mixture import Client
 from tests.system.replay import Replay, segments_of, terms_of
 from tests.system.steady import until
 from tests.system.tooling import assert_sound

@@ -444,7 +444,7 @@ class CellClosedError(UnavailableError):
 
 
 class JournalAwayError(UnavailableError):
-    """What was decided is not durable yet, and nobody can say when it will be; repeated soon it would fare no better."""
+    """What was decided is not durable yet, nobody can say when it will be, and a repeat soon would fare no better."""
 
 
 class StateLostError(CellClosedError):
