@@ -19,7 +19,7 @@ class StateInspection(Engine):
     """Reads all of a cell's keys."""
 
     async def glances(self) -> AsyncIterator[Glance]:
-        """All holders, leases, refunds and sessions, some at a time, with the sequence at which they stood so."""
+        """All holders, leases, refunds and sessions, some at a time, each time with the sequence at which they stood so."""
         for kind in "hlrs":
             async for keys in self._names(f"{self.tag}{kind}:*"):
                 names = [key.decode().removeprefix(self.tag) for key in keys]
