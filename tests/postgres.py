@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,14 +67,26 @@ class EmbeddedPostgres:
             shutil.chown(self.folder, self._identity["user"], self._identity["group"])
         self._programs = self._reachable_programs()
         self._run_initdb()
-        log = self._lifetime.enter_context((self.folder / "log").open("wb"))
+        self._log = self._lifetime.enter_context((self.folder / "log").open("wb"))
+        self._lifetime.callback(self._stop)
+        self._run_server()
+
+    def _run_server(self) -> None:
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
         self._server = subprocess.Popen(
             [self._programs / "postgres", "-D", self._data, "-k", self.folder, *settings],
-            stdout=log, stderr=log, cwd=self.folder, **self._as_owner(),
+            stdout=self._log, stderr=self._log, cwd=self.folder, **self._as_owner(),
         )  # fmt: skip
-        self._lifetime.callback(self._stop)
         self._wait_until_ready()
+
+    @contextlib.contextmanager
+    def gone(self) -> Iterator[None]:
+        """Stop the server at once for as long as the block lasts; connections break, new ones are refused."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._run_server()
 
     @property
     def _data(self) -> Path:
@@ -95,7 +108,9 @@ class EmbeddedPostgres:
         check = [str(self._programs / "pg_isready"), "-q", "-h", str(self.folder)]
         while subprocess.run(check, check=False).returncode != 0:
             if self._server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start:\n{(self.folder / 'log').read_text()}")
+                raise RuntimeError(
+                    f"PostgreSQL did not start (status {self._server.poll()}):\n{(self.folder / 'log').read_text()}"
+                )
             time.sleep(0.05)
 
     def _stop(self) -> None:

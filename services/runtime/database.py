@@ -1,6 +1,7 @@
 """A service's SQL store: SQLite or PostgreSQL behind one engine, short transactions, migrations at start."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ BUSY_TIMEOUT_MS = 10_000
 _SQLITE = "sqlite"
 _AWAY_STATES = ("08", "53", "57P")
 """SQLSTATE classes of PostgreSQL: no connection; out of connections, memory or disk; stopping, crashing, starting."""
+_DISK_FULL_STATE = "53100"
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_FSYNC}
 
 
 def _on_sqlite_connect(connection: Any, _: ConnectionPoolEntry) -> None:
@@ -156,14 +159,17 @@ async def _translated() -> AsyncIterator[None]:
     try:
         yield
     except (TimeoutError, OperationalError, OSError) as error:
-        raise away() from error
+        raise away(error) from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
         if error.connection_invalidated or state.startswith(_AWAY_STATES):
-            raise away() from error
+            raise away(error) from error
         raise
 
 
-def away() -> UnavailableError:
-    """The error for a database that does not answer."""
-    return UnavailableError("DATABASE_UNAVAILABLE", "The database does not answer; try again.", retry_after_ms=1000)
+def away(error: Exception | None = None) -> UnavailableError:
+    """The error for a database that does not answer, or has no room to write."""
+    cause = getattr(error, "orig", None)
+    full = getattr(cause, "sqlstate", "") == _DISK_FULL_STATE or getattr(cause, "sqlite_errorcode", 0) in _NO_ROOM
+    what = "cannot write; see that its disk has room" if full else "does not answer; try again"
+    return UnavailableError("DATABASE_UNAVAILABLE", f"The database {what}.", retry_after_ms=1000)

@@ -296,6 +296,14 @@ class Model:
                 found.draws.append((pot, take))
                 found.owed -= take
 
+    def plan_of(self, payer: Payer) -> PlanTerms | None:
+        """A payer's base plan."""
+        return self.catalog.plans[payer.base.plan] if payer.base else None
+
+    def covers(self, use: Use) -> list[tuple[Payer, Cover]]:
+        """What each step can cover."""
+        return [(payer, self.cover(payer, payee, use)) for payer, payee in self._steps(self.endpoints[use.endpoint])]
+
     # --- charging -------------------------------------------------------------------------------------------------
 
     def charge(self, use: Use, *, asks: bool) -> Verdict:

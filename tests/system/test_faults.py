@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -17,20 +18,26 @@ from tests.postgres import EmbeddedPostgres
 from tests.system.launching import System
 from tests.system.market import Market, usage
 from tests.system.steady import Load, everything, until
+from tests.system.tooling import assert_sound, stores_of
 
 VICTIMS = ("rating", "fold", "accounts", "valkey", "catalog", "gateway", "endpoints", "rating")
 COMEBACK_S = 30
 RECORDS = 12_000
+CALM_S, SEED = 0.5, 7
+"""How long a victim is waited for at most, at random."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_every_process_is_killed_under_load_and_nothing_is_lost_or_doubled(system: System, market: Market):
-    load = await Load.on(market)
+async def test_every_process_is_killed_under_load_and_nothing_is_lost_or_doubled(
+    system: System, market: Market, request: pytest.FixtureRequest
+):
+    load, draw = await Load.on(market), random.Random(SEED)
     async with asyncio.TaskGroup() as group:
         group.create_task(load.run())
         await load.more(100)
         for victim in VICTIMS:
+            await asyncio.sleep(draw.uniform(0, CALM_S))
             before = system.comebacks(victim)
             system.kill(victim)
             await until(lambda name=victim, count=before: system.comebacks(name) > count, COMEBACK_S)
@@ -38,6 +45,7 @@ async def test_every_process_is_killed_under_load_and_nothing_is_lost_or_doubled
         load.stop()
     assert load.repeats > 0, "the faults were felt"
     await load.audit()
+    await assert_sound(system.description["data_folder"], stores_of(system.kind, request))
 
 
 @pytest.mark.slow

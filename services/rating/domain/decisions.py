@@ -443,6 +443,10 @@ class CellClosedError(UnavailableError):
     """The cell's state in Valkey is not the one that the journal knows: it must be rebuilt before it decides."""
 
 
+class JournalAwayError(UnavailableError):
+    """What was decided is not durable yet, nobody can say when it will be, and a repeat soon would fare no better."""
+
+
 class StateLostError(CellClosedError):
     """The cell's state holds what the journal does not: it cannot be adopted."""
 

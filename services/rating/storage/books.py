@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.common.clock import DAY_MS
+from services.common.errors import InternalError
 from services.common.pages import PageRequest
 from services.rating.domain.reasons import Outcome, Reason, Service
 from services.rating.domain.records import Position
@@ -39,11 +40,15 @@ class Books:
         """Everything acknowledged before this time, milliseconds since 1970, is in the books."""
         complete = time.time_ns() // 1_000_000
         async with self._database.reading() as connection:
-            folded = dict((await connection.execute(sa.select(cursors.c.cell, cursors.c.sequence))).all())
+            folded = {row.cell: row for row in await connection.execute(sa.select(cursors))}
         for cell in self._cells:
-            first_open = await self._journal.read(cell, folded.get(cell, 0), 1)
-            if first_open:
-                complete = min(complete, first_open[0].decided_ms)
+            last = folded.get(cell)
+            try:
+                first_open = await self._journal.read(cell, last.sequence if last else 0, 1)
+            except InternalError:  # it is damaged, and its time may be: the books are still read, as far as they go
+                complete = min(complete, last.decided_ms if last else 0)
+            else:
+                complete = min([complete, *(segment.decided_ms for segment in first_open)])
         return complete
 
     async def records(self, under: str, selection: Selection, page: PageRequest) -> list[Record]:

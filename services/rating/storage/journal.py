@@ -121,10 +121,10 @@ class Journal:
             _require_same(connection, cell, rows)
 
     async def read(self, cell: int, after: int, limit: int = READ_MAX) -> list[Segment]:
-        """Read the segments after a sequence, in order.
+        """Read the segments after a sequence, in order, up to one that is damaged.
 
         Raises:
-            InternalError: JOURNAL_CORRUPT, if one does not match its checksum.
+            InternalError: JOURNAL_CORRUPT, if the first does not match its checksum.
         """
         query = (
             sa.select(segments)
@@ -134,7 +134,15 @@ class Journal:
         )
         async with self.database.reading() as connection:
             rows = (await connection.execute(query)).all()
-        return [_checked(cell, row) for row in rows]
+        found: list[Segment] = []
+        for row in rows:
+            segment = _sound(row)
+            if segment is None:
+                break
+            found.append(segment)
+        if rows and not found:
+            raise corrupt(cell, rows[0].sequence)
+        return found
 
     async def read_all(self, cell: int, after: int) -> AsyncGenerator[Segment, None]:
         """Yield all segments after a sequence, in order."""
@@ -180,8 +188,13 @@ def _require_same(connection: sa.Connection, cell: int, rows: Sequence[Mapping[s
         raise closed("the balance store holds old data", StateLostError)
 
 
-def _checked(cell: int, row: Any) -> Segment:
+def _sound(row: Any) -> Segment | None:
     segment = Segment(row.sequence, row.decided_ms, row.records, row.outcomes, row.images)
-    if checksum(segment) != row.checksum:
+    return segment if checksum(segment) == row.checksum else None
+
+
+def _checked(cell: int, row: Any) -> Segment:
+    segment = _sound(row)
+    if segment is None:
         raise corrupt(cell, row.sequence)
     return segment

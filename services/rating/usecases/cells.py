@@ -16,6 +16,7 @@ from services.rating.domain.decisions import (
     CellClosedError,
     ChargeOp,
     Decided,
+    JournalAwayError,
     Op,
     Outcome,
     Purpose,
@@ -278,12 +279,14 @@ class Cell:
     async def _again(self, works: Sequence[_Work], error: MeterlineError) -> None:
         """Decide works once more: ids make a repeat harmless."""
         await self._heed(error)
-        await asyncio.sleep(RETRY_SECONDS)
+        is_passing = isinstance(error, UnavailableError) and not isinstance(error, JournalAwayError)
+        if is_passing:
+            await asyncio.sleep(RETRY_SECONDS)
         for work in reversed(works):
             work.tries += 1
             if work.answer.done():
                 continue
-            if isinstance(error, UnavailableError) and work.tries < TRIES_MAX:
+            if is_passing and work.tries < TRIES_MAX:
                 self._enqueue(work, first=True)
             else:
                 work.answer.set_exception(error)

@@ -1,13 +1,14 @@
 """Commits decided segments in order, many at a time, and says when each is durable."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 
 import structlog
 from prometheus_client import Gauge, Histogram
 
 from services.common.errors import MeterlineError
-from services.rating.domain.decisions import Segment, StateLostError, closed
+from services.rating.domain.decisions import JournalAwayError, Segment, StateLostError, closed
 from services.rating.ports import Engine, Journal
 
 COMMIT_SEGMENTS_MAX = 64
@@ -16,6 +17,8 @@ GAP_SECONDS = 0.02
 RETRY_SECONDS = 0.1
 WINDOW_SEGMENTS_MAX = 512
 """Decided but not yet durable segments at which deciding stops."""
+STUCK_SECONDS = 3.0
+"""How long a commit may take, with all that is tried again, before those who wait are told that it does not go on."""
 MARKS_MAX = 4096
 """Marks of durable segments that are remembered; others are read from the journal."""
 
@@ -48,13 +51,22 @@ class Journaller:
         self._room = asyncio.Event()
         self._room.set()
         self._on_broken = on_broken
+        self._stuck_at = math.inf
+        """When, by the loop's clock, the commit under way has taken too long."""
+        self._trouble = "It does not answer; see that its database runs."
         self.broken: MeterlineError | None = None
         self.last = last
         """Sequence up to which everything is durable."""
 
     async def room(self) -> None:
-        """Wait until the window of undurable work has room."""
-        await self._room.wait()
+        """Wait until the window of undurable work has room.
+
+        Raises:
+            JournalAwayError: nothing becomes durable any more.
+        """
+        if asyncio.get_running_loop().time() > self._stuck_at:
+            raise self._stuck()
+        await self._within_patience(self._room.wait())
         if self.broken:
             raise self.broken
 
@@ -77,11 +89,27 @@ class Journaller:
 
         Raises:
             CellClosedError: it never will be in this epoch; the decisions do not count.
+            JournalAwayError: it is not yet.
         """
         if self.broken:
             raise self.broken
         if sequence > self.last or self._marks.get(sequence) != mark:
-            await self._await(sequence, mark)
+            await self._within_patience(self._await(sequence, mark))
+
+    async def _within_patience(self, waiting: Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(STUCK_SECONDS):
+                await waiting
+        except TimeoutError:
+            raise self._stuck() from None
+
+    def _stuck(self) -> JournalAwayError:
+        return JournalAwayError(
+            "JOURNAL_UNAVAILABLE",
+            f"The journal cannot be written, so no charge is certain. {self._trouble} "
+            "Then repeat with the same ids: what was charged is answered, not charged again.",
+            retry_after_ms=1000,
+        )
 
     def _await(self, sequence: int, mark: bytes | None) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,15 +151,18 @@ class Journaller:
         ready = await self._ready()
         if not ready:
             return
+        self._stuck_at = min(self._stuck_at, asyncio.get_running_loop().time() + STUCK_SECONDS)
         try:
             with COMMITTING.time():
                 await self._journal.append(self._engine.cell, self.epoch, ready)
         except MeterlineError as error:
             if error.reason != "DATABASE_UNAVAILABLE":
                 raise
+            self._trouble = error.message
             log.warning("journal away", waiting=len(self._waiting))
             await asyncio.sleep(RETRY_SECONDS)
             return
+        self._stuck_at = math.inf
         for segment in ready:
             self._waiting.pop(segment.sequence, None)
             self._keep_mark(segment.sequence, segment.mark)

@@ -1,0 +1,119 @@
+"""Sessions as docs/charging.md has them: what is reserved for a service, charged when it is reported, and given back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from services.rating.domain.terms import AccountTerms
+from tests.model.reference import Cover, Model, Payer, Pot, Purse, Use, Verdict
+
+
+@dataclass
+class Held:
+    """What is reserved at one step for one service."""
+
+    service: int
+    purse: Purse
+    money: int = 0
+    owed: int = 0
+    units: list[tuple[Pot, int]] = field(default_factory=list)
+
+    def give_back(self) -> None:
+        self.purse.money_reserved -= self.money
+        self.purse.owed_reserved -= self.owed
+        for pot, units in self.units:
+            pot.reserved -= units
+
+
+@dataclass
+class Session:
+    """A session; it is open until it is released."""
+
+    sequence: int = 0
+    is_open: bool = True
+    held: list[Held] = field(default_factory=list)
+
+    def give_back(self, service: int = 0) -> None:
+        """Give back what is held for a service, or for all."""
+        for each in [held for held in self.held if service in {0, held.service}]:
+            each.give_back()
+            self.held.remove(each)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a call says of one service: what was used, of which nature, and how much is asked for."""
+
+    use: Use
+    requested: int
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The answer to a line."""
+
+    service: int
+    granted: int
+    reason: str = ""
+    step: int = 0
+    charged: Verdict | None = None
+
+
+class Sessions:
+    """The sessions of a model's endpoints. Reservations do not lapse here: a history is shorter than they hold."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.known: dict[str, Session] = {}
+
+    def call(self, name: str, sequence: int, lines: Sequence[Line], *, releases: bool) -> list[Granted] | str:
+        """Create, update or release; returns the answers, or why the call does not fit."""
+        session = self.known.get(name)
+        if session is None and sequence == 0:
+            session = self.known[name] = Session(-1)
+        if session is None or sequence != session.sequence + 1:
+            return "SESSION_OUT_OF_SEQUENCE"
+        late = not session.is_open
+        if late and not any(line.use.quantity for line in lines):
+            return "SESSION_CLOSED"
+        for service in [0] if releases else [line.use.service for line in lines]:
+            session.give_back(service)
+        asks = not releases and not late
+        answers = [self._line(session, line, requested=line.requested if asks else 0) for line in lines]
+        session.sequence, session.is_open = sequence, session.is_open and not releases
+        return answers
+
+    def _line(self, session: Session, line: Line, *, requested: int) -> Granted:
+        charged = self._model.charge(line.use, asks=False) if line.use.quantity else None
+        granted, reason, step = (0, "", 0)
+        if requested:
+            granted, reason, step = self._reserve(session, replace(line.use, quantity=requested))
+        return Granted(line.use.service, granted, reason, step, charged)
+
+    def _reserve(self, session: Session, use: Use) -> tuple[int, str, int]:
+        """Reserve the largest part that every step can cover."""
+        if denial := self._model.denied(use):
+            return 0, *denial
+        reason, limiting = "", 0
+        while use.quantity:
+            covers = self._model.covers(use)
+            short = next(((step, each) for step, (_, each) in enumerate(covers) if each.uncovered), None)
+            if short is None:
+                session.held += [self._hold(payer, covered, use.service) for payer, covered in covers]
+                break
+            limiting, reason = short[0], short[1].reason
+            use = replace(use, quantity=use.quantity - short[1].uncovered)
+        return use.quantity, reason, limiting
+
+    def _hold(self, payer: Payer, covered: Cover, service: int) -> Held:
+        purse, amount = self._model.purse(payer), max(0, covered.owed)
+        plan = self._model.plan_of(payer)
+        held = Held(service, purse, units=covered.draws)
+        if plan is not None and plan.prepaid:
+            held.money = amount
+        elif isinstance(payer, AccountTerms) and payer.credit_limit_micros is not None:
+            held.owed = amount
+        purse.money_reserved += held.money
+        purse.owed_reserved += held.owed
+        for pot, units in held.units:
+            pot.reserved += units
+        return held
