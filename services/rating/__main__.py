@@ -13,6 +13,7 @@ from meterline.rating.v1 import (
     events_pb2_grpc,
     rating_pb2_grpc,
     refunds_pb2_grpc,
+    wallets_pb2_grpc,
 )
 from services.common.clock import Clock, SystemClock
 from services.rating.api.balances import BalanceServicer
@@ -21,8 +22,10 @@ from services.rating.api.charging import ChargingServicer
 from services.rating.api.events import EventServicer
 from services.rating.api.rating import RatingServicer
 from services.rating.api.refunds import RefundServicer
+from services.rating.api.wallets import WalletServicer
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
+from services.rating.payments.choosing import provider_for
 from services.rating.peers import TermsView
 from services.rating.settings import RatingSettings
 from services.rating.storage.books import Books as BooksStore
@@ -31,7 +34,9 @@ from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.journal import Journal
 from services.rating.storage.ledger import Ledger
 from services.rating.storage.refunds import Refunds as RefundStore
-from services.rating.storage.tables import audit
+from services.rating.storage.tables import audit, wallet_requests
+from services.rating.storage.wallets import Wallets as WalletStore
+from services.rating.usecases.auto_refill import AutoRefill
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
@@ -41,9 +46,11 @@ from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
 from services.rating.usecases.happenings import Happenings
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.paying import Cashier
 from services.rating.usecases.refills import Refills
 from services.rating.usecases.refunds import Refunds
 from services.rating.usecases.routes import Cells
+from services.rating.usecases.wallets import Wallets
 from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
 from services.runtime.database import Database
@@ -53,6 +60,7 @@ from services.runtime.server import Door, Server, run
 from services.runtime.tasks import background
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.valkey import connect
+from services.runtime.writes import RuntimeTables, Writes
 
 SERVICE = "rating"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -66,6 +74,7 @@ NAMES = tuple(
         "RefundService",
         "RatingService",
         "EventService",
+        "WalletService",
     )
 )
 VALKEY_TIMEOUT_S = 1.0
@@ -109,6 +118,12 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     books, balances = Books(store, journal, terms), Balances(kit)
     corrections = Corrections(kit, balances)
     refunds = Refunds(kit, corrections, store, RefundStore(ledger.database))
+    provider = provider_for(settings, ledger.database, clock)
+    stack.push_async_callback(provider.aclose)
+    wallets = Wallets(WalletStore(ledger.database), balances, provider)
+    cashier = Cashier(wallets.store, provider, balances, corrections, clock)
+    background(stack, cashier.run())
+    writes = Writes(ledger.database, RuntimeTables(wallet_requests, audit), clock)
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
         (
@@ -122,6 +137,10 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
         (
             EventServicer(Happenings(HappeningsStore(ledger.database), terms)),
             events_pb2_grpc.add_EventServiceServicer_to_server,
+        ),
+        (
+            WalletServicer(wallets, AutoRefill(wallets), cashier, writes),
+            wallets_pb2_grpc.add_WalletServiceServicer_to_server,
         ),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)

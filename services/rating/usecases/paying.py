@@ -39,8 +39,7 @@ from services.rating.domain.refills import Rule, Source, begun, declined, is_due
 from services.rating.ports import PaymentProvider
 from services.rating.usecases.balances import Balances, Owner
 from services.rating.usecases.corrections import Corrections
-from services.rating.usecases.wallets import WalletStore
-from services.runtime.writes import path_text
+from services.rating.usecases.wallets import WalletStore, path_text
 
 LOOK_SECONDS = 0.5
 AT_ONCE = 20

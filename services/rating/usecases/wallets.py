@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from services.common.errors import FailedPreconditionError, invalid, not_found
@@ -15,10 +14,27 @@ from services.rating.domain.payments import Payment, PaymentMethod, PaymentState
 from services.rating.domain.refills import Rule
 from services.rating.ports import PaymentProvider
 from services.rating.usecases.balances import Balance, Balances, Owner
-from services.runtime.writes import Write, path_text
 
 K = TypeVar("K", PaymentMethod, Rule, Payment)
 METHOD, RULE, PAYMENT = "payment_method", "auto_refill_rule", "payment"
+
+
+class Write(Protocol):
+    """A write in progress: its transaction, who makes it and when, and what the audit trail says of it."""
+
+    connection: Any
+    caller: Principal
+    now_ms: int
+
+    def record(
+        self,
+        resource_type: str,
+        resource_id: str,
+        owner_path: tuple[str, ...],
+        before: object | None,
+        after: object | None,
+    ) -> None:
+        """Put a change of an object into the audit trail."""
 
 
 class WalletStore(Protocol):
@@ -60,16 +76,6 @@ class WalletStore(Protocol):
 
     async def tell(self, happening: Happening, connection: Any) -> None:
         """Put down an event."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewPayment:
-    """What is to be paid: one of endpoint and account is named."""
-
-    endpoint_id: str
-    account_id: str
-    method_id: str
-    amount: Money
 
 
 class Wallets:
@@ -182,6 +188,11 @@ class Wallets:
         await self.store.add(made, write.connection)
         write.record(PAYMENT, made.id, made.owner_path, None, made)
         return made
+
+
+def path_text(path: Sequence[str]) -> str:
+    """A path as it is kept, `operator/.../owner/`."""
+    return "/".join([*path, ""])
 
 
 def require_currency(owner: Owner, amount: Money) -> None:

@@ -1,0 +1,105 @@
+"""Auto-refill rules: what a caller may make of them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from services.common.errors import AbortedError, AlreadyExistsError, invalid
+from services.common.identity import WRITERS
+from services.common.ids import new_id
+from services.common.money import Money
+from services.common.pages import PageRequest
+from services.rating.domain.balances import MONEY_BUCKET, balance_id
+from services.rating.domain.refills import COOL_OFF_MAX_MS, COOL_OFF_MIN_MS, Rule, Source, reset
+from services.rating.usecases.balances import Owner
+from services.rating.usecases.wallets import RULE, Wallets, Write, path_text, require_currency
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """New values of a rule, and which of its fields they are for."""
+
+    rule: Rule
+    fields: Collection[str]
+    etag: str = ""
+
+
+class AutoRefill:
+    """Keeps auto-refill rules."""
+
+    def __init__(self, wallets: Wallets) -> None:
+        self._wallets = wallets
+
+    async def add(self, write: Write, wanted: Rule, owner: Owner) -> Rule:
+        """Make a rule.
+
+        Raises:
+            AlreadyExistsError: OWNER_HAS_RULE.
+            FailedPreconditionError: CURRENCY_MISMATCH, METHOD_OF_ANOTHER_ACCOUNT, PROVIDER_CHANGED.
+        """
+        made = replace(
+            wanted,
+            id=new_id("arr"),
+            account_id=owner.account_id,
+            owner_path=owner.path,
+            balance_id=balance_id(owner.id, MONEY_BUCKET),
+            created_ms=write.now_ms,
+            updated_ms=write.now_ms,
+            version=1,
+        )
+        await self._check(write, made, owner)
+        store = self._wallets.store
+        here = {"balance_id": made.balance_id}
+        if await store.list(Rule, path_text(owner.path), here, PageRequest(1)):
+            raise AlreadyExistsError("OWNER_HAS_RULE", f"{owner.id} has an auto-refill rule already; change that one.")
+        await store.add(made, write.connection)
+        write.record(RULE, made.id, made.owner_path, None, made)
+        return made
+
+    async def change(self, write: Write, changes: Changes, owner: Owner) -> Rule:
+        """Change a rule; what stopped it may be mended, so it tries again.
+
+        Raises:
+            AbortedError: ETAG_MISMATCH, CONCURRENT_CHANGE.
+        """
+        store = self._wallets.store
+        before = await self._wallets.get(write.caller, Rule, RULE, changes.rule.id, write.connection)
+        if changes.etag and changes.etag != str(before.version):
+            raise AbortedError(
+                "ETAG_MISMATCH",
+                "It was changed since it was read. Read it again, and repeat the change with the new etag.",
+                metadata={"etag": str(before.version)},
+            )
+        new = {name: getattr(changes.rule, name) for name in changes.fields}
+        after = reset(replace(before, **new), write.now_ms)
+        await self._check(write, after, owner)
+        if not await store.change(after, write.connection):
+            raise AbortedError("CONCURRENT_CHANGE", "It is being changed at the moment; try again.")
+        write.record(RULE, after.id, after.owner_path, before, after)
+        return after
+
+    async def remove(self, write: Write, name: str) -> None:
+        """Delete a rule; a payment that it began goes on."""
+        write.caller.require_role(*WRITERS)
+        rule = await self._wallets.get(write.caller, Rule, RULE, name, write.connection)
+        await self._wallets.store.remove(rule, write.connection)
+        write.record(RULE, name, rule.owner_path, rule, None)
+
+    async def _check(self, write: Write, rule: Rule, owner: Owner) -> None:
+        if rule.threshold_micros <= 0:
+            raise invalid("auto_refill_rule.threshold", "must be more than 0")
+        if rule.amount_micros <= 0:
+            raise invalid("auto_refill_rule.amount", "must be more than 0")
+        if not COOL_OFF_MIN_MS <= rule.cool_off_ms <= COOL_OFF_MAX_MS:
+            raise invalid("auto_refill_rule.cool_off", "must be 1 second to 31 days")
+        if rule.monthly_amount_max_micros and rule.monthly_amount_max_micros < rule.amount_micros:
+            raise invalid("auto_refill_rule.monthly_amount_max", "must be at least the amount of one refill")
+        require_currency(owner, Money(rule.currency, 0))
+        if rule.source is Source.PAYMENT_METHOD:
+            if not rule.method_id:
+                raise invalid("auto_refill_rule.payment_method_id", "is required for this source", "FIELD_REQUIRED")
+            await self._wallets.method_for(write.caller, rule.method_id, owner)
+            self._wallets.require_payable(owner, rule.amount)
+        elif not rule.endpoint_id:
+            raise invalid("auto_refill_rule.source", "of an account's wallet must be a payment method")
+        elif rule.method_id:
+            raise invalid("auto_refill_rule.payment_method_id", "belongs to the source PAYMENT_METHOD only")
