@@ -45,6 +45,15 @@ _SCALARS: Mapping[int, Writer] = {
 }
 
 
+def _whole(value: Any) -> Any:
+    """A JSON value with whole numbers written as such: a Struct has all numbers as floating point."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
+
+
 class MessageWriter:
     """Writes messages of one type as JSON objects."""
 
@@ -70,7 +79,7 @@ def message_writer(descriptor: Descriptor) -> Writer:
     if descriptor.full_name in {"google.protobuf.Timestamp", "google.protobuf.Duration"}:
         return lambda message: message.ToJsonString()
     if is_special(descriptor):
-        return lambda message: json_format.MessageToDict(message, preserving_proto_field_name=True)
+        return lambda message: _whole(json_format.MessageToDict(message, preserving_proto_field_name=True))
     return MessageWriter(descriptor)
 
 

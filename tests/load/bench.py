@@ -32,6 +32,8 @@ from tests.load.tree import NETWORK, Builder, Tree
 
 CALLERS = 64
 IN_FLIGHT = 16
+FEW_IN_FLIGHT = 2
+"""Batches in flight where it is waiting that is measured: with many, most of it is for the batches before."""
 WARM_UP_SECONDS = 1.0
 PORTS = Ports(18080, 17001, 17002, 17003, 17004, 0)
 EMPTY_PORT = 17005
@@ -113,12 +115,12 @@ class Load:
 
         return await self.timed(work)
 
-    async def stream(self, channel: grpc.aio.Channel, metadata: Metadata, size: int) -> Run:
-        """One stream, sixteen batches in flight."""
+    async def stream(self, channel: grpc.aio.Channel, metadata: Metadata, size: int, in_flight: int = IN_FLIGHT) -> Run:
+        """One stream with so many batches in flight."""
         stub = charging_pb2_grpc.ChargingServiceStub(channel)
 
         async def work(run: Run, until: float) -> None:
-            room = asyncio.Semaphore(IN_FLIGHT)
+            room = asyncio.Semaphore(in_flight)
             sent: dict[int, float] = {}
 
             async def batches() -> Any:
@@ -205,6 +207,8 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
         say(f"unary, {CALLERS} callers: {unary.per_second}/s, p50 {unary.percentile_ms(50)} ms")
         by_100 = await load.stream(channel, metadata, 100)
         say(f"batches of 100: {by_100.per_second}/s, p50 {by_100.percentile_ms(50)} ms")
+        few = await load.stream(channel, metadata, 100, FEW_IN_FLIGHT)
+        say(f"batches of 100, {FEW_IN_FLIGHT} in flight: {few.per_second}/s, p99 {few.percentile_ms(99)} ms")
         by_500 = await load.stream(channel, metadata, 500)
         say(f"batches of 500: {by_500.per_second}/s, p50 {by_500.percentile_ms(50)} ms")
         backlog, started = load.acknowledged, time.time()
@@ -226,6 +230,9 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
         "unary_p99_ms": unary.percentile_ms(99),
         "batch100_p50_ms": by_100.percentile_ms(50),
         "batch100_p99_ms": by_100.percentile_ms(99),
+        "batch100_few_per_s": few.per_second,
+        "batch100_few_p50_ms": few.percentile_ms(50),
+        "batch100_few_p99_ms": few.percentile_ms(99),
         "batch500_p99_ms": by_500.percentile_ms(99),
         "acknowledged": load.acknowledged,
         "in_ledger": folded,
