@@ -147,7 +147,7 @@ def credited(payment: Payment, now_ms: int) -> Payment:
 
 def due_now(payment: Payment, now_ms: int) -> Payment:
     """An open payment that somebody wants looked after at once."""
-    return _moved(payment, now_ms, next_ms=now_ms)
+    return _moved(payment, now_ms, detail="", next_ms=now_ms)
 
 
 def may_ask_again(payment: Payment, now_ms: int) -> bool:

@@ -149,14 +149,18 @@ def refilled(rule: Rule, now_ms: int) -> Rule:
 
 
 def declined(rule: Rule, amount_micros: int, now_ms: int) -> Rule:
-    """The rule after its payment was declined: it waits twice as long each time, and at last stops."""
+    """The rule after its payment was declined: it waits twice as long each time.
+
+    One that asks a payment method stops at last; a wallet may be asked for ever, and filled at any time.
+    """
     declines = rule.declines + 1
+    stops = declines >= DECLINES_MAX and rule.source is Source.PAYMENT_METHOD
     same_month = rule.month == month_of(rule.last_attempt_ms)
     return replace(
         rule,
         in_flight=False,
         declines=declines,
-        stop_reason=TOO_MANY_DECLINES if declines >= DECLINES_MAX else rule.stop_reason,
+        stop_reason=TOO_MANY_DECLINES if stops else rule.stop_reason,
         not_before_ms=now_ms + back_off(declines),
         month_count=rule.month_count - same_month,
         month_micros=rule.month_micros - amount_micros * same_month,

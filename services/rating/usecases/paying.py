@@ -7,7 +7,7 @@ step, and a repeat changes nothing.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -42,6 +42,7 @@ from services.rating.usecases.corrections import Corrections
 from services.rating.usecases.wallets import WalletStore, path_text
 
 LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.05
 AT_ONCE = 20
 """Payments and rules that one process works on at a time."""
 SETTLE_SECONDS = 10.0
@@ -63,6 +64,7 @@ class Cashier:
         balances: credits it, and tells what is left.
         corrections: moves money from an enterprise's wallet.
         clock: tells the time.
+        working: payments that somebody waits for, or waited for.
     """
 
     store: WalletStore
@@ -70,6 +72,7 @@ class Cashier:
     balances: Balances
     corrections: Corrections
     clock: Clock
+    working: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def run(self) -> None:
         """Look after payments and rules until cancelled."""
@@ -91,15 +94,21 @@ class Cashier:
         await _all(self.advance(payment) for payment in payments)
 
     async def settle(self, payment_id: str) -> Payment:
-        """Move a payment on now; return it as it is once it is settled, or after ten seconds."""
-        end = asyncio.get_running_loop().time() + SETTLE_SECONDS
-        first = await self._get(payment_id)
-        work = asyncio.create_task(self.advance(first)) if first.next_ms else None
-        while (payment := await self._get(payment_id)).next_ms and asyncio.get_running_loop().time() < end:
-            if work is None or work.done():
-                break
-            await asyncio.wait([work], timeout=max(0.0, end - asyncio.get_running_loop().time()))
-        return payment
+        """Move a payment on now; return it when it is settled or stands still, at the latest after ten seconds.
+
+        What takes longer goes on in the background.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + SETTLE_SECONDS
+        work = asyncio.create_task(self.advance(await self._get(payment_id)))
+        self.working.add(work)
+        work.add_done_callback(self.working.discard)
+        while True:
+            await asyncio.wait([work], timeout=end - clock())
+            payment = await self._get(payment_id)
+            if not payment.next_ms or payment.detail or clock() >= end:
+                return payment
+            await asyncio.sleep(POLL_SECONDS)  # another process has it in hand
 
     async def _get(self, payment_id: str) -> Payment:
         payment = await self.store.get(Payment, payment_id)
