@@ -148,7 +148,7 @@ class WalletServicer(wallets_pb2_grpc.WalletServiceServicer):
         owner = await self._wallets.owner(caller, request.endpoint_id, request.account_id)
 
         async def work(write: Write) -> Payment:
-            method = await self._wallets.method_for(caller, request.payment_method_id, owner)
+            method = await self._wallets.method_for(caller, request.payment_method_id, owner, write.connection)
             self._wallets.require_payable(owner, amount)
             return await self._wallets.add_payment(write, owner, method, amount)
 

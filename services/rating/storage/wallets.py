@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.pages import PageRequest
@@ -33,10 +34,10 @@ class Wallets:
             yield connection
 
     async def get(self, kind: type[K], name: str, connection: Any = None) -> K | None:
-        """A method, rule or payment; as it is in a transaction, if one is given."""
+        """A method, rule or payment; locked until the end of the transaction, if one is given."""
         query = sa.select(TABLES[kind]).where(TABLES[kind].c.id == name)
         if connection is not None:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(query.with_for_update())).one_or_none()
         else:
             async with self._database.reading() as reading:
                 row = (await reading.execute(query)).one_or_none()
@@ -53,9 +54,11 @@ class Wallets:
             rows = await connection.execute(query.order_by(table.c.id).limit(page.size + 1))
             return [_read(kind, row) for row in rows]
 
-    async def add(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> None:
-        """Add a new one."""
-        await connection.execute(sa.insert(TABLES[type(thing)]).values(_row(thing)))
+    async def add(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> bool:
+        """Add a new one; false if what must be unique is there already."""
+        dialect: Any = sqlite if self._database.is_sqlite else postgresql
+        insert = dialect.insert(TABLES[type(thing)]).values(_row(thing)).on_conflict_do_nothing()
+        return bool((await connection.execute(insert)).rowcount)
 
     async def change(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> bool:
         """Put the next version of one in its place; false if it has changed meanwhile, or is gone."""
@@ -81,16 +84,17 @@ class Wallets:
         async with self._database.reading() as connection:
             return [_read(Payment, row) for row in await connection.execute(query)]
 
-    async def low_rules(self, now_ms: int, count: int) -> Sequence[Rule]:
-        """Rules that may begin a payment, of balances that are below their threshold in the books."""
+    async def low_rules(self, now_ms: int, after: str, count: int) -> Sequence[Rule]:
+        """Rules after an id that may begin a payment: their balances are below the threshold in the books."""
         rules = refill_rules.c
         remaining = sa.func.coalesce(balances.c.remaining, 0)
         query = (
             sa.select(refill_rules)
             .outerjoin(balances, balances.c.id == rules.balance_id)
+            .where(rules.id > after)
             .where(rules.enabled, ~rules.in_flight, rules.stop_reason == "", rules.not_before_ms <= now_ms)
             .where(remaining < rules.threshold_micros)
-            .order_by(rules.last_attempt_ms, rules.id)
+            .order_by(rules.id)
             .limit(count)
         )
         async with self._database.reading() as connection:

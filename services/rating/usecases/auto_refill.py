@@ -7,11 +7,10 @@ from services.common.errors import AbortedError, AlreadyExistsError, invalid
 from services.common.identity import WRITERS
 from services.common.ids import new_id
 from services.common.money import Money
-from services.common.pages import PageRequest
-from services.rating.domain.balances import MONEY_BUCKET, balance_id
+from services.rating.domain.balances import balance_id
 from services.rating.domain.refills import COOL_OFF_MAX_MS, COOL_OFF_MIN_MS, Rule, Source, reset
 from services.rating.usecases.balances import Owner
-from services.rating.usecases.wallets import RULE, Wallets, Write, path_text, require_currency
+from services.rating.usecases.wallets import RULE, Wallets, Write, require_currency
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +40,14 @@ class AutoRefill:
             id=new_id("arr"),
             account_id=owner.account_id,
             owner_path=owner.path,
-            balance_id=balance_id(owner.id, MONEY_BUCKET),
+            balance_id=balance_id(owner.id, ""),
             created_ms=write.now_ms,
             updated_ms=write.now_ms,
             version=1,
         )
         await self._check(write, made, owner)
-        store = self._wallets.store
-        here = {"balance_id": made.balance_id}
-        if await store.list(Rule, path_text(owner.path), here, PageRequest(1)):
+        if not await self._wallets.store.add(made, write.connection):
             raise AlreadyExistsError("OWNER_HAS_RULE", f"{owner.id} has an auto-refill rule already; change that one.")
-        await store.add(made, write.connection)
         write.record(RULE, made.id, made.owner_path, None, made)
         return made
 
@@ -97,7 +93,7 @@ class AutoRefill:
         if rule.source is Source.PAYMENT_METHOD:
             if not rule.method_id:
                 raise invalid("auto_refill_rule.payment_method_id", "is required for this source", "FIELD_REQUIRED")
-            await self._wallets.method_for(write.caller, rule.method_id, owner)
+            await self._wallets.method_for(write.caller, rule.method_id, owner, write.connection)
             self._wallets.require_payable(owner, rule.amount)
         elif not rule.endpoint_id:
             raise invalid("auto_refill_rule.source", "of an account's wallet must be a payment method")

@@ -35,7 +35,17 @@ from services.rating.domain.payments import (
     unanswered,
     uncredited,
 )
-from services.rating.domain.refills import Rule, Source, begun, declined, is_due, refilled, stopped
+from services.rating.domain.refills import (
+    RefillState,
+    Rule,
+    Source,
+    begun,
+    declined,
+    is_due,
+    refilled,
+    state_of,
+    stopped,
+)
 from services.rating.ports import PaymentProvider
 from services.rating.usecases.balances import Balances, Owner
 from services.rating.usecases.corrections import Corrections
@@ -45,6 +55,9 @@ LOOK_SECONDS = 0.5
 POLL_SECONDS = 0.05
 AT_ONCE = 20
 """Payments and rules that one process works on at a time."""
+RULES_A_PAGE = 500
+ASK_SECONDS = 40.0
+"""How long a provider may take: less than a claim lasts."""
 SETTLE_SECONDS = 10.0
 PAYER = Principal("payments", "", AccountKind.OPERATOR, (), Role.ADMIN, service="rating")
 """Who credits payments. Never changes: the ids of credits are made of it."""
@@ -75,23 +88,27 @@ class Cashier:
     working: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def run(self) -> None:
-        """Look after payments and rules until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except MeterlineError as error:
-                log.info("cannot look after payments", reason=error.reason)
-            except Exception:
-                log.exception("looking after payments failed")
-            await asyncio.sleep(LOOK_SECONDS)
+        """Look after payments and rules until cancelled. A provider that is slow with one payment holds up no other."""
+        at_work: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await _all([self._begin_refills()])
+                await _all([self._take_up(group, at_work)])
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Do what is due now."""
-        now_ms = self.clock.now_ms()
-        rules = await self.store.low_rules(now_ms, AT_ONCE)
-        await _all(self._refill(rule) for rule in rules)
+        """Do what is due now, to its end."""
+        await self._begin_refills()
         payments = await self.store.due_payments(self.clock.now_ms(), AT_ONCE)
         await _all(self.advance(payment) for payment in payments)
+
+    async def _take_up(self, group: asyncio.TaskGroup, at_work: dict[str, "asyncio.Task[None]"]) -> None:
+        for name in [name for name, task in at_work.items() if task.done()]:
+            del at_work[name]
+        if free := AT_ONCE - len(at_work):
+            for payment in await self.store.due_payments(self.clock.now_ms(), free):
+                if payment.id not in at_work:
+                    at_work[payment.id] = group.create_task(_all([self.advance(payment)]))
 
     async def settle(self, payment_id: str) -> Payment:
         """Move a payment on now; return it when it is settled or stands still, at the latest after ten seconds.
@@ -157,7 +174,10 @@ class Cashier:
             raise UnknownOutcomeError(f"its payment method is kept by {method.provider}, which is not set up")
         if may_ask_again(payment, self.clock.now_ms()):
             try:
-                return await self.provider.charge(payment.id, method, amount)
+                async with asyncio.timeout(ASK_SECONDS):
+                    return await self.provider.charge(payment.id, method, amount)
+            except TimeoutError as error:
+                raise UnknownOutcomeError(f"no answer in {ASK_SECONDS:.0f} s") from error
             except InvalidArgumentError as error:
                 return Declined(error.reason[:64])
         return await self.provider.find(payment.id, method, amount) or Declined(NOT_AT_PROVIDER)
@@ -213,12 +233,28 @@ class Cashier:
 
     # --- rules ---------------------------------------------------------------------------------------------------
 
+    async def _begin_refills(self) -> None:
+        """Begin what is due of all rules: those that may not act now hold up no others."""
+        after = ""
+        while True:
+            now_ms = self.clock.now_ms()
+            page = await self.store.low_rules(now_ms, after, RULES_A_PAGE)
+            ready = [rule for rule in page if state_of(rule, now_ms) is RefillState.WATCHING]
+            for first in range(0, len(ready), AT_ONCE):
+                await _all(self._refill(rule) for rule in ready[first : first + AT_ONCE])
+            if len(page) < RULES_A_PAGE:
+                return
+            after = page[-1].id
+
     async def _refill(self, rule: Rule) -> None:
         """Begin the payment of a rule whose balance is low indeed: the books lag behind."""
         now_ms = self.clock.now_ms()
         try:
             owner = await self.balances.owner(PAYER, rule.endpoint_id, "" if rule.endpoint_id else rule.account_id)
         except NotFoundError:
+            await self._stop(rule, OWNER_NOT_FOUND)
+            return
+        if owner.account_id != rule.account_id:  # an enterprise does not pay for what is another's by now
             await self._stop(rule, OWNER_NOT_FOUND)
             return
         if owner.currency != rule.currency:
@@ -230,7 +266,8 @@ class Cashier:
         async with self.store.transaction() as connection:
             if not await self.store.change(begun(rule, payment.id, now_ms), connection):
                 return  # another process was first
-            await self.store.add(payment, connection)
+            if not await self.store.add(payment, connection):
+                raise FailedPreconditionError("CONCURRENT_CHANGE", "A payment of the rule is open already.")
             await self.store.tell(_happening(LOW, payment, now_ms), connection)
 
     async def _stop(self, rule: Rule, reason: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
-from services.common.errors import FailedPreconditionError, invalid, not_found
+from services.common.errors import FailedPreconditionError, PermissionDeniedError, invalid, not_found
 from services.common.identity import READERS, WRITERS, Principal
 from services.common.ids import new_id
 from services.common.money import Money
@@ -45,15 +45,16 @@ class WalletStore(Protocol):
         ...
 
     async def get(self, kind: type[K], name: str, connection: Any = None) -> K | None:
-        """One by its id."""
+        """One by its id. In a transaction it stays as it is until the transaction ends."""
         ...
 
     async def list(self, kind: type[K], under: str, equal: Mapping[str, Any], page: PageRequest) -> Sequence[K]:
         """Up to `page.size + 1` of those whose owner's path begins with `under`, oldest first."""
         ...
 
-    async def add(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> None:
-        """Add a new one."""
+    async def add(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> bool:
+        """Add a new one; false if what must be unique is there already."""
+        ...
 
     async def change(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> bool:
         """Put the next version of one in its place; false if it has changed meanwhile."""
@@ -70,8 +71,8 @@ class WalletStore(Protocol):
         """Open payments that are to be looked after by now."""
         ...
 
-    async def low_rules(self, now_ms: int, count: int) -> Sequence[Rule]:
-        """Rules that may begin a payment, of balances that are low in the books."""
+    async def low_rules(self, now_ms: int, after: str, count: int) -> Sequence[Rule]:
+        """Rules after an id that may begin a payment, of balances that are low in the books, in the order of ids."""
         ...
 
     async def tell(self, happening: Happening, connection: Any) -> None:
@@ -139,13 +140,13 @@ class Wallets:
         await self.store.remove(method, write.connection)
         write.record(METHOD, name, method.owner_path, method, None)
 
-    async def method_for(self, caller: Principal, name: str, owner: Owner) -> PaymentMethod:
-        """The payment method of the account that pays for an owner.
+    async def method_for(self, caller: Principal, name: str, owner: Owner, connection: Any = None) -> PaymentMethod:
+        """The payment method of the account that pays for an owner; in a transaction nobody forgets it meanwhile.
 
         Raises:
             FailedPreconditionError: METHOD_OF_ANOTHER_ACCOUNT, PROVIDER_CHANGED.
         """
-        method = await self.get(caller, PaymentMethod, METHOD, name)
+        method = await self.get(caller, PaymentMethod, METHOD, name, connection)
         if method.account_id != owner.account_id:
             raise FailedPreconditionError(
                 "METHOD_OF_ANOTHER_ACCOUNT", f"Name a payment method of {owner.account_id}, which pays."
@@ -159,9 +160,18 @@ class Wallets:
     # --- payments ------------------------------------------------------------------------------------------------
 
     async def owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
-        """Whose money grows, for a caller that may write."""
+        """Whose money grows, for a caller that may write, and spend what the payer has.
+
+        Raises:
+            PermissionDeniedError: NOT_THE_PAYER, for the endpoint of a sub-account: its enterprise pays.
+        """
         caller.require_role(*WRITERS)
-        return await self.balances.owner(caller, endpoint_id, account_id)
+        owner = await self.balances.owner(caller, endpoint_id, account_id)
+        if not caller.sees(owner.path):
+            raise PermissionDeniedError(
+                "NOT_THE_PAYER", "The enterprise of the endpoint pays for it: ask for this in its context."
+            )
+        return owner
 
     def require_payable(self, owner: Owner, amount: Money) -> None:
         """Refuse an amount that cannot be collected for an owner."""
