@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from services.runtime.children import dying_with_parent
-
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 ROOTS_STAND_IN = "nobody"
@@ -100,8 +98,8 @@ class EmbeddedPostgres:
             raise RuntimeError(f"initdb failed: {done.stdout}\n{done.stderr}")
 
     def _as_owner(self) -> dict[str, Any]:
-        # Fast shutdown when the tests die. The identity is changed before preexec_fn runs, which the kernel wants so.
-        return {**self._identity, "preexec_fn": dying_with_parent(signal.SIGINT)}
+        # No preexec_fn: Python between fork and exec may crash in a process where gRPC has threads, as in the tests.
+        return {**self._identity, "start_new_session": True}
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -10,7 +10,7 @@ from services.rating.engine.driver import Engine
 from services.rating.usecases.journalling import Journaller
 from tests.simulation.simulation import simulate
 
-SEEDS = 200
+SEEDS = 150
 PART = 25
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncpg
 import psutil
+import pytest
 
 from tests.postgres import EmbeddedPostgres
 
@@ -34,8 +35,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "gateway": ("gateway",),
 }
 """How the command line of each process ends; Valkey's is told by its program."""
+LONG = "METERLINE_TEST_LONG_FAULTS" in os.environ
+"""Whether tests that take long run on every kind of stores, and faults last long."""
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 40
+
+
+def only_on(kind: str, system: "System") -> None:
+    """Skip a test that takes long on the other kind of stores, unless METERLINE_TEST_LONG_FAULTS is set."""
+    if system.kind != kind and not LONG:
+        pytest.skip(f"takes long; METERLINE_TEST_LONG_FAULTS=1 runs it on {system.kind} too")
 
 
 @dataclass(frozen=True, slots=True)

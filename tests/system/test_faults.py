@@ -15,7 +15,7 @@ from cli.charge.records import write_csv
 from meterline.rating.v1 import charging_pb2
 from services.runtime.valkey import EmbeddedValkey, connect
 from tests.postgres import EmbeddedPostgres
-from tests.system.launching import System
+from tests.system.launching import System, only_on
 from tests.system.market import Market, usage
 from tests.system.steady import Load, everything, until
 from tests.system.tooling import assert_sound, stores_of
@@ -32,6 +32,7 @@ CALM_S, SEED = 0.5, 7
 async def test_every_process_is_killed_under_load_and_nothing_is_lost_or_doubled(
     system: System, market: Market, request: pytest.FixtureRequest
 ):
+    only_on("postgresql", system)
     load, draw = await Load.on(market), random.Random(SEED)
     async with asyncio.TaskGroup() as group:
         group.create_task(load.run())

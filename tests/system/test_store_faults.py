@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ from cli.charge.records import write_csv
 from meterline.rating.v1 import charging_pb2
 from services.runtime.valkey import EmbeddedValkey, connect
 from tests.postgres import EmbeddedPostgres
-from tests.system.launching import System, free_ports, launched
+from tests.system.launching import LONG, System, free_ports, launched
 from tests.system.market import MB, Market, build_market, usage
 from tests.system.steady import FEW, Load, everything
 from tests.system.stranger import Stranger
@@ -29,7 +28,6 @@ RECORDS = 6_000
 SENDINGS = (2, 2, 1)
 """How often each client sends the file."""
 CUT_SHARE, SEED = 0.2, 20
-LONG = "METERLINE_TEST_LONG_FAULTS" in os.environ
 """Whether PostgreSQL stays away for a minute instead of a quarter of it."""
 GONE_S = 60 if LONG else 15
 PATIENCE_S = 60

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.launching import System, launched
+from tests.system.launching import System, launched, only_on
 from tests.system.market import MB, build_market, usage
 from tests.system.steady import Load
 from tests.system.stranger import Stranger
@@ -15,6 +15,7 @@ from tests.system.tooling import assert_sound, stores_of, tool
 
 @pytest.mark.slow
 async def test_nothing_is_found_under_load(system: System, operator: Stranger, request: pytest.FixtureRequest):
+    only_on("postgresql", system)
     load = await Load.on(await build_market(operator))
     folder = system.description["data_folder"]
     async with asyncio.TaskGroup() as group:
