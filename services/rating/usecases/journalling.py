@@ -66,7 +66,8 @@ class Journaller:
         """
         if asyncio.get_running_loop().time() > self._stuck_at:
             raise self._stuck()
-        await self._within_patience(self._room.wait())
+        if not self._room.is_set():
+            await self._within_patience(self._room.wait())
         if self.broken:
             raise self.broken
 
