@@ -10,7 +10,7 @@ from services.rating.engine.driver import Engine
 from services.rating.usecases.journalling import Journaller
 from tests.simulation.simulation import simulate
 
-SEEDS = 150
+SEEDS = 100
 PART = 25
 
 

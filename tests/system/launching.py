@@ -41,6 +41,12 @@ START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 40
 
 
+def only_at_length() -> None:
+    """Skip a test that takes long and of which shorter ones show the parts, unless METERLINE_TEST_LONG_FAULTS is set."""
+    if not LONG:
+        pytest.skip("takes long; METERLINE_TEST_LONG_FAULTS=1 runs it")
+
+
 def only_on(kind: str, system: "System") -> None:
     """Skip a test that takes long on the other kind of stores, unless METERLINE_TEST_LONG_FAULTS is set."""
     if system.kind != kind and not LONG:

@@ -11,7 +11,7 @@ from cli.datafolder import DataFolder
 from services.rating.storage.tables import usage
 from services.runtime.database import Database
 from services.runtime.valkey import EmbeddedValkey, connect
-from tests.system.launching import System, only_on
+from tests.system.launching import System, only_at_length
 from tests.system.market import build_market
 from tests.system.steady import Load
 from tests.system.stranger import Stranger
@@ -38,7 +38,7 @@ async def change_a_record(url: str, endpoint_id: str) -> None:
 async def test_what_differs_is_repaired_while_charging_goes_on(
     system: System, operator: Stranger, request: pytest.FixtureRequest
 ):
-    only_on("postgresql", system)
+    only_at_length()
     folder, stores = system.description["data_folder"], stores_of(system.kind, request)
     load = await Load.on(await build_market(operator))
 
