@@ -37,6 +37,18 @@ export const options = {
 const client = new grpc.Client();
 let connected = false;
 
+export function setup() {
+  // k6 panics ("is already registered") when several callers are the first to read one contract by reflection
+  // (grafana/k6 issue 3961): one reads it before all others.
+  connect();
+  client.close();
+}
+
+function connect() {
+  // The server tells its contracts by reflection; no .proto file is needed here.
+  client.connect(__ENV.GRPC || "localhost:7004", { plaintext: true, reflect: true });
+}
+
 function event(place) {
   const { idInTest } = exec.vu;
   return {
@@ -53,8 +65,7 @@ function event(place) {
 
 function invoke(method, request) {
   if (!connected) {
-    // The server tells its contracts by reflection; no .proto file is needed here.
-    client.connect(__ENV.GRPC || "localhost:7004", { plaintext: true, reflect: true });
+    connect();
     connected = true;
   }
   const params = { metadata: { authorization }, timeout: "10s" };
