@@ -87,7 +87,6 @@ async def running(folder: DataFolder, ports: Ports, tell: Callable[[str], None])
     Raises:
         Failure: the folder or a port is taken, or a process does not start.
     """
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are programs, they inherit no gRPC
     with folder.claimed():
         _require_free(ports)
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from services.common.money import Money
 from services.rating.domain.balances import Holder
@@ -138,8 +138,7 @@ class Cursor:
     decided_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(NamedTuple):
     """A usage record on its way into the books; `path` is the account path of its enterprise."""
 
     position: Position

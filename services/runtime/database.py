@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 POOL_SIZE = 8
 BUSY_TIMEOUT_MS = 10_000
+WRITER_CACHE_KIB = 65_536
+"""Of pages that SQLite's writer keeps at most; with few it reads and writes those of large indexes again and again."""
 _SQLITE = "sqlite"
 _AWAY_STATES = ("08", "53", "57P")
 """SQLSTATE classes of PostgreSQL: no connection; out of connections, memory or disk; stopping, crashing, starting."""
@@ -42,6 +44,11 @@ def _on_sqlite_connect(connection: Any, _: ConnectionPoolEntry) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _on_sqlite_writer_connect(connection: Any, record: ConnectionPoolEntry) -> None:
+    _on_sqlite_connect(connection, record)
+    connection.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KIB}").close()
 
 
 class Database:
@@ -86,7 +93,7 @@ class Database:
                 return await connection.run_sync(work)
         if self._thread is None:
             engine = sa.create_engine(self.engine.url.set(drivername=_SQLITE), poolclass=sa.StaticPool)
-            sa.event.listen(engine, "connect", _on_sqlite_connect)
+            sa.event.listen(engine, "connect", _on_sqlite_writer_connect)
             self._thread = (ThreadPoolExecutor(1, "sqlite-writer"), engine)
         executor, engine = self._thread
 

@@ -61,7 +61,7 @@ class Replay:
         for request in content.requests:
             self.top_ups.setdefault(request.request_id, []).append((request.holder_id, request.micros))
         _, records = unpack(segment.records)
-        for record, outcome in zip(records, read_outcomes(segment.outcomes)[0], strict=True):
+        for record, outcome in zip(records, read_outcomes(segment.outcomes), strict=True):
             if record[0] == OpKind.SESSION and outcome[0] == Status.DONE:
                 self.calls.setdefault((record[1][0], record[1][1]), []).append(outcome)
         configured = any(record[0] == OpKind.CONFIGURE for record in records)

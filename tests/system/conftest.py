@@ -1,7 +1,6 @@
 """The running system that the system tests knock at: once on the embedded stores, once on PostgreSQL with four cells."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,8 +9,6 @@ import pytest_asyncio
 from tests.system.launching import System, launched, postgres_stores
 from tests.system.market import Market, build_market
 from tests.system.stranger import Stranger
-
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # what tests start are programs, they inherit no gRPC
 
 
 @pytest.fixture(scope="session", params=["embedded", "postgresql"])

@@ -86,7 +86,7 @@ class Replay:
         """Everything that is wrong, as sentences."""
         for segment in segments:
             _, records = unpack(segment.records)
-            outcomes, _ = read_outcomes(segment.outcomes)
+            outcomes = read_outcomes(segment.outcomes)
             for number, (record, outcome) in enumerate(zip(records, outcomes, strict=True)):
                 self._operation(segment, number, record, outcome)
         for key, attempts in self._attempts.items():

@@ -126,7 +126,7 @@ class Engine:
         if isinstance(reply[0], bytes):
             raise closed(f"{reply[0].decode()} {reply[1].decode()}")
         sequence, packed, images = reply
-        outcomes, _ = read_outcomes(packed)
+        outcomes = read_outcomes(packed)
         segment = Segment(sequence, now_ms, arguments[2], packed, images) if images else None
         return Decided(sequence, last_mark(packed), outcomes, segment)
 

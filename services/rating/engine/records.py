@@ -19,14 +19,14 @@ from services.rating.domain.operations import DoneOperation
 from services.rating.domain.reasons import Mode
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.engine import operations
-from services.rating.engine.wire import OpKind, read_images, read_notices, read_outcomes
+from services.rating.engine.wire import OpKind, read_decided, read_images
 from services.runtime.packing import unpack
 
 
 def read_segment(segment: Segment) -> SegmentContent:
     """Read a segment."""
     programs, records = unpack(segment.records)
-    outcomes, movements = read_outcomes(segment.outcomes)
+    outcomes, movements, told = read_decided(segment.outcomes)
     used: list[Used] = []
     requests: list[AnsweredRequest] = []
     done: list[DoneOperation] = []
@@ -46,7 +46,7 @@ def read_segment(segment: Segment) -> SegmentContent:
             _, holder_id, quantity, request_id, by, digest, body, bucket = record
             asked = (holder_id, quantity, request_id, Actor(*by), digest, body)
             requests.append(AnsweredRequest(operation, *asked, outcome[1], bucket, quantity - outcome[3]))
-    notices = [_notice(notice, programs, records) for notice in read_notices(segment.outcomes)]
+    notices = [_notice(notice, programs, records) for notice in told]
     return SegmentContent(programs, used, requests, movements, read_images(segment.images), notices, done)
 
 

@@ -200,16 +200,20 @@ def _renewal(renewal: Renewal) -> dict[str, Any]:
     }
 
 
-def read_outcomes(blob: bytes) -> tuple[list[Outcome], list[Movement]]:
-    """Unpack outcomes and movements."""
-    outcomes, moves, *_ = unpack(blob)
-    return list(outcomes), [Movement(operation - 1, *rest) for operation, *rest in moves]
+def read_outcomes(blob: bytes) -> list[Outcome]:
+    """Unpack outcomes."""
+    outcomes: list[Outcome] = unpack(blob)[0]
+    return outcomes
 
 
-def read_notices(blob: bytes) -> list[Notice]:
-    """Unpack what people want to hear of."""
-    _, _, notices, *_ = unpack(blob)
-    return [Notice(operation - 1, *rest) for operation, *rest in notices]
+def read_decided(blob: bytes) -> tuple[list[Outcome], list[Movement], list[Notice]]:
+    """Unpack outcomes, movements, and what people want to hear of."""
+    outcomes, moves, notices, *_ = unpack(blob)
+    return (
+        outcomes,
+        [Movement(operation - 1, *rest) for operation, *rest in moves],
+        [Notice(operation - 1, *rest) for operation, *rest in notices],
+    )
 
 
 def read_images(blob: bytes) -> Mapping[str, bytes]:

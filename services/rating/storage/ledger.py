@@ -33,6 +33,7 @@ from services.runtime.packing import pack, unpack
 
 ROWS = 5_000
 """Rows of a long answer that are in memory at once."""
+_CHARGED, _REFUSED = int(Outcome.CHARGED), int(Outcome.REFUSED)
 IN_MAX = 500
 """Values in one IN list."""
 
@@ -230,12 +231,12 @@ def _usage_row(row: UsageRow, chain_id: int) -> tuple[Any, ...]:
         used.access_type,
         used.usage_ms,
         used.quantity,
-        int(used.mode),
-        int(Outcome.CHARGED if row.charged else Outcome.REFUSED),
+        used.mode,
+        _CHARGED if row.charged else _REFUSED,
         row.reason,
         row.refused_step,
         row.uncovered,
-        int(is_throttled(used.outcome)),
+        1 if is_throttled(used.outcome) else 0,
         used.program_id,
         pack(row.steps),
         row.decided_ms,

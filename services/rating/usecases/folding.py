@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -146,30 +147,39 @@ class SegmentFold:
             refusal[1] += used.quantity
 
     def _charge(self, position: Position, used: Used, path: str, steps: Sequence[Step]) -> None:
-        cause, day = usage_record_id(position), used.usage_ms // DAY_MS
-        parts = used.outcome[2]
-        for number, (step, (benefit, _, uncovered, amount, draws)) in enumerate(zip(steps, parts, strict=True)):
-            key = (path, day, used.endpoint_id, used.network_id, used.service, number, step.currency)
-            total = self._sheet.totals.setdefault(key, [0, 0, 0, 0, 0])
-            total[0] += 1
-            total[1] += used.quantity
-            total[2] += benefit
-            total[3] += uncovered
-            total[4] += amount
-            holder_id = step.holder or used.endpoint_id
-            for bucket, quantity, what in draws:
-                drawn_from = step.pool if what & Drawn.OF_POOL else holder_id
-                self._move(drawn_from, bucket, MovementKind.DRAW, -quantity, cause)
-            if amount and step.mode == StepMode.PREPAID:
-                self._move(holder_id, "", MovementKind.DRAW, -amount, cause)
+        totals, endpoint_id, quantity = self._sheet.totals, used.endpoint_id, used.quantity
+        day, network_id, service = used.usage_ms // DAY_MS, used.network_id, used.service
+        parts = zip(steps, used.outcome[2], strict=True)
+        for number, (step, (benefit, _, uncovered, amount, draws)) in enumerate(parts):
+            key = (path, day, endpoint_id, network_id, service, number, step.currency)
+            total = totals.get(key)
+            if total is None:
+                totals[key] = [1, quantity, benefit, uncovered, amount]
+            else:
+                total[0] += 1
+                total[1] += quantity
+                total[2] += benefit
+                total[3] += uncovered
+                total[4] += amount
+            if draws or (amount and step.mode is StepMode.PREPAID):
+                self._take(step, endpoint_id, draws, amount, usage_record_id(position))
+
+    def _take(self, step: Step, endpoint_id: str, draws: Sequence[Any], amount: int, cause: str) -> None:
+        """Lower the balances that a step was paid from."""
+        holder_id = step.holder or endpoint_id
+        for bucket, quantity, what in draws:
+            drawn_from = step.pool if what & Drawn.OF_POOL else holder_id
+            self._move(drawn_from, bucket, MovementKind.DRAW, -quantity, cause)
+        if amount and step.mode is StepMode.PREPAID:
+            self._move(holder_id, "", MovementKind.DRAW, -amount, cause)
 
     def _move(self, holder_id: str, bucket: str, kind: int, change: int, cause: str) -> None:
         balance = balance_id(holder_id, bucket)
         where = (self._cell, self._sequence, self._number)
         self._sheet.entries.append((*where, balance, int(kind), change, cause, self._decided_ms))
         self._number += 1
-        _, before = self._sheet.balances.get(balance, (holder_id, 0))
-        self._sheet.balances[balance] = (holder_id, before + change)
+        known = self._sheet.balances.get(balance)
+        self._sheet.balances[balance] = (holder_id, known[1] + change if known else change)
 
 
 class Folder:
