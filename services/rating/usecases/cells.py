@@ -33,6 +33,10 @@ OPS_MAX = 200
 """Operations that are put together for one call."""
 GATHER_OPS = 48
 """Operations below which a call waits for the commit before it: fewer and larger commits serve more callers."""
+GATHER_SECONDS = 0.012
+"""How long after the beginning of a call the next such one waits at most for callers to come again."""
+GATHER_AGAIN = 0.9
+"""The part of the callers before for which it waits; below 1, so that it does not wait for those who went away."""
 CALLS_MAX = 3
 """Calls under way at once: one decides while others are made up and read."""
 QUEUE_OPS_MAX = 50_000
@@ -102,6 +106,9 @@ class Cell:
         self._clock = clock
         self._queue: deque[_Work] = deque()
         self._queued_ops = 0
+        self._enough = 0
+        self._last_ops = 0
+        self._last_began = 0.0
         self._wake = asyncio.Event()
         self._journaller: Journaller | None = None
         self._committing: asyncio.Task[None] | None = None
@@ -184,7 +191,8 @@ class Cell:
             self._queue.appendleft(work)
         else:
             self._queue.append(work)
-        self._wake.set()
+        if self._queued_ops >= self._enough:
+            self._wake.set()
 
     async def run(self) -> None:
         """Decide what comes until cancelled."""
@@ -207,11 +215,21 @@ class Cell:
             await self._stop_committing()
 
     async def _idle(self) -> None:
-        """Wait until no call is under way, and, while very little waits, until what was decided is durable."""
+        """Wait until no call is under way, and, while very little waits, until what was decided is durable.
+
+        Then those who were answered come again, one by one: wait a little for most of them.
+        """
         if self._deciding:
             await asyncio.wait(self._deciding)
         if self._finishing and self._queued_ops < GATHER_OPS:
             await asyncio.wait(self._finishing, return_when=asyncio.FIRST_COMPLETED)
+        self._enough = min(GATHER_OPS, int(self._last_ops * GATHER_AGAIN))
+        if self._queued_ops < self._enough:
+            self._wake.clear()
+            timer = asyncio.get_running_loop().call_at(self._last_began + GATHER_SECONDS, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+        self._enough = 0
 
     def _take(self) -> list[_Work]:
         taken: list[_Work] = []
@@ -228,6 +246,7 @@ class Cell:
         works = self._take()
         if not works:
             return
+        self._last_ops, self._last_began = len(works), asyncio.get_running_loop().time()
         try:
             journaller = await self.open()
             await journaller.room()
