@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -207,10 +208,14 @@ class Server:
 
 GC_YOUNG_MAX = 50_000
 """Objects after which the collector looks for cycles; batches make thousands of short-lived lists without any."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread keeps Python while another waits for it. Usual are 5 ms: for so long could the event loop hold up a
+commit that is done, though everybody waits for it."""
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a process until SIGINT or SIGTERM sets the event that `main` waits for."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GC_YOUNG_MAX, 20, 100)
     gc.freeze()  # what was imported stays: the collector need not look at it again
 
