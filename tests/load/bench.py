@@ -209,6 +209,8 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
         say(f"batches of 100: {by_100.per_second}/s, p50 {by_100.percentile_ms(50)} ms")
         few = await load.stream(channel, metadata, 100, FEW_IN_FLIGHT)
         say(f"batches of 100, {FEW_IN_FLIGHT} in flight: {few.per_second}/s, p99 {few.percentile_ms(99)} ms")
+        alone = await load.stream(channel, metadata, 100, 1)
+        say(f"batches of 100, one after the other: {alone.per_second}/s, p99 {alone.percentile_ms(99)} ms")
         by_500 = await load.stream(channel, metadata, 500)
         say(f"batches of 500: {by_500.per_second}/s, p50 {by_500.percentile_ms(50)} ms")
         backlog, started = load.acknowledged, time.time()
@@ -233,6 +235,9 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
         "batch100_few_per_s": few.per_second,
         "batch100_few_p50_ms": few.percentile_ms(50),
         "batch100_few_p99_ms": few.percentile_ms(99),
+        "batch100_alone_per_s": alone.per_second,
+        "batch100_alone_p50_ms": alone.percentile_ms(50),
+        "batch100_alone_p99_ms": alone.percentile_ms(99),
         "batch500_p99_ms": by_500.percentile_ms(99),
         "acknowledged": load.acknowledged,
         "in_ledger": folded,
