@@ -13,7 +13,8 @@ from services.runtime import valkey
 from tests.postgres import EmbeddedPostgres
 from tests.requirements import RequirementsPlugin
 
-hypothesis.settings.register_profile("meterline", deadline=None)  # two busy cores make single examples slow
+# No deadline: two busy cores make single examples slow.
+hypothesis.settings.register_profile("meterline", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=2_000)  # `make test-sim`
 hypothesis.settings.load_profile("meterline")
 

@@ -354,7 +354,7 @@ def replace_replayed(answer: Answer) -> tuple[object, ...]:
 def test_the_core_and_the_model_agree_through_random_histories(valkey_url, tmp_path):
     Histories.stores = (valkey_url, str(tmp_path))
     chosen = settings(
-        max_examples=settings().max_examples // 8,
+        max_examples=settings().max_examples // 4,
         stateful_step_count=30,
         suppress_health_check=list(HealthCheck),
         deadline=None,

@@ -63,7 +63,7 @@ def test_prices_and_what_money_buys_agree_with_exact_integers(valkey_url):
             [*next(charges)[2][0][1:4], *next(charges)[2][0][1:4], holders[f"ep_{n}"].money] for n in range(len(cases))
         ]
 
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(CASES)
     def holds(cases: list[tuple[Rate, int, int]]) -> None:
         answers = asyncio.run(decide(cases))

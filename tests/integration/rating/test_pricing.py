@@ -134,7 +134,7 @@ def test_the_function_agrees_with_exact_fractions(valkey_url):
         core = Core(valkey_url)
         runner.run(core.open())
 
-        @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+        @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
         @given(pricings(), USES)
         def holds(pricing: Pricing, uses: list[tuple[int, str, int, int]]) -> None:
             endpoint = f"ep_{next(_numbers)}"
@@ -180,7 +180,7 @@ def test_money_buys_the_largest_part_and_is_never_overspent(valkey_url):
         core = Core(valkey_url)
         runner.run(core.open())
 
-        @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+        @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
         @given(MONOTONE, st.integers(1, 10**6), st.lists(st.integers(1, 10**5), min_size=1, max_size=6))
         def holds(part: Component, money: int, quantities: list[int]) -> None:
             endpoint = f"ep_{next(_numbers)}"

@@ -158,7 +158,7 @@ def test_shares_agree_with_exact_integers_and_parts_add_up_to_the_whole(valkey_u
 
         runner.run(setup())
 
-        @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+        @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
         @given(quantities, amounts, st.lists(st.integers(1, 2**43), max_size=4))
         def holds(total: int, amount: int, parts: list[int]) -> None:
             nonlocal sequence
