@@ -46,7 +46,8 @@ class Pot:
         self.remaining = self.reserved = 0
         following = [boundary for boundary in self.cycles if boundary > at_ms]
         if following:
-            self.remaining, self.state, self.expires_ms = self.benefit.quantity, "ACTIVE", following[0]
+            self.remaining, self.expires_ms = self.benefit.quantity, following[0]
+            self.state = "PENDING" if self.state == "PENDING" else "ACTIVE"  # only use activates
         else:
             self.state = "EXPIRED"
 
