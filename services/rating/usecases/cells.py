@@ -107,7 +107,7 @@ class Cell:
         self._queue: deque[_Work] = deque()
         self._queued_ops = 0
         self._enough = 0
-        self._last_ops = 0
+        self._last_callers = 0
         self._last_began = 0.0
         self._wake = asyncio.Event()
         self._journaller: Journaller | None = None
@@ -223,7 +223,7 @@ class Cell:
             await asyncio.wait(self._deciding)
         if self._finishing and self._queued_ops < GATHER_OPS:
             await asyncio.wait(self._finishing, return_when=asyncio.FIRST_COMPLETED)
-        self._enough = min(GATHER_OPS, int(self._last_ops * GATHER_AGAIN))
+        self._enough = min(GATHER_OPS, int(self._last_callers * GATHER_AGAIN))
         if self._queued_ops < self._enough:
             self._wake.clear()
             timer = asyncio.get_running_loop().call_at(self._last_began + GATHER_SECONDS, self._wake.set)
@@ -246,7 +246,7 @@ class Cell:
         works = self._take()
         if not works:
             return
-        self._last_ops, self._last_began = len(works), asyncio.get_running_loop().time()
+        self._last_callers, self._last_began = len(works), asyncio.get_running_loop().time()
         try:
             journaller = await self.open()
             await journaller.room()

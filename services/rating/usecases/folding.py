@@ -161,17 +161,18 @@ class SegmentFold:
                 total[2] += benefit
                 total[3] += uncovered
                 total[4] += amount
-            if draws or (amount and step.mode is StepMode.PREPAID):
-                self._take(step, endpoint_id, draws, amount, usage_record_id(position))
+            paid = amount if step.mode is StepMode.PREPAID else 0
+            if draws or paid:
+                self._take(step, endpoint_id, draws, paid, usage_record_id(position))
 
-    def _take(self, step: Step, endpoint_id: str, draws: Sequence[Any], amount: int, cause: str) -> None:
-        """Lower the balances that a step was paid from."""
+    def _take(self, step: Step, endpoint_id: str, draws: Sequence[Any], paid: int, cause: str) -> None:
+        """Lower the balances that a step was paid from: buckets, and money."""
         holder_id = step.holder or endpoint_id
         for bucket, quantity, what in draws:
             drawn_from = step.pool if what & Drawn.OF_POOL else holder_id
             self._move(drawn_from, bucket, MovementKind.DRAW, -quantity, cause)
-        if amount and step.mode is StepMode.PREPAID:
-            self._move(holder_id, "", MovementKind.DRAW, -amount, cause)
+        if paid:
+            self._move(holder_id, "", MovementKind.DRAW, -paid, cause)
 
     def _move(self, holder_id: str, bucket: str, kind: int, change: int, cause: str) -> None:
         balance = balance_id(holder_id, bucket)
