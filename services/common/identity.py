@@ -1,5 +1,6 @@
 """Who is calling: the account context in which every call runs [003]."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -92,6 +93,17 @@ class Principal:
         """Raise NOT_FOUND unless one of Meterline's own services calls: internal methods do not exist outside."""
         if not self.service:
             raise NotFoundError("METHOD_NOT_FOUND", "There is no such method.")
+
+
+def path_text(path: Iterable[str]) -> str:
+    """Write an account path as it is stored, `operator/.../owner/`: a prefix match on it selects a subtree."""
+    return "/".join([*path, ""])
+
+
+def tree_of(caller: Principal) -> str:
+    """Prefix of the paths of enterprises whose usage the caller sees; a sub-account's own is asked by endpoint."""
+    is_sub = caller.account_kind is AccountKind.SUB_ACCOUNT
+    return path_text(caller.account_path[:-1] if is_sub else caller.account_path)
 
 
 WRITERS = (Role.ADMIN, Role.MANAGER)

@@ -6,11 +6,10 @@ import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meterline.type.v1 import audit_pb2
-from services.common.identity import READERS
+from services.common.identity import READERS, path_text
 from services.common.pages import page_of, page_request
 from services.runtime.database import Database
 from services.runtime.server import current_call
-from services.runtime.writes import path_text
 
 
 class AuditServicer:

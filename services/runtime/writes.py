@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.clock import Clock
 from services.common.errors import AlreadyExistsError
-from services.common.identity import Principal
+from services.common.identity import Principal, path_text
 from services.common.ids import new_id
 from services.runtime.database import Database
 
@@ -90,11 +90,6 @@ def runtime_tables(metadata: sa.MetaData) -> FollowedTables:
         sqlite_autoincrement=True,
     )
     return FollowedTables(requests_table(metadata), audit_table(metadata), changes)
-
-
-def path_text(path: tuple[str, ...] | list[str]) -> str:
-    """Write an account path as a column: a prefix match on it selects a subtree."""
-    return "/".join([*path, ""])
 
 
 _ANCESTRY = frozenset({"path", "owner_path"})

@@ -12,10 +12,10 @@ from services.accounts.ports import AccountFilter
 from services.accounts.storage.tables import accounts
 from services.accounts.storage.visibility import ORDER, after, below, named_like, oldest_first, path_of
 from services.common.errors import not_found
-from services.common.identity import AccountKind, Principal
+from services.common.identity import AccountKind, Principal, path_text
 from services.common.money import Money
 from services.common.pages import Page, PageRequest, page_of
-from services.runtime.writes import Write, path_text
+from services.runtime.writes import Write
 
 _READ_THROUGH = ("company_id", "currency", "credit_limit_micros", "billing_cycle_day", "time_zone")
 _master = accounts.alias("master")

@@ -10,9 +10,9 @@ from services.accounts.domain.companies import Address, Company, CompanyType
 from services.accounts.storage.tables import accounts, companies
 from services.accounts.storage.visibility import ORDER, after, below, named_like, oldest_first, path_of
 from services.common.errors import not_found
-from services.common.identity import AccountKind, Principal
+from services.common.identity import AccountKind, Principal, path_text
 from services.common.pages import Page, PageRequest, page_of
-from services.runtime.writes import Write, path_text
+from services.runtime.writes import Write
 
 _DETAILS = ("phone_number", "email", "homepage", "registration_number", "vat_number", "tax_number")
 

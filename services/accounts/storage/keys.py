@@ -10,9 +10,9 @@ from services.accounts.domain.keys import ApiKey
 from services.accounts.storage.tables import api_keys
 from services.accounts.storage.visibility import ORDER, after, below, oldest_first, path_of
 from services.common.errors import not_found
-from services.common.identity import Principal, Role
+from services.common.identity import Principal, Role, path_text
 from services.common.pages import Page, PageRequest, page_of
-from services.runtime.writes import Write, path_text
+from services.runtime.writes import Write
 
 
 class SqlKeys:

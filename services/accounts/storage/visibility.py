@@ -3,8 +3,7 @@
 import sqlalchemy as sa
 
 from services.common.errors import invalid
-from services.common.identity import AccountKind, Principal
-from services.runtime.writes import path_text
+from services.common.identity import AccountKind, Principal, path_text
 
 _MS_MAX = 2**63 - 1
 

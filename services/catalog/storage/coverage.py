@@ -12,7 +12,7 @@ from services.catalog.domain.services import Scope, intersection
 from services.catalog.storage import tables
 from services.catalog.storage.session import Session, is_below, path_of
 from services.catalog.storage.shelves import ItemRows, SqlShelf, touch_managed
-from services.runtime.writes import path_text
+from services.common.identity import path_text
 
 _SCOPE: TypeAdapter[Scope] = TypeAdapter(Scope)
 _SERVICE_PROFILE = ItemRows(ServiceProfile)

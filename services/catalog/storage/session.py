@@ -8,8 +8,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import invalid
+from services.common.identity import path_text
 from services.common.pages import PageRequest
-from services.runtime.writes import Write, path_text
+from services.runtime.writes import Write
 
 KEYS_MAX = 10_000
 """Values in one IN list; SQLite takes 32,766 parameters, asyncpg 32,767."""

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from services.catalog.domain.items import Item
 from services.catalog.ports import ListFilter
 from services.catalog.storage.session import KEYS_MAX, Session, comes_after, is_below, path_of
+from services.common.identity import path_text
 from services.common.pages import Page, PageRequest, page_of
-from services.runtime.writes import path_text
 
 T = TypeVar("T", bound=Item)
 

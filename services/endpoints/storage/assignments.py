@@ -7,14 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import AbortedError, not_found
-from services.common.identity import Principal
+from services.common.identity import Principal, path_text
 from services.common.pages import Page, PageRequest, page_of
 from services.endpoints.domain.assignments import Assignment, AssignmentState
 from services.endpoints.domain.plans import PlanType
 from services.endpoints.ports import AssignmentFilter
 from services.endpoints.storage.tables import assignments
 from services.endpoints.storage.visibility import after, path_of, visible
-from services.runtime.writes import Write, path_text
+from services.runtime.writes import Write
 
 _IN_FORCE = assignments.c.removed_ms.is_(None)
 

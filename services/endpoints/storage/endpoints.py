@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import not_found
-from services.common.identity import Principal
+from services.common.identity import Principal, path_text
 from services.common.pages import Page, PageRequest, page_of
 from services.endpoints.domain.endpoints import Endpoint, EndpointState
 from services.endpoints.domain.plans import PlanType
@@ -16,7 +16,7 @@ from services.endpoints.ports import EndpointFilter
 from services.endpoints.storage.assignments import SqlAssignments
 from services.endpoints.storage.tables import endpoints, sims, tags
 from services.endpoints.storage.visibility import after, path_of, visible
-from services.runtime.writes import Write, path_text
+from services.runtime.writes import Write
 
 
 class SqlEndpoints:

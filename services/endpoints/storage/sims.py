@@ -7,14 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import not_found
-from services.common.identity import Principal
+from services.common.identity import Principal, path_text
 from services.common.pages import Page, PageRequest, page_of
 from services.endpoints.domain.endpoints import EndpointState
 from services.endpoints.domain.sims import STATUS_BY_ENDPOINT_STATE, Sim, SimStatus
 from services.endpoints.ports import SimFilter
 from services.endpoints.storage.tables import endpoints, sims
 from services.endpoints.storage.visibility import after, path_of, visible
-from services.runtime.writes import Write, path_text
+from services.runtime.writes import Write
 
 _IMPORT_LOCK = 7021
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.common.identity import AccountKind, Principal
-from services.runtime.writes import path_text
+from services.common.identity import AccountKind, Principal, path_text
 
 
 def visible(table: sa.Table, caller: Principal) -> sa.ColumnElement[bool]:

@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.common.identity import path_text
 from services.common.pages import PageRequest
 from services.rating.domain.happenings import Happening
 from services.rating.domain.payments import Payment, PaymentMethod, PaymentState
 from services.rating.domain.refills import Rule, Source
 from services.rating.storage.tables import balances, events, payment_methods, payments, refill_rules
 from services.runtime.database import Database
-from services.runtime.writes import path_text
 
 K = TypeVar("K", PaymentMethod, Rule, Payment)
 TABLES: Mapping[type, sa.Table] = {PaymentMethod: payment_methods, Rule: refill_rules, Payment: payments}

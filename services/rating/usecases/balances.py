@@ -15,7 +15,7 @@ from services.common.errors import (
     invalid,
     not_found,
 )
-from services.common.identity import BALANCE_READERS, WRITERS, Principal
+from services.common.identity import BALANCE_READERS, WRITERS, Principal, path_text
 from services.common.money import Money
 from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, Role, balance_id, owner_of_holder
 from services.rating.domain.decisions import Actor, ConfigureOp, Status, TopUpOp
@@ -173,7 +173,7 @@ class Balances:
         if earlier is None:
             if behind is not None:
                 raise behind
-            by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
+            by = Actor(caller.actor, caller.account_id, path_text(owner.path), owner.account_id)
             op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
             if dry_run:
                 return await self._would_be(owner, op)

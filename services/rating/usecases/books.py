@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from services.common.errors import invalid, not_found
-from services.common.identity import READERS, AccountKind, Principal
+from services.common.identity import READERS, AccountKind, Principal, path_text, tree_of
 from services.common.pages import PageRequest, page_token
 from services.rating.domain.periods import Clock
 from services.rating.domain.programs import Step, clocks_from_body, steps_from_body
@@ -196,7 +196,7 @@ class Books:
         caller.require_role(*READERS)
         await self._require_own_endpoint(caller, selection.endpoint_id)
         complete = await self._store.complete_until_ms()
-        rows = await self._store.records(_under(caller), selection, page)
+        rows = await self._store.records(tree_of(caller), selection, page)
         return Found(rows[: page.size], _next(rows, page), complete)
 
     async def charges(
@@ -207,7 +207,7 @@ class Books:
         selection = _charged(selection, payer_id)
         await self._require_own_endpoint(caller, selection.endpoint_id)
         complete = await self._store.complete_until_ms()
-        rows = await self._store.records(_under(caller), selection, page)
+        rows = await self._store.records(tree_of(caller), selection, page)
         kept = rows[: page.size]
         currencies = await self._steps(kept)
         charges = [charge for record in kept for charge in _visible(caller, record, currencies[record.program_id])]
@@ -231,7 +231,7 @@ class Books:
         self, caller: Principal, position: Position, step: int, name: str
     ) -> tuple[Charge, Step]:
         caller.require_role(*READERS)
-        rows = await self._store.records(_under(caller), Selection(position=position), PageRequest(1))
+        rows = await self._store.records(tree_of(caller), Selection(position=position), PageRequest(1))
         if rows:
             await self._require_own_endpoint(caller, rows[0].endpoint_id)
             steps = (await self._steps(rows))[rows[0].program_id]
@@ -258,7 +258,7 @@ class Books:
         if caller.account_kind is not AccountKind.SUB_ACCOUNT:
             caller.require_sees(own, "account", own[-1] if own else "")
         complete = await self._store.complete_until_ms()
-        under = "/".join([*own, ""])
+        under = path_text(own)
         seen = caller.account_path if not caller.service else own[:1]
         countries = await self._terms.countries() if "country" in group_by else {}
         sums = await self._store.sums(seen, under, selection, group_by, countries)
@@ -273,13 +273,6 @@ class Books:
         last = rows[page.size - 1] if len(rows) > page.size else None
         token = page_token(last.created_ms, last.cell, last.sequence, last.number) if last else ""
         return Found(rows[: page.size], token)
-
-
-def _under(caller: Principal) -> str:
-    """Prefix of the paths of enterprises whose usage the caller sees."""
-    if caller.account_kind is AccountKind.SUB_ACCOUNT:
-        return "/".join([*caller.account_path[:-1], ""])
-    return "/".join([*caller.account_path, ""]) if caller.account_path else ""
 
 
 def _next(rows: Sequence[Record], page: PageRequest) -> str:

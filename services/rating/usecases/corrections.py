@@ -11,7 +11,7 @@ from services.common.errors import (
     UnavailableError,
     invalid,
 )
-from services.common.identity import WRITERS, AccountKind, Principal
+from services.common.identity import WRITERS, AccountKind, Principal, path_text
 from services.common.money import Money
 from services.rating.domain.decisions import Actor, ConfigureOp, Failure, Op, Outcome, Status
 from services.rating.domain.escrow import Kind
@@ -67,7 +67,7 @@ def request(caller: Principal, scope: str, request_id: str, reason: str, owner: 
 
 def actor_for(caller: Principal, path: Sequence[str], owner_id: str) -> Actor:
     """The caller, as the audit trail names it beside the owner of what changes."""
-    return Actor(caller.actor, caller.account_id, "/".join([*path, ""]), owner_id)
+    return Actor(caller.actor, caller.account_id, path_text(path), owner_id)
 
 
 class Corrections:

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge
 
 from services.common.clock import DAY_MS
 from services.common.errors import MeterlineError
+from services.common.identity import path_text
 from services.rating.domain.balances import balance_id
 from services.rating.domain.decisions import AnsweredRequest, Drawn, Segment, SegmentContent, Status, Used
 from services.rating.domain.happenings import event_of
@@ -37,7 +38,7 @@ ProgramSteps = dict[str, tuple[tuple[Step, ...], str]]
 
 def path_of(steps: Sequence[Step]) -> str:
     """Path of the enterprise whose endpoints a program charges: `operator/.../enterprise/`."""
-    return "/".join([*(step.payee for step in reversed(steps)), ""])
+    return path_text(step.payee for step in reversed(steps))
 
 
 class SegmentFold:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.common.errors import invalid, not_found
-from services.common.identity import READERS, AccountKind, Principal
+from services.common.identity import READERS, AccountKind, Principal, tree_of
 from services.common.pages import Page, PageRequest, page_of
 from services.rating.domain.happenings import Happening
 from services.rating.ports import Terms
@@ -39,12 +39,9 @@ class Happenings:
     async def list(self, caller: Principal, wanted: Wanted, page: PageRequest) -> Page[Happening]:
         """List events, newest first."""
         caller.require_role(*READERS)
-        path = caller.account_path
         if caller.account_kind is AccountKind.SUB_ACCOUNT:
             await self._require_own(caller, wanted.endpoint_id)
-            path = path[:-1]
-        under = "/".join([*path, ""]) if path else ""
-        return page_of(await self._store.list(under, wanted, page), page, "created_ms", "id")
+        return page_of(await self._store.list(tree_of(caller), wanted, page), page, "created_ms", "id")
 
     async def _require_own(self, caller: Principal, endpoint_id: str) -> None:
         """A sub-account sees what happened to its own endpoints, one at a time."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from services.common.clock import Clock
+from services.common.identity import path_text
 from services.rating.domain.balances import POOL, owner_of_holder, pool_id
 from services.rating.domain.buckets import RETELL_MS, bucket_specs
 from services.rating.domain.cells import cell_of
@@ -70,7 +71,7 @@ class Holders:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""
         self._note(endpoint.id, endpoint.version, 0)
         specs = bucket_specs(own_plans(endpoint, catalog), enterprise, self._clock.now_ms())
-        return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, _path(enterprise))
+        return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, path_text(enterprise.path))
 
     def of_account(self, account: AccountTerms, catalog: CatalogTerms, *, shared: bool = False) -> ConfigureOp:
         """The configuration of an account's holder.
@@ -82,23 +83,19 @@ class Holders:
         specs = bucket_specs(own_plans(account, catalog), account, self._clock.now_ms()) if at_home else []
         if shared:
             self._note(account.id, account.version, 0)
-            return ConfigureOp(account.id, account.version, 0, 0, specs, _path(account))
+            return ConfigureOp(account.id, account.version, 0, 0, specs, path_text(account.path))
         self._note(account.id, account.version, account.limit_version)
         limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
-        return ConfigureOp(account.id, account.version, account.limit_version, limit, specs, _path(account))
+        return ConfigureOp(account.id, account.version, account.limit_version, limit, specs, path_text(account.path))
 
     def of_pool(self, account: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of the holder that the endpoints of an account share."""
         holder_id = pool_id(account.id)
         self._note(holder_id, account.version, 0)
         specs = bucket_specs(pooled_plans(account, catalog), account, self._clock.now_ms(), pool=True)
-        return ConfigureOp(holder_id, account.version, 0, NO_LIMIT, specs, _path(account))
+        return ConfigureOp(holder_id, account.version, 0, NO_LIMIT, specs, path_text(account.path))
 
     def _note(self, holder_id: str, version: int, limit_version: int) -> None:
         if len(self._configured) >= HOLDERS_MAX:
             self._configured.clear()
         self._configured[holder_id] = (version, limit_version, self._clock.now_ms() // RETELL_MS)
-
-
-def _path(account: AccountTerms) -> str:
-    return "/".join([*account.path, ""])

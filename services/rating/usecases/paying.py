@@ -14,7 +14,7 @@ import structlog
 
 from services.common.clock import Clock
 from services.common.errors import FailedPreconditionError, InvalidArgumentError, MeterlineError, NotFoundError
-from services.common.identity import AccountKind, Principal, Role
+from services.common.identity import AccountKind, Principal, Role, path_text
 from services.common.ids import new_id
 from services.common.money import Money
 from services.rating.domain.happenings import Happening
@@ -49,7 +49,7 @@ from services.rating.domain.refills import (
 from services.rating.ports import PaymentProvider
 from services.rating.usecases.balances import Balances, Owner
 from services.rating.usecases.corrections import Corrections
-from services.rating.usecases.wallets import WalletStore, path_text
+from services.rating.usecases.wallets import WalletStore
 
 LOOK_SECONDS = 0.5
 POLL_SECONDS = 0.05

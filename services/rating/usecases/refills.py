@@ -1,7 +1,7 @@
 """Refills: volume added to a bundle, which extends the validity of all that is in it (model, e-13)."""
 
 from services.common.errors import FailedPreconditionError, PermissionDeniedError, UnavailableError, invalid, not_found
-from services.common.identity import WRITERS, Principal
+from services.common.identity import WRITERS, Principal, path_text
 from services.rating.domain.decisions import Actor, Failure, RefillOp, Status
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.usecases.balances import TRIES_MAX, Balance, Balances, Owner, reused
@@ -55,7 +55,7 @@ class Refills:
         if earlier is None:
             if behind is not None:
                 raise behind
-            by = Actor(caller.actor, caller.account_id, "/".join([*owner.path, ""]), owner.account_id)
+            by = Actor(caller.actor, caller.account_id, path_text(owner.path), owner.account_id)
             bucket = name.removeprefix("bal_")
             await self._decide(
                 owner, RefillOp(digest, body, owner.id, bucket, quantity, validity_ms, maximum, request_id, by)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.common.errors import FailedPreconditionError, PermissionDeniedError, invalid, not_found
-from services.common.identity import READERS, WRITERS, AccountKind, Principal
+from services.common.identity import READERS, WRITERS, AccountKind, Principal, tree_of
 from services.common.pages import PageRequest, page_token
 from services.rating.domain.decisions import Status, Used
 from services.rating.domain.operations import PLACES, RefundOp, charged_step
@@ -173,7 +173,7 @@ class Refunds:
         caller.require_role(*READERS)
         await self._require_endpoint(caller, selection.endpoint_id)
         complete = await self._books.complete_until_ms()
-        rows = await self._store.find(_under(caller), selection, page)
+        rows = await self._store.find(tree_of(caller), selection, page)
         kept = rows[: page.size]
         bodies = await self._kit.journal.programs({row.program_id for row in kept})
         seen = [_seen(caller, row, steps_from_body(bodies[row.program_id])) for row in kept]
@@ -183,7 +183,7 @@ class Refunds:
     async def get(self, caller: Principal, position: Position, name: str) -> Refund:
         """Return a refund, or raise NOT_FOUND."""
         caller.require_role(*READERS)
-        rows = await self._store.find(_under(caller), RefundSelection(position=position), PageRequest(1))
+        rows = await self._store.find(tree_of(caller), RefundSelection(position=position), PageRequest(1))
         if rows:
             await self._require_endpoint(caller, rows[0].endpoint_id)
             bodies = await self._kit.journal.programs([rows[0].program_id])
@@ -258,12 +258,6 @@ def _of_used(position: Position, used: Used, path: tuple[str, ...], decided_ms: 
 
 def _holder(step: Step, record: Record) -> str:
     return record.endpoint_id if step.holder == ENDPOINT_HOLDER else step.holder
-
-
-def _under(caller: Principal) -> str:
-    """Prefix of the paths of enterprises whose refunds the caller sees."""
-    path = caller.account_path[:-1] if caller.account_kind is AccountKind.SUB_ACCOUNT else caller.account_path
-    return "" if caller.service else "/".join([*path, ""])
 
 
 def _steps(endpoint_id: str, found: Sequence[Any], steps: Sequence[Step]) -> list[RefundedStep]:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 from services.common.errors import FailedPreconditionError, PermissionDeniedError, invalid, not_found
-from services.common.identity import READERS, WRITERS, Principal
+from services.common.identity import READERS, WRITERS, Principal, path_text
 from services.common.ids import new_id
 from services.common.money import Money
 from services.common.pages import Page, PageRequest, page_of
@@ -198,11 +198,6 @@ class Wallets:
         await self.store.add(made, write.connection)
         write.record(PAYMENT, made.id, made.owner_path, None, made)
         return made
-
-
-def path_text(path: Sequence[str]) -> str:
-    """A path as it is kept, `operator/.../owner/`."""
-    return "/".join([*path, ""])
 
 
 def require_currency(owner: Owner, amount: Money) -> None:
