@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from services.accounts.domain.accounts import IMMUTABLE, Account
 from services.accounts.ports import AccountFilter, Store
-from services.accounts.usecases.changes import Changes, changed, require_etag, require_none
+from services.accounts.usecases.changes import Changes, changed, require_none
 from services.accounts.usecases.companies import PROVIDERS
 from services.accounts.usecases.terms import require_good_terms, require_may_set
 from services.common.errors import FieldViolation
+from services.common.etags import require_etag
 from services.common.identity import READERS, WRITERS, Principal
 from services.common.pages import Page, PageRequest
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from services.common.errors import AbortedError, FieldViolation, InvalidArgumentError
+from services.common.errors import FieldViolation, InvalidArgumentError
 
 T = TypeVar("T")
 
@@ -19,16 +19,6 @@ def changed(current: T, changes: Changes) -> T:
         new = changed(getattr(current, head), {rest: value}) if rest else value
         current = replace(current, **{head: new})  # type: ignore[type-var]
     return current
-
-
-def require_etag(version: int, etag: str) -> None:
-    """Raise ABORTED ETAG_MISMATCH if the caller decided on an older version; an empty etag decides on any."""
-    if etag and etag != str(version):
-        raise AbortedError(
-            "ETAG_MISMATCH",
-            f"It has changed since etag {etag!r} was read; now it is {version}. Read it again, then decide.",
-            metadata={"etag": str(version)},
-        )
 
 
 def require_none(violations: Sequence[FieldViolation], reason: str = "") -> None:

@@ -5,7 +5,7 @@ from operator import attrgetter
 
 from services.accounts.domain.companies import REQUIRED, Company
 from services.accounts.ports import Store
-from services.accounts.usecases.changes import Changes, changed, require_etag, require_none
+from services.accounts.usecases.changes import Changes, changed, require_none
 from services.accounts.usecases.formats import (
     plain_phone,
     plain_vat,
@@ -15,6 +15,7 @@ from services.accounts.usecases.formats import (
     wrong_vat,
 )
 from services.common.errors import FieldViolation, PermissionDeniedError
+from services.common.etags import require_etag
 from services.common.identity import READERS, WRITERS, AccountKind, Principal
 from services.common.ids import new_id
 from services.common.pages import Page, PageRequest

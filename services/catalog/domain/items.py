@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from services.common.errors import AbortedError, FailedPreconditionError, InvalidArgumentError, invalid
+from services.common.errors import FailedPreconditionError, InvalidArgumentError, invalid
 from services.common.identity import AccountKind
 from services.common.ids import derived_id, new_id
 
@@ -96,16 +96,6 @@ def revised(current: T, changed: T, now_ms: int) -> T:
         updated_ms=now_ms,
         etag=current.etag + 1,
     )
-
-
-def require_etag(item: Item, etag: str) -> None:
-    """Raise ABORTED ETAG_MISMATCH if the caller decided on an older state; an empty etag decides nothing."""
-    if etag and etag != str(item.etag):
-        raise AbortedError(
-            "ETAG_MISMATCH",
-            f"{item.id} has changed since etag {etag!r} was read. Read it again, then decide.",
-            metadata={"etag": str(item.etag)},
-        )
 
 
 def require_not_system_managed(item: Item, what: str) -> None:

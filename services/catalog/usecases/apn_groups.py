@@ -6,7 +6,6 @@ from services.catalog.domain.items import (
     DEFAULT,
     Owner,
     born,
-    require_etag,
     require_free_name,
     require_not_system_managed,
     revised,
@@ -14,6 +13,7 @@ from services.catalog.domain.items import (
 from services.catalog.domain.profiles import ApnGroup, require_distinct_apns
 from services.catalog.ports import Store
 from services.catalog.usecases.items import get_item, require_name
+from services.common.etags import require_etag
 from services.common.identity import Principal
 
 
@@ -32,7 +32,7 @@ async def update_apn_group(
 ) -> ApnGroup:
     """Change an APN group; the APNs of DEFAULT too, not its name (R020)."""
     current = await get_item(store.apn_groups, caller, group_id)
-    require_etag(current, etag)
+    require_etag(current.etag, etag)
     changed = change(current)
     require_distinct_apns(changed.apns)
     if changed.name != current.name:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from services.catalog.domain.items import DEFAULT, Item, Owner, born, require_etag, require_free_name, revised
+from services.catalog.domain.items import DEFAULT, Item, Owner, born, require_free_name, revised
 from services.catalog.domain.plan_rules import (
     completed,
     next_version,
@@ -19,6 +19,7 @@ from services.catalog.domain.plans import RESERVED_NAMES, Plan, PlanState
 from services.catalog.ports import Accounts, ListFilter, Shelf, Store
 from services.catalog.usecases.items import require_name
 from services.common.errors import FailedPreconditionError, PermissionDeniedError, not_found
+from services.common.etags import require_etag
 from services.common.identity import AccountKind, Principal
 from services.common.pages import Page, PageRequest
 
@@ -103,7 +104,7 @@ async def update_plan(
 ) -> Plan:
     """Change a draft in place; a published plan gets a new published version. Arguments as of `create_plan`."""
     current = await get_own_plan(store, caller, plan_id)
-    require_etag(current, etag)
+    require_etag(current.etag, etag)
     after = completed(next_version(current, revised(current, change(current), now_ms)))
     known = below.union(current.designated_account_ids)
     require_known_accounts(sorted(frozenset(after.designated_account_ids) - known))

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from services.catalog.domain.coverage import listed
-from services.catalog.domain.items import Owner, born, require_etag, revised
+from services.catalog.domain.items import Owner, born, revised
 from services.catalog.domain.tariffs import require_no_overlap
 from services.catalog.domain.zones import RateZone, ZoneReach
 from services.catalog.ports import Store
 from services.catalog.usecases.items import get_item, require_name, require_unused
 from services.common.errors import invalid
+from services.common.etags import require_etag
 from services.common.identity import Principal
 
 
@@ -33,7 +34,7 @@ async def update_rate_zone(
 ) -> RateZone:
     """Change a rate zone, unless a published tariff would then have two rates for one network."""
     current = await get_item(store.rate_zones, caller, zone_id)
-    require_etag(current, etag)
+    require_etag(current.etag, etag)
     after = revised(current, change(current), now_ms)
     await _require_networks(store, after)
     await require_name(store.rate_zones, after)

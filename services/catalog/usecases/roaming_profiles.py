@@ -7,7 +7,6 @@ from services.catalog.domain.items import (
     DEFAULT,
     Owner,
     born,
-    require_etag,
     require_free_name,
     require_not_system_managed,
     revised,
@@ -16,6 +15,7 @@ from services.catalog.domain.profiles import RoamingProfile, require_within_cove
 from services.catalog.ports import Store
 from services.catalog.usecases.coverage import covered_by
 from services.catalog.usecases.items import get_item, require_name, require_unused
+from services.common.etags import require_etag
 from services.common.identity import AccountKind, Principal
 
 
@@ -39,7 +39,7 @@ async def update_roaming_profile(
 ) -> RoamingProfile:
     """Change a roaming profile; the networks of DEFAULT cannot be changed by hand."""
     current = await get_item(store.roaming_profiles, caller, profile_id)
-    require_etag(current, etag)
+    require_etag(current.etag, etag)
     changed = change(current)
     if changed.network_ids != current.network_ids:
         require_not_system_managed(current, "its networks follow the coverage of the account")

@@ -7,7 +7,6 @@ from services.catalog.domain.items import (
     DEFAULT,
     Owner,
     born,
-    require_etag,
     require_free_name,
     require_not_system_managed,
     revised,
@@ -17,6 +16,7 @@ from services.catalog.domain.services import canonical
 from services.catalog.ports import Store
 from services.catalog.usecases.items import get_item, require_name, require_unused
 from services.common.errors import FailedPreconditionError
+from services.common.etags import require_etag
 from services.common.identity import Principal
 
 _SERVICES = "service_profile.services"
@@ -43,7 +43,7 @@ async def update_service_profile(
 ) -> ServiceProfile:
     """Change a service profile; its services only until a plan references it (R045)."""
     current = await get_item(store.service_profiles, caller, profile_id)
-    require_etag(current, etag)
+    require_etag(current.etag, etag)
     changed = change(current)
     changed = changed.with_services(canonical(changed.services, _SERVICES))
     if changed.services != current.services:

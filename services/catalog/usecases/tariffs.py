@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services.catalog.domain.coverage import listed
-from services.catalog.domain.items import Owner, born, require_etag, revised
+from services.catalog.domain.items import Owner, born, revised
 from services.catalog.domain.tariffs import (
     Tariff,
     TariffState,
@@ -18,6 +18,7 @@ from services.catalog.ports import Store
 from services.catalog.usecases.items import get_item, require_name, require_unused
 from services.catalog.usecases.rate_zones import reaches
 from services.common.errors import FailedPreconditionError, invalid, not_found
+from services.common.etags import require_etag
 from services.common.identity import Principal
 
 
@@ -47,7 +48,7 @@ async def update_tariff(
 ) -> Tariff:
     """Change the draft; a published tariff gets a new draft and stays in force."""
     current = await get_item(store.tariffs, caller, tariff_id)
-    require_etag(current, etag)
+    require_etag(current.etag, etag)
     changed = change(current)
     is_frozen = current.state is TariffState.PUBLISHED
     version = current.version + 1 if is_frozen else current.version

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.common.errors import FailedPreconditionError, PermissionDeniedError
+from services.common.etags import require_etag
 from services.common.identity import WRITERS, AccountKind, Principal
 from services.common.pages import Page, PageRequest
 from services.endpoints.domain.assignments import (
@@ -23,7 +24,7 @@ from services.endpoints.usecases.callers import (
     require_reader,
     visible_account,
 )
-from services.endpoints.usecases.endpoints import replace_base, require_etag
+from services.endpoints.usecases.endpoints import replace_base
 from services.endpoints.usecases.plans import usable_plans
 
 
@@ -148,7 +149,7 @@ async def update_assignment(
         AbortedError: ETAG_MISMATCH, CONCURRENT_CHANGE.
     """
     before = await _writable(store, caller, assignment_id)
-    require_etag(changes.etag, before.version)
+    require_etag(before.version, changes.etag)
     after = changed(before, changes.fields, changes.priority, changes.expire_ms)
     await store.assignments.replace([before], [after])
     return after

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from services.common.errors import AbortedError, invalid, not_found
+from services.common.errors import invalid, not_found
+from services.common.etags import require_etag
 from services.common.identity import Principal
 from services.common.pages import Page, PageRequest
 from services.endpoints.domain.assignments import Assignment, assign, removed
@@ -54,7 +55,7 @@ async def update_endpoint(
     if "apn_group_id" in changes.fields and changes.apn_group_id:
         await catalog.require_apn_group(caller, changes.apn_group_id)
     before = await store.endpoints.lock(caller, endpoint_id)
-    require_etag(changes.etag, before.version)
+    require_etag(before.version, changes.etag)
     next_state(before, Verb.UPDATE)
     for name, value in changes.kept.items():
         if getattr(before, name) != value:
@@ -139,16 +140,6 @@ async def replace_base(store: Store, old: Assignment | None, new: Assignment | N
         await store.assignments.replace([old], [removed(old, now_ms)])
     if new is not None:
         await store.assignments.add([new])
-
-
-def require_etag(etag: str, version: int) -> None:
-    """Raise ABORTED if the caller has seen another version than the present one."""
-    if etag and etag != str(version):
-        raise AbortedError(
-            "ETAG_MISMATCH",
-            "It was changed since it was read. Read it again, and repeat the change with the new etag.",
-            metadata={"etag": str(version)},
-        )
 
 
 async def _replace(store: Store, before: Endpoint, after: Endpoint) -> None:

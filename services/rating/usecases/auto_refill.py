@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from services.common.errors import AbortedError, AlreadyExistsError, invalid
+from services.common.etags import require_etag
 from services.common.identity import WRITERS
 from services.common.ids import new_id
 from services.common.money import Money
@@ -59,12 +60,7 @@ class AutoRefill:
         """
         store = self._wallets.store
         before = await self._wallets.get(write.caller, Rule, RULE, changes.rule.id, write.connection)
-        if changes.etag and changes.etag != str(before.version):
-            raise AbortedError(
-                "ETAG_MISMATCH",
-                "It was changed since it was read. Read it again, and repeat the change with the new etag.",
-                metadata={"etag": str(before.version)},
-            )
+        require_etag(before.version, changes.etag)
         new = {name: getattr(changes.rule, name) for name in changes.fields}
         after = reset(replace(before, **new), write.now_ms)
         await self._check(write, after, owner)
