@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -51,16 +52,25 @@ def _on_sqlite_writer_connect(connection: Any, record: ConnectionPoolEntry) -> N
     connection.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KIB}").close()
 
 
+def dialect_insert(dialect: str) -> Callable[[sa.Table], Any]:
+    """The INSERT of a dialect that says what to do when a row is there already."""
+    return sqlite.insert if dialect == _SQLITE else postgresql.insert
+
+
 class Database:
     """An engine with the two kinds of transactions that Meterline uses.
 
     Args:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`.
+
+    Attributes:
+        insert: INSERT with ON CONFLICT.
     """
 
     def __init__(self, url: str) -> None:
         parsed = sa.make_url(url)
         self.is_sqlite = parsed.get_backend_name() == _SQLITE
+        self.insert = dialect_insert(parsed.get_backend_name())
         if self.is_sqlite:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.message import Message
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.clock import Clock
@@ -231,10 +230,8 @@ class Writes:
         }
         found = (await write.connection.execute(sa.select(requests).filter_by(**key))).one_or_none()
         if found is None:
-            claim = _insert_or_ignore(write.connection, requests).values(
-                **key, digest=digest, answer=b"", created_ms=write.now_ms
-            )
-            if (await write.connection.execute(claim)).rowcount == 1:
+            claim = self.database.insert(requests).values(**key, digest=digest, answer=b"", created_ms=write.now_ms)
+            if (await write.connection.execute(claim.on_conflict_do_nothing())).rowcount == 1:
                 return None
             found = (await write.connection.execute(sa.select(requests).filter_by(**key))).one()
         if found.digest != digest:
@@ -265,8 +262,3 @@ class Writes:
 def request_digest(request: Message) -> bytes:
     """SHA-256 of a request's content."""
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-
-
-def _insert_or_ignore(connection: AsyncConnection, table: sa.Table) -> Any:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    return insert(table).on_conflict_do_nothing()

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import invalid
 from services.common.identity import path_text
 from services.common.pages import PageRequest
+from services.runtime.database import dialect_insert
 from services.runtime.writes import Write
 
 KEYS_MAX = 10_000
@@ -40,8 +40,7 @@ class Session:
 
     async def upsert(self, table: sa.Table, values: list[dict[str, Any]]) -> None:
         """Insert rows; where the primary key exists, replace the rest."""
-        insert = sqlite.insert if self.connection.dialect.name == "sqlite" else postgresql.insert
-        statement: Any = insert(table)
+        statement = dialect_insert(self.connection.dialect.name)(table)
         keys = [column.name for column in table.primary_key]
         rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
         await self.run(statement.on_conflict_do_update(index_elements=keys, set_=rest), values)

@@ -1,11 +1,9 @@
 """Central rows of escrow: what of a limit is free, and what was ever leased to which cell."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import Counter
-from sqlalchemy.dialects import postgresql, sqlite
 
 from services.rating.domain.escrow import Central, Kind, Limit, Slice, Wish
 from services.rating.storage.tables import escrow_leases, escrows
@@ -23,8 +21,6 @@ class Escrows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        dialect = sqlite if database.is_sqlite else postgresql
-        self._insert: Any = dialect.insert
 
     async def move(
         self,
@@ -73,7 +69,7 @@ class Escrows:
         here = sa.and_(escrows.c.account_id == account_id, escrows.c.kind == kind)
         if create:
             values = {"account_id": account_id, "kind": kind, "limit_total": 0, "limit_version": -1, "free": 0}
-            connection.execute(self._insert(escrows).values(values).on_conflict_do_nothing())
+            connection.execute(self._database.insert(escrows).values(values).on_conflict_do_nothing())
         query = sa.select(escrows.c.free, escrows.c.limit_total, escrows.c.limit_version).where(here)
         row = connection.execute(query if self._database.is_sqlite else query.with_for_update()).one_or_none()
         if row is None:
@@ -123,7 +119,7 @@ class Escrows:
             {"account_id": account_id, "kind": kind, "cell": cell, "leased": one.leased, "returned": one.returned}
             for cell, one in leases.items()
         ]
-        insert = self._insert(escrow_leases)
+        insert = self._database.insert(escrow_leases)
         totals = {name: insert.excluded[name] for name in ("leased", "returned")}
         connection.execute(
             insert.on_conflict_do_update(index_elements=["account_id", "kind", "cell"], set_=totals), rows

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from services.common.errors import FailedPreconditionError, InternalError
 from services.rating.domain.decisions import Segment, SegmentContent, StateLostError, closed
@@ -44,8 +43,6 @@ class Journal:
 
     def __init__(self, database: Database, read_segment: Callable[[Segment], SegmentContent]) -> None:
         self.database = database
-        dialect = sqlite if database.is_sqlite else postgresql
-        self._insert: Any = dialect.insert
         self._read_segment = read_segment
         self._known_programs: set[str] = set()
 
@@ -77,7 +74,7 @@ class Journal:
     async def raise_epoch(self, cell: int, from_epoch: int) -> bool:
         """Begin the epoch after `from_epoch`; False if somebody else did."""
         async with self.database.transaction() as connection:
-            await connection.execute(self._insert(cells).values(cell=cell, epoch=0).on_conflict_do_nothing())
+            await connection.execute(self.database.insert(cells).values(cell=cell, epoch=0).on_conflict_do_nothing())
             raised = await connection.execute(
                 sa.update(cells).where(cells.c.cell == cell, cells.c.epoch == from_epoch).values(epoch=from_epoch + 1)
             )
@@ -116,7 +113,7 @@ class Journal:
             fence = fence.with_for_update(read=True)
         if connection.scalar(fence) != epoch:
             raise closed("a new epoch began")
-        inserted = connection.execute(self._insert(segments).on_conflict_do_nothing(), rows)
+        inserted = connection.execute(self.database.insert(segments).on_conflict_do_nothing(), rows)
         if inserted.rowcount != len(rows):
             _require_same(connection, cell, rows)
 
@@ -168,7 +165,7 @@ class Journal:
             return
         rows = [{"id": program.id, "body": program.body()} for program in unknown.values()]
         async with self.database.transaction() as connection:
-            await connection.execute(self._insert(programs).on_conflict_do_nothing(), rows)
+            await connection.execute(self.database.insert(programs).on_conflict_do_nothing(), rows)
         self._known_programs.update(unknown)
 
     async def programs(self, ids: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import AbortedError
@@ -43,8 +42,6 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        dialect = sqlite if database.is_sqlite else postgresql
-        self._insert: Any = dialect.insert
         self._chain_ids: dict[str, int] = {}
         self._statements: dict[str, tuple[str, tuple[int, ...]]] = {}
 
@@ -82,7 +79,7 @@ class Ledger:
         self._execute(connection, "entries", sa.insert(entries), sheet.entries)
         moved = [(name, holder, change) for name, (holder, change) in sheet.balances.items()]
         self._execute(connection, "balances", self._adding(balances, 2, key=1), moved)
-        self._execute(connection, "requests", self._insert(requests).on_conflict_do_nothing(), sheet.requests)
+        self._execute(connection, "requests", self.database.insert(requests).on_conflict_do_nothing(), sheet.requests)
         if sheet.audit:
             connection.execute(sa.insert(audit), sheet.audit)
         if sheet.events:
@@ -91,7 +88,8 @@ class Ledger:
         self._execute(connection, "images", self._replacing_images(), kept)
 
     def _move_cursor(self, connection: sa.Connection, cell: int, cursor: Cursor, last: Segment) -> None:
-        connection.execute(self._insert(cursors).values(cell=cell, sequence=0, decided_ms=0).on_conflict_do_nothing())
+        first = self.database.insert(cursors).values(cell=cell, sequence=0, decided_ms=0)
+        connection.execute(first.on_conflict_do_nothing())
         moved = connection.execute(
             sa.update(cursors)
             .where(cursors.c.cell == cell, cursors.c.sequence == cursor.sequence)
@@ -103,7 +101,7 @@ class Ledger:
     def _chains(self, connection: sa.Connection, paths: Iterable[str]) -> Mapping[str, int]:
         for path in sorted(paths):
             if path not in self._chain_ids:
-                connection.execute(self._insert(chains).values(path=path).on_conflict_do_nothing())
+                connection.execute(self.database.insert(chains).values(path=path).on_conflict_do_nothing())
                 found = connection.scalar(sa.select(chains.c.id).where(chains.c.path == path))
                 assert found is not None  # noqa: S101 - it was just inserted
                 self._chain_ids[path] = found
@@ -113,12 +111,12 @@ class Ledger:
         """An insert that adds to the sums of a row that is there; `columns` lead, the rest are sums."""
         names = [column.name for column in table.columns]
         keys = names[: key or columns]
-        insert = self._insert(table)
+        insert = self.database.insert(table)
         sums = {name: table.c[name] + insert.excluded[name] for name in names[columns:]}
         return insert.on_conflict_do_update(index_elements=keys, set_=sums)
 
     def _replacing_images(self) -> Any:
-        insert = self._insert(images)
+        insert = self.database.insert(images)
         return insert.on_conflict_do_update(index_elements=["name", "cell"], set_={"value": insert.excluded["value"]})
 
     def _execute(self, connection: sa.Connection, name: str, statement: Any, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -1,10 +1,8 @@
 """The tables of the ledger that the fold writes, as a rebuild counts and empties them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from services.rating.storage.scratch import FOLDED, folded_rows
 from services.rating.storage.tables import cursors, images
@@ -20,8 +18,6 @@ class FoldedTables:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        dialect = sqlite if database.is_sqlite else postgresql
-        self._insert: Any = dialect.insert
 
     async def images(self, cell: int) -> int:
         """How many images there are of a cell."""
@@ -46,7 +42,7 @@ class FoldedTables:
         The cursors first: a fold that is at work is waited for, and one that comes later waits.
         """
         back = {"sequence": 0, "decided_ms": 0}
-        insert = self._insert(cursors).on_conflict_do_update(index_elements=["cell"], set_=back)
+        insert = self._database.insert(cursors).on_conflict_do_update(index_elements=["cell"], set_=back)
         async with self._database.transaction() as connection:
             await connection.execute(insert, [{"cell": cell, **back} for cell in sorted(cells)])
             for table in FOLDED:

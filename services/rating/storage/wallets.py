@@ -6,7 +6,6 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.identity import path_text
@@ -56,8 +55,7 @@ class Wallets:
 
     async def add(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> bool:
         """Add a new one; false if what must be unique is there already."""
-        dialect: Any = sqlite if self._database.is_sqlite else postgresql
-        insert = dialect.insert(TABLES[type(thing)]).values(_row(thing)).on_conflict_do_nothing()
+        insert = self._database.insert(TABLES[type(thing)]).values(_row(thing)).on_conflict_do_nothing()
         return bool((await connection.execute(insert)).rowcount)
 
     async def change(self, thing: PaymentMethod | Rule | Payment, connection: Any) -> bool:
