@@ -6,6 +6,7 @@ from typing import Any
 import click
 import orjson
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 
 class Failure(click.ClickException):
@@ -41,6 +42,14 @@ class Output:
     def say(self, message: str, style: str = "") -> None:
         """Tell people what happens; a program reads only results."""
         self.messages.print(message, style=style, markup=False, soft_wrap=True)
+
+
+def table(*columns: str, numbers: bool = False) -> Table:
+    """An empty table with these columns; with `numbers`, all but the first are aligned to the right."""
+    made = Table(box=None, padding=(0, 2))
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="right" if numbers and place else "left")
+    return made
 
 
 def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from cli.datafolder import DataFolder
-from cli.output import Output, json_option
+from cli.output import Output, json_option, table
 from cli.tools import run_tool
 from cli.up import data_dir_option
 
@@ -50,29 +49,22 @@ def _picture(done: dict[str, Any]) -> RenderableType:
 
 
 def _of_state(done: dict[str, Any]) -> RenderableType:
-    table = _table("cell", "epoch", "images", "ids", "segments replayed")
+    rows = table("cell", "epoch", "images", "ids", "segments replayed", numbers=True)
     for cell in done["cells"]:
         counts = ("" if cell[name] is None else f"{cell[name]:,}" for name in ("images", "ids", "segments"))
-        table.add_row(str(cell["cell"]), str(cell["epoch"]), *counts)
+        rows.add_row(str(cell["cell"]), str(cell["epoch"]), *counts)
     source = "the journal alone" if done["from"] == "journal" else "books and journal"
     if done["dry_run"]:
-        return Group(table, "", f"This is what would be loaded from {source}. Nothing was changed.")
-    return Group(table, "", f"Rebuilt from {source} in {done['seconds']} s.")
+        return Group(rows, "", f"This is what would be loaded from {source}. Nothing was changed.")
+    return Group(rows, "", f"Rebuilt from {source} in {done['seconds']} s.")
 
 
 def _of_books(done: dict[str, Any]) -> RenderableType:
-    table = _table("table", "rows")
+    tables = table("table", "rows", numbers=True)
     for name, rows in done["rows"].items():
-        table.add_row(name, f"{rows:,}")
+        tables.add_row(name, f"{rows:,}")
     count = len(done["segments"])
     segments = f"{sum(done['segments'].values()):,} segments of {count} {'cell' if count == 1 else 'cells'}"
     if done["dry_run"]:
-        return Group(table, "", f"These rows would be deleted and folded anew from {segments}. Nothing was changed.")
-    return Group(table, "", f"Folded anew from {segments} in {done['seconds']} s.")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2))
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    return table
+        return Group(tables, "", f"These rows would be deleted and folded anew from {segments}. Nothing was changed.")
+    return Group(tables, "", f"Folded anew from {segments} in {done['seconds']} s.")

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from cli.datafolder import DataFolder
-from cli.output import Output, json_option
+from cli.output import Output, json_option, table
 from cli.tools import run_tool
 from cli.up import data_dir_option
 
@@ -39,22 +38,15 @@ def verify(context: click.Context, data_dir: Path, scratch: Path | None) -> None
 def _picture(found: dict[str, Any]) -> RenderableType:
     total = sum(found["counts"].values())
     verdict = "Everything agrees." if found["sound"] else f"{total} things do not agree:"
-    cells = _table("cell", "epoch", "segments", "in the books", "records", "holders", "sessions", "ids", "Valkey")
+    cells = table("cell", "epoch", "segments", "in the books", "records", "holders", "sessions", "ids", "Valkey")
     for cell in found["cells"]:
         numbers = [cell[n] for n in ("segments", "folded", "records", "holders", "sessions", "ids")]
         cells.add_row(str(cell["cell"]), str(cell["epoch"]), *(f"{n:,}" for n in numbers), cell["state"])
     head = f"Looked at in {found['seconds']} s; Valkey {found['valkey']}."
     if found["sound"]:
         return Group(cells, "", head, verdict)
-    listed = _table("what", "where", "how", "repair")
+    listed = table("what", "where", "how", "repair")
     for each in found["findings"]:
         listed.add_row(each["code"], each["place"], each["message"], each["repair"])
     more = total - len(found["findings"])
     return Group(cells, "", head, verdict, "", listed, f"and {more} more" if more else "")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2))
-    for column in columns:
-        table.add_column(column)
-    return table

@@ -47,9 +47,9 @@ from services.rating.domain.refills import (
     stopped,
 )
 from services.rating.ports import PaymentProvider
-from services.rating.usecases.balances import Balances, Owner
+from services.rating.usecases.balances import Balances
 from services.rating.usecases.corrections import Corrections
-from services.rating.usecases.wallets import WalletStore
+from services.rating.usecases.wallets import WalletStore, new_payment
 
 LOOK_SECONDS = 0.5
 POLL_SECONDS = 0.05
@@ -262,7 +262,9 @@ class Cashier:
             return
         if not is_due(rule, (await self.balances.of(owner))[-1].remaining, now_ms):
             return
-        payment = _payment_of(rule, owner, now_ms)
+        method_id = rule.method_id if rule.source is Source.PAYMENT_METHOD else ""
+        first = new_payment(owner, method_id, Money(rule.currency, rule.amount_micros), now_ms)
+        payment = replace(first, rule_id=rule.id, open_rule_id=rule.id)
         async with self.store.transaction() as connection:
             if not await self.store.change(begun(rule, payment.id, now_ms), connection):
                 return  # another process was first
@@ -273,23 +275,6 @@ class Cashier:
     async def _stop(self, rule: Rule, reason: str) -> None:
         async with self.store.transaction() as connection:
             await self.store.change(stopped(rule, reason, self.clock.now_ms()), connection)
-
-
-def _payment_of(rule: Rule, owner: Owner, now_ms: int) -> Payment:
-    return Payment(
-        id=new_id("pay"),
-        account_id=rule.account_id,
-        owner_path=owner.path,
-        endpoint_id=rule.endpoint_id,
-        rule_id=rule.id,
-        open_rule_id=rule.id,
-        method_id=rule.method_id if rule.source is Source.PAYMENT_METHOD else "",
-        amount_micros=rule.amount_micros,
-        currency=rule.currency,
-        next_ms=now_ms,
-        created_ms=now_ms,
-        updated_ms=now_ms,
-    )
 
 
 def _happening(kind: str, payment: Payment, now_ms: int) -> Happening:

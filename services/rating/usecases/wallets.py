@@ -10,7 +10,7 @@ from services.common.ids import new_id
 from services.common.money import Money
 from services.common.pages import Page, PageRequest, page_of
 from services.rating.domain.happenings import Happening
-from services.rating.domain.payments import Payment, PaymentMethod, PaymentState
+from services.rating.domain.payments import Payment, PaymentMethod
 from services.rating.domain.refills import Rule
 from services.rating.ports import PaymentProvider
 from services.rating.usecases.balances import Balance, Balances, Owner
@@ -182,22 +182,26 @@ class Wallets:
 
     async def add_payment(self, write: Write, owner: Owner, method: PaymentMethod, amount: Money) -> Payment:
         """Begin a payment; it is made once this is committed."""
-        made = Payment(
-            id=new_id("pay"),
-            account_id=owner.account_id,
-            owner_path=owner.path,
-            endpoint_id=owner.endpoint_id,
-            method_id=method.id,
-            amount_micros=amount.micros,
-            currency=amount.currency,
-            state=PaymentState.PENDING,
-            next_ms=write.now_ms,
-            created_ms=write.now_ms,
-            updated_ms=write.now_ms,
-        )
+        made = new_payment(owner, method.id, amount, write.now_ms)
         await self.store.add(made, write.connection)
         write.record(PAYMENT, made.id, made.owner_path, None, made)
         return made
+
+
+def new_payment(owner: Owner, method_id: str, amount: Money, now_ms: int) -> Payment:
+    """A payment that is to be made at once; without a method, from the wallet of the account."""
+    return Payment(
+        id=new_id("pay"),
+        account_id=owner.account_id,
+        owner_path=owner.path,
+        endpoint_id=owner.endpoint_id,
+        method_id=method_id,
+        amount_micros=amount.micros,
+        currency=amount.currency,
+        next_ms=now_ms,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+    )
 
 
 def require_currency(owner: Owner, amount: Money) -> None:
