@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from services.common.clock import FixedClock
 from services.common.errors import not_found
+from services.common.money import Money
 from services.rating.__main__ import VALKEY_TIMEOUT_S
 from services.rating.domain.escrow import Kind
 from services.rating.domain.events import Answer, UsageEvent
@@ -223,3 +224,15 @@ def count(answers: Iterable[Answer], outcome: Outcome) -> int:
 
 
 __all__ = ["ALL", "EU", "GB", "MB", "PRICE", "RESELLER", "Many", "ManyTerms", "count", "many"]
+
+
+@asynccontextmanager
+async def shared_by_cells(limit: int | None, valkey_url: str, sqlite_url: str) -> AsyncIterator[Many]:
+    """Three cells that share the limit of a reseller, or its prepaid money, after some uses that are folded."""
+    async with many(ManyTerms(12, limit), valkey_url, sqlite_url, f"{sqlite_url}.ledger", 3) as core:
+        if limit is None:
+            await core.balances.top_up(OPERATOR_CALLER, "", RESELLER, Money("EUR", 10**9), "t1")
+        for number in range(60):
+            await core.use(f"ep_e{number % 12}", MB, f"a{number}")
+        await core.fold()
+        yield core

@@ -9,17 +9,16 @@ import pytest
 import sqlalchemy as sa
 
 from services.common.errors import FailedPreconditionError, InternalError, MeterlineError, UnavailableError
-from services.common.money import Money
 from services.rating.domain.reasons import Outcome
 from services.rating.engine.driver import Engine
 from services.rating.storage import tables as T  # noqa: N812 - as in SQL, T.usage
 from services.rating.storage.rebuilding import FoldedTables
 from services.rating.usecases.rebuilding import BooksRebuild, RebuiltBooks, RebuiltState, StateRebuild
-from tests.integration.rating.many import Many, ManyTerms, many
+from tests.integration.rating.many import Many, shared_by_cells
 from tests.integration.rating.test_charging import DAY_MS, example
 from tests.integration.rating.test_verifying import DAMAGES, change, codes, set_balance, some_life, verify
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, world
-from tests.unit.rating.terms import ENDPOINT, MB, RESELLER
+from tests.unit.rating.terms import ENDPOINT, MB
 
 STORES = ["sqlite", "ledger on postgresql", "journal on postgresql"]
 
@@ -267,12 +266,7 @@ async def test_an_old_event_is_not_charged_twice_while_the_books_are_folded_anew
 
 @pytest.mark.parametrize("limit", [None, 10**9])
 async def test_cells_that_share_a_limit_are_rebuilt_with_their_leases(limit, valkey_url, sqlite_url, tmp_path):
-    async with many(ManyTerms(12, limit), valkey_url, sqlite_url, f"{sqlite_url}.ledger", 3) as core:
-        if limit is None:
-            await core.balances.top_up(OPERATOR_CALLER, "", RESELLER, Money("EUR", 10**9), "t1")
-        for number in range(60):
-            await core.use(f"ep_e{number % 12}", MB, f"a{number}")
-        await core.fold()
+    async with shared_by_cells(limit, valkey_url, sqlite_url) as core:
         leased = [key async for key in core.client.scan_iter("*l:*")]
         assert leased
         for key in leased:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.common.money import Money
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.findings import Code, Report
 from services.rating.engine.inspection import StateInspection
@@ -17,10 +16,10 @@ from services.rating.storage import tables
 from services.rating.storage.inspection import JournalInspection
 from services.rating.storage.scratch import FOLDED, Scratch
 from services.rating.usecases.verifying.verifying import Verification
-from tests.integration.rating.many import Many, ManyTerms, many
+from tests.integration.rating.many import Many, shared_by_cells
 from tests.integration.rating.test_charging import example, session_call
 from tests.integration.rating.world import OPERATOR_CALLER, World, world
-from tests.unit.rating.terms import ENDPOINT, MB, RESELLER
+from tests.unit.rating.terms import ENDPOINT, MB
 
 NOT_FOLDED = {
     "cursor", "chain", "escrow", "escrow_lease", "sandbox_charge",
@@ -105,12 +104,7 @@ async def test_nothing_is_found_while_charging_and_folding_go_on(valkey_url, sql
 
 @pytest.mark.parametrize("limit", [None, 10**9])
 async def test_nothing_is_found_in_many_cells_that_share_a_limit(limit, valkey_url, sqlite_url, tmp_path):
-    async with many(ManyTerms(12, limit), valkey_url, sqlite_url, f"{sqlite_url}.ledger", 3) as core:
-        if limit is None:
-            await core.balances.top_up(OPERATOR_CALLER, "", RESELLER, Money("EUR", 10**9), "t1")
-        for number in range(60):
-            await core.use(f"ep_e{number % 12}", MB, f"a{number}")
-        await core.fold()
+    async with shared_by_cells(limit, valkey_url, sqlite_url) as core:
         await core.use("ep_e1", MB, "after")
         report = await verify(core, tmp_path)
         assert report.findings == []
