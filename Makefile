@@ -32,8 +32,10 @@ run: setup ## Start the four services and the gateway on the embedded stores, an
 demo: setup ## Charge a month of roaming for 10,000 endpoints, print each level's statement, check it
 	@exec $(BIN)/meterline demo
 
+WORKERS ?= 2
+
 test: check ## Run every check and every test, with real Valkey, SQLite and PostgreSQL
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadgroup $(PYTEST_ARGS)
 
 check: setup ## Run the checks that start nothing: style, types, architecture, contracts
 	$(BIN)/ruff check $(CODE)

@@ -12,6 +12,9 @@ import pytest_asyncio
 from services.runtime import valkey
 from tests.postgres import EmbeddedPostgres
 from tests.requirements import RequirementsPlugin
+from tests.telling import TellingPlugin, tell
+
+__all__ = ["tell"]
 
 # No deadline: two busy cores make single examples slow.
 hypothesis.settings.register_profile("meterline", deadline=None, max_examples=50)
@@ -35,6 +38,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RequirementsPlugin(config), "requirements")
+    config.pluginmanager.register(TellingPlugin(), "telling")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one worker what shares servers: the tests of a file, and all that use a system on one kind of stores."""
+    for item in items:
+        chosen = getattr(item, "callspec", None)
+        kind = chosen.params.get("system") if chosen else None
+        item.add_marker(pytest.mark.xdist_group(f"system on {kind}" if kind else str(item.path)))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -57,7 +57,7 @@ async def watching(running: Supervisor) -> AsyncIterator[asyncio.Task[None]]:
 
 def is_ours(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[:1] == [sys.executable]
+        return process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[:2] == [sys.executable, "-c"]
     except psutil.Error:  # it ended while we looked
         return False
 

@@ -16,6 +16,7 @@ from tests.system.mixture import Client
 from tests.system.replay import Replay, segments_of, terms_of
 from tests.system.steady import until
 from tests.system.tooling import assert_sound
+from tests.telling import Tell
 
 CLIENTS, KILLS, SEED = 8, 3, 1
 CALM_S = (0.5, 2.5)
@@ -46,15 +47,17 @@ async def endpoints_of(market: Market) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["embedded"], indirect=True)
-async def test_what_clients_saw_while_rating_was_killed_is_a_history_of_the_model(system: System, market: Market):
+async def test_what_clients_saw_while_rating_was_killed_is_a_history_of_the_model(
+    system: System, market: Market, tell: Tell
+):
     endpoints = await endpoints_of(market)
     history = await made_by_clients(system, market, endpoints)
     model, segments = await terms_of(system, endpoints), await segments_of(system)
     replay = Replay(model(), history)
     wrong = replay.run(segments)
     await replay.compare_balances(market.operator)
-    told = [f"{count} {what}" for what, count in sorted(replay.counts.items())]
-    print("; ".join([f"{len(history.attempts)} sent", f"{len(replay.entries)} journalled", *told]))  # noqa: T201
+    counts = [f"{count} {what}" for what, count in sorted(replay.counts.items())]
+    tell("; ".join([f"{len(history.attempts)} sent", f"{len(replay.entries)} journalled", *counts]))
     assert not wrong, "\n".join([f"{len(wrong)} things are wrong", *wrong[:20]])
     assert all(replay.counts[name] for name in ("answers", "unknown", "changed", "charged", "refused", "session calls"))
     await assert_sound(system.description["data_folder"], {})

@@ -80,7 +80,7 @@ async def test_a_limit_shared_by_eight_cells_is_used_to_the_last_event_and_never
 
 @pytest.mark.parametrize("demand", ["uniform", "zipf"])
 async def test_central_writes_are_few_and_nobody_is_refused_while_credit_lies_in_another_cell(
-    demand, valkey_url, sqlite_url, ledger_url, capsys
+    demand, valkey_url, sqlite_url, ledger_url, tell
 ):
     events, limit = 10_000, 8_000 * PRICE
     weights = [1 / (rank + 1) ** 1.1 for rank in range(8)] if demand == "zipf" else None
@@ -90,11 +90,10 @@ async def test_central_writes_are_few_and_nobody_is_refused_while_credit_lies_in
         charged = count((a for _, _, a in answered), Outcome.CHARGED)
         writes = (WRITES._value.get() - before) * 1000 / charged
         spent = (await core.standing(Kind.CREDIT)).spent.values()
-        with capsys.disabled():
-            print(  # noqa: T201 - a measurement is told
-                f"\n{demand}: {charged} of {limit // PRICE} charged, busiest cell {max(spent) / sum(spent):.0%}, "
-                f"{writes:.1f} central writes per 1,000 charges, {needless(answered)} needless refusals"
-            )
+        tell(
+            f"{demand}: {charged} of {limit // PRICE} charged, busiest cell {max(spent) / sum(spent):.0%}, "
+            f"{writes:.1f} central writes per 1,000 charges, {needless(answered)} needless refusals"
+        )
         assert charged == limit // PRICE
         assert needless(answered) <= charged // 1000
         assert writes < 40

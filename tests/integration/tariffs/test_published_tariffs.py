@@ -121,11 +121,11 @@ def expected_micros(example: Example, stated: dict[str, Any]) -> Fraction:
     return (amount * example.per - example.fees) * MICROS
 
 
-async def test_worked_examples_come_out_to_the_last_micro(request, valkey_url, sqlite_url):
+async def test_worked_examples_come_out_to_the_last_micro(request, valkey_url, sqlite_url, tell):
     path = request.config.getoption("--tariffs")
     entries = json.loads(Path(path or DATA / "tariffs.json").read_bytes())
     said = yaml.safe_load((DATA / "tariff-expressions.yaml").read_text())
-    lines, verdicts, wrong = [], Counter[str](), []
+    verdicts, wrong = Counter[str](), []
     async with world(StillTerms([], [], CatalogTerms()), valkey_url, sqlite_url) as core:
         core.clock.at_ms = NOW_MS
         number = 0
@@ -146,10 +146,9 @@ async def test_worked_examples_come_out_to_the_last_micro(request, valkey_url, s
                     told = f"{Fraction(found, MICROS)} of {wanted / MICROS}" if not exact else str(stated["usage"])
                     wrong += [] if exact else [f"{entry['id']} {place}: {told}"]
                 verdicts[verdict] += 1
-                lines.append(f"{entry['id']:34} {place}  {verdict:12} {told}")
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    for line in ["", *lines, *(f"{count:4} {verdict}" for verdict, count in verdicts.most_common())]:
-        reporter.write_line(line)
+                tell(f"{entry['id']:34} {place}  {verdict:12} {told}")
+    for verdict, count in verdicts.most_common():
+        tell(f"{count:4} {verdict}")
     assert not wrong
     assert path or verdicts["reproduced"] == 80
 

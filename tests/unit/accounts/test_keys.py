@@ -31,6 +31,7 @@ GOOD = new_credential(new_id("key")).text
         " " + GOOD,
         f"{GOOD[:3]}u{GOOD[4:]}",
     ],
+    ids=["nothing", "prefix", "cut", "longer", "line end", "upper case", "other prefix", "space", "no such letter"],
 )
 def test_what_is_not_a_credential_is_none(text):
     assert read_credential(text) is None
