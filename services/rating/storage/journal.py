@@ -1,7 +1,7 @@
 """The journal: decided segments, each committed once, in order and without gaps, before anybody is told."""
 
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from services.common.errors import FailedPreconditionError, InternalError
 from services.rating.domain.decisions import Segment, SegmentContent, StateLostError, closed
 from services.rating.domain.programs import Program
 from services.rating.storage.tables import cells, programs, segments
-from services.runtime.database import Database
+from services.runtime.database import Database, Prepared
 
 READ_MAX = 200
 
@@ -43,6 +43,11 @@ class Journal:
 
     def __init__(self, database: Database, read_segment: Callable[[Segment], SegmentContent]) -> None:
         self.database = database
+        fence = sa.select(cells.c.epoch).where(cells.c.cell == sa.bindparam("cell"))
+        if not database.is_sqlite:
+            fence = fence.with_for_update(read=True)
+        self._fence = Prepared(database, fence, ["cell"])
+        self._insert = Prepared(database, database.insert(segments).on_conflict_do_nothing())
         self._read_segment = read_segment
         self._known_programs: set[str] = set()
 
@@ -92,30 +97,14 @@ class Journal:
         Raises:
             CellClosedError: the epoch is over, or another segment has the number: these decisions do not count.
         """
-        rows = [
-            {
-                "cell": cell,
-                "sequence": segment.sequence,
-                "epoch": epoch,
-                "decided_ms": segment.decided_ms,
-                "records": segment.records,
-                "outcomes": segment.outcomes,
-                "images": segment.images,
-                "checksum": checksum(segment),
-            }
-            for segment in decided
-        ]
-        await self.database.write(lambda connection: self._append(connection, cell, epoch, rows))
+        await self.database.write(lambda connection: self._append(connection, cell, epoch, decided))
 
-    def _append(self, connection: sa.Connection, cell: int, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        fence = sa.select(cells.c.epoch).where(cells.c.cell == cell)
-        if not self.database.is_sqlite:
-            fence = fence.with_for_update(read=True)
-        if connection.scalar(fence) != epoch:
+    def _append(self, connection: sa.Connection, cell: int, epoch: int, decided: Sequence[Segment]) -> None:
+        rows = [(cell, s.sequence, epoch, s.decided_ms, s.records, s.outcomes, s.images, checksum(s)) for s in decided]
+        if self._fence(connection, [(cell,)]).scalar() != epoch:
             raise closed("a new epoch began")
-        inserted = connection.execute(self.database.insert(segments).on_conflict_do_nothing(), rows)
-        if inserted.rowcount != len(rows):
-            _require_same(connection, cell, rows)
+        if self._insert(connection, rows).rowcount != len(rows):
+            _require_same(connection, cell, decided)
 
     async def read(self, cell: int, after: int, limit: int = READ_MAX) -> list[Segment]:
         """Read the segments after a sequence, in order, up to one that is damaged.
@@ -175,13 +164,13 @@ class Journal:
             return dict((await connection.execute(query)).all())
 
 
-def _require_same(connection: sa.Connection, cell: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    numbers = [row["sequence"] for row in rows]
+def _require_same(connection: sa.Connection, cell: int, decided: Sequence[Segment]) -> None:
+    numbers = [segment.sequence for segment in decided]
     query = sa.select(segments.c.sequence, segments.c.checksum).where(
         segments.c.cell == cell, segments.c.sequence.in_(numbers)
     )
     there = dict(connection.execute(query).all())
-    if any(there.get(row["sequence"]) != row["checksum"] for row in rows):
+    if any(there.get(segment.sequence) != checksum(segment) for segment in decided):
         raise closed("the balance store holds old data", StateLostError)
 
 

@@ -27,7 +27,7 @@ from services.rating.storage.tables import (
     totals,
     usage,
 )
-from services.runtime.database import Database
+from services.runtime.database import Database, Prepared
 from services.runtime.packing import pack, unpack
 
 ROWS = 5_000
@@ -43,7 +43,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._chain_ids: dict[str, int] = {}
-        self._statements: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._statements: dict[str, Prepared] = {}
 
     async def cursor(self, cell: int) -> Cursor:
         """How far the fold of a cell is."""
@@ -125,14 +125,8 @@ class Ledger:
             return
         known = self._statements.get(name)
         if known is None:
-            columns = [column.name for column in statement.table.columns]
-            compiled = statement.compile(dialect=self.database.engine.dialect, column_keys=columns)
-            order = tuple(columns.index(column) for column in compiled.positiontup)
-            known = self._statements[name] = (str(compiled), order)
-        text, order = known
-        if order != tuple(range(len(order))):
-            rows = [tuple(row[i] for i in order) for row in rows]
-        connection.exec_driver_sql(text, list(rows))
+            known = self._statements[name] = Prepared(self.database, statement)
+        known(connection, rows)
 
     async def outcomes(self, digests: Sequence[bytes]) -> dict[bytes, tuple[Position, bytes, list[Any]]]:
         """Position, body digest and outcome of events that are in the books, by digest of their ids."""
