@@ -121,13 +121,14 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     provider = provider_for(settings, ledger.database, clock)
     stack.push_async_callback(provider.aclose)
     wallets = Wallets(WalletStore(ledger.database), balances, provider)
-    cashier = Cashier(wallets.store, provider, balances, corrections, clock)
+    refills = Refills(kit, balances)
+    cashier = Cashier(wallets.store, provider, balances, refills, corrections, clock)
     background(stack, cashier.run())
     writes = Writes(ledger.database, RuntimeTables(wallet_requests, audit), clock)
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
         (
-            BalanceServicer(balances, corrections, Refills(kit, balances), books),
+            BalanceServicer(balances, corrections, refills, books),
             balances_pb2_grpc.add_BalanceServiceServicer_to_server,
         ),
         (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
@@ -139,7 +140,7 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
             events_pb2_grpc.add_EventServiceServicer_to_server,
         ),
         (
-            WalletServicer(wallets, AutoRefill(wallets), cashier, writes),
+            WalletServicer(wallets, AutoRefill(wallets, refills), cashier, writes),
             wallets_pb2_grpc.add_WalletServiceServicer_to_server,
         ),
     )

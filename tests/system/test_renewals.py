@@ -56,8 +56,8 @@ async def test_a_recurring_addon_goes_on_in_its_next_subscription(market: Market
     assert str(event["payload"]["occurrence"]) == "2", "a whole number"
 
 
-@pytest.mark.requirement("R293", "R296", "R306")
-async def test_a_bundle_is_refilled_once_and_the_refill_is_audited(market: Market):
+async def bundled_endpoint(market: Market) -> str:
+    """An endpoint with a prepaid bundle of 100 MB for 30 days."""
     enterprise = market.enterprise
     profile = (await default_of(enterprise, "service-profiles", "DEFAULT"))["id"]
     roaming = (await default_of(enterprise, "roaming-profiles", "DEFAULT"))["id"]
@@ -66,7 +66,13 @@ async def test_a_bundle_is_refilled_once_and_the_refill_is_audited(market: Marke
         product_kind="PRODUCT_KIND_PREPAID_BUNDLE", validity=f"{30 * 86_400}s", service_profile_id=profile,
         roaming_profile_id=roaming, benefits=[{"services": ["SERVICE_DATA"], "quantity": str(100 * MB)}],
     )  # fmt: skip
-    endpoint_id = await market.endpoint(plan_id=bundle)
+    return await market.endpoint(plan_id=bundle)
+
+
+@pytest.mark.requirement("R293", "R296", "R306")
+async def test_a_bundle_is_refilled_once_and_the_refill_is_audited(market: Market):
+    enterprise = market.enterprise
+    endpoint_id = await bundled_endpoint(market)
     assert (await market.operator.charge_one(usage(endpoint_id, 100 * MB))).outcome == Outcome.OUTCOME_CHARGED
     (balance, *_) = (await enterprise.get("/v1/balances", endpoint_id=endpoint_id))["balances"]
     await happened(enterprise, 2, resource_id=balance["id"])

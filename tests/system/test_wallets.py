@@ -8,6 +8,7 @@ from meterline.rating.v1.charging_pb2 import Outcome
 from tests.system.market import MB, Market, build_market, eur, usage
 from tests.system.stranger import Json, fresh
 from tests.system.test_operations import prepaid_endpoint
+from tests.system.test_renewals import bundled_endpoint
 
 SETTLE_S = 20
 
@@ -87,3 +88,33 @@ async def test_a_wallet_is_topped_up_by_card_once_for_one_request(market: Market
         "POST", "/v1/payment-methods", {"account_id": enterprise.account_id, "token": "4242424242424242"}
     )
     assert bad["status"] == 400
+
+
+@pytest.mark.requirement("R300", "R301", "R303")
+@pytest.mark.parametrize("source", ["REFILL_SOURCE_PAYMENT_METHOD", "REFILL_SOURCE_WALLET"])
+async def test_a_bundle_that_runs_low_is_refilled_and_goes_on(market: Market, source: str):
+    enterprise = market.enterprise
+    endpoint_id = await bundled_endpoint(market)
+    (balance, *_) = (await enterprise.get("/v1/balances", endpoint_id=endpoint_id))["balances"]
+    asked = {
+        "endpoint_id": endpoint_id, "balance_id": balance["id"], "threshold_quantity": str(40 * MB), "amount": eur(5),
+        "product": {"quantity": str(200 * MB), "validity": "31536000s", "maximum": str(220 * MB)}, "source": source,
+    }  # fmt: skip
+    if source == "REFILL_SOURCE_PAYMENT_METHOD":
+        method = {"account_id": enterprise.account_id, "token": "tok_ok"}
+        asked["payment_method_id"] = (await enterprise.post("/v1/payment-methods", method))["id"]
+    wrong = await enterprise.problem("POST", "/v1/auto-refill-rules", {**asked, "threshold_quantity": "0"})
+    assert "threshold_quantity" in wrong["detail"], wrong
+    rule = await enterprise.post("/v1/auto-refill-rules", asked)
+    body = {"account_id": enterprise.account_id, "amount": eur(7), "request_id": fresh("top-up")}
+    await market.reseller.post("/v1/topups", body)
+    wallet = await enterprise.get(f"/v1/wallets/{enterprise.account_id}")
+    assert (await market.operator.charge_one(usage(endpoint_id, 71 * MB))).outcome == Outcome.OUTCOME_CHARGED
+    (payment,) = await until_settled(market, rule["id"], 1)
+    assert (payment["state"], payment["balance_id"]) == ("PAYMENT_STATE_CREDITED", balance["id"]), payment
+    assert payment["product"] == asked["product"]
+    refilled = await enterprise.get(f"/v1/balances/{balance['id']}")
+    assert refilled["remaining"] == str(220 * MB), "29 MB were left; 9 MB went over the maximum"
+    after = await enterprise.get(f"/v1/wallets/{enterprise.account_id}")
+    paid = int(wallet["balance"].get("units", 0)) - int(after["balance"].get("units", 0))
+    assert paid == (5 if source == "REFILL_SOURCE_WALLET" else 0)

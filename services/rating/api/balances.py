@@ -82,7 +82,7 @@ class BalanceServicer(balances_pb2_grpc.BalanceServiceServicer):
             current_call().caller,
             request.balance_id,
             request.quantity,
-            validity_from_proto(request),
+            validity_from_proto("validity", request),
             request.maximum,
             request.request_id,
         )

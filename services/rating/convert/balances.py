@@ -5,7 +5,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
 
-from meterline.rating.v1 import balances_pb2
+from meterline.rating.v1 import balances_pb2, wallets_pb2
 from services.common.clock import SECOND_MS
 from services.common.errors import invalid
 from services.common.money import MAX_MICROS, MICROS, NANOS_A_MICRO, Money
@@ -36,12 +36,12 @@ def money_from_proto(field: str, message: MoneyMessage) -> Money:
     return Money(message.currency_code, micros)
 
 
-def validity_from_proto(message: balances_pb2.RefillBalanceRequest) -> int:
+def validity_from_proto(field: str, message: balances_pb2.RefillBalanceRequest | wallets_pb2.RefillProduct) -> int:
     """Read how long a refill is valid, in milliseconds; 0 is without end."""
     if not message.HasField("validity"):
         return 0
     if message.validity.nanos or not 0 < message.validity.seconds <= VALIDITY_MAX_S:
-        raise invalid("validity", "must be whole seconds, more than 0, up to 20 years")
+        raise invalid(field, "must be whole seconds, more than 0, up to 20 years")
     return message.validity.seconds * SECOND_MS
 
 

@@ -10,7 +10,7 @@ from meterline.rating.v1 import wallets_pb2
 from services.common.clock import SECOND_MS
 from services.common.errors import invalid
 from services.common.money import MICROS, NANOS_A_MICRO
-from services.rating.convert.balances import money_from_proto, timestamp
+from services.rating.convert.balances import money_from_proto, timestamp, validity_from_proto
 from services.rating.domain.payments import Payment, PaymentMethod
 from services.rating.domain.refills import COOL_OFF_DEFAULT_MS, Rule, Source, month_used, state_of
 from services.rating.usecases.auto_refill import Changes
@@ -22,7 +22,9 @@ NAME = "auto_refill_rule"
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "enabled": ("enabled",),
     "threshold": ("threshold_micros", "currency"),
-    "amount": ("amount_micros",),
+    "threshold_quantity": ("threshold_quantity",),
+    "product": ("refill_quantity", "refill_validity_ms", "refill_maximum"),
+    "amount": ("amount_micros", "currency"),
     "source": ("source",),
     "payment_method_id": ("method_id",),
     "cool_off": ("cool_off_ms",),
@@ -92,6 +94,11 @@ def rule_from_proto(message: wallets_pb2.AutoRefillRule) -> Rule:
         currency=next(iter(stated), ""),
         threshold_micros=threshold.micros,
         amount_micros=amount.micros,
+        balance_id=message.balance_id,
+        threshold_quantity=message.threshold_quantity,
+        refill_quantity=message.product.quantity,
+        refill_validity_ms=validity_from_proto(f"{NAME}.product.validity", message.product),
+        refill_maximum=message.product.maximum,
         source=Source(message.source) if message.source else Source.PAYMENT_METHOD,
         method_id=message.payment_method_id,
         cool_off_ms=_milliseconds(message.cool_off) if message.HasField("cool_off") else COOL_OFF_DEFAULT_MS,
@@ -120,7 +127,10 @@ def rule_to_proto(rule: Rule, now_ms: int) -> wallets_pb2.AutoRefillRule:
         endpoint_id=rule.endpoint_id,
         account_id=rule.account_id,
         enabled=rule.enabled,
-        threshold=money_to_proto(rule.currency, rule.threshold_micros),
+        threshold=money_to_proto(rule.currency, rule.threshold_micros) if rule.threshold_micros else None,
+        balance_id=rule.balance_id,
+        threshold_quantity=rule.threshold_quantity,
+        product=_product(rule),
         amount=money_to_proto(rule.currency, rule.amount_micros),
         source=int(rule.source),  # type: ignore[arg-type] # the same numbers
         payment_method_id=rule.method_id,
@@ -158,7 +168,17 @@ def payment_to_proto(payment: Payment) -> wallets_pb2.Payment:
         next_attempt_time=timestamp(payment.next_ms),
         create_time=timestamp(payment.created_ms),
         update_time=timestamp(payment.updated_ms),
+        balance_id=payment.balance_id,
+        product=_product(payment),
+        redirected_from=payment.redirected_from,
     )
+
+
+def _product(of: Rule | Payment) -> wallets_pb2.RefillProduct | None:
+    if not of.refill_quantity:
+        return None
+    validity = _duration(of.refill_validity_ms) if of.refill_validity_ms else None
+    return wallets_pb2.RefillProduct(quantity=of.refill_quantity, validity=validity, maximum=of.refill_maximum)
 
 
 def _milliseconds(duration: Duration) -> int:

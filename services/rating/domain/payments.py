@@ -76,10 +76,15 @@ class PaymentMethod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """Money that a provider collects for a wallet or an endpoint.
+    """Money that is collected for a wallet, an endpoint or the refill of a bundle.
 
     Attributes:
-        endpoint_id: whose money grows; empty for the wallet of the account.
+        endpoint_id: whose balance grows; empty for one of the account.
+        balance_id: the bundle that it refills; empty if money grows.
+        refill_quantity: volume that the bundle gets; 0 if money grows.
+        refill_validity_ms: how long all that is in the bundle is valid from then at least; 0 is without end.
+        refill_maximum: most that the bundle may hold; 0 is without bound.
+        redirected_from: what it was for, if that was gone when it was paid and the account's wallet got the money.
         rule_id: the rule that began it, or empty.
         open_rule_id: the same while it is not settled, else None: of a rule, at most one is open.
         detail: what stands against its progress.
@@ -91,6 +96,11 @@ class Payment:
     account_id: str
     owner_path: tuple[str, ...]
     endpoint_id: str = ""
+    balance_id: str = ""
+    refill_quantity: int = 0
+    refill_validity_ms: int = 0
+    refill_maximum: int = 0
+    redirected_from: str = ""
     rule_id: str = ""
     open_rule_id: str | None = None
     method_id: str
@@ -105,6 +115,11 @@ class Payment:
     created_ms: int
     updated_ms: int
     version: int = 1
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it moves money from the wallet of the account to its endpoint, in one step."""
+        return bool(self.endpoint_id) and not self.method_id and not self.refill_quantity
 
 
 def claimed(payment: Payment, now_ms: int) -> Payment:
@@ -136,6 +151,12 @@ def unanswered(payment: Payment, detail: str, now_ms: int) -> Payment:
 def uncredited(payment: Payment, detail: str, now_ms: int) -> Payment:
     """A confirmed payment that could not be credited now."""
     return _moved(payment, now_ms, detail=detail, next_ms=now_ms + retry_after(payment))
+
+
+def redirected(payment: Payment, now_ms: int) -> Payment:
+    """A confirmed payment whose balance is not there any more: its money goes to the wallet of the account."""
+    was_for = payment.balance_id or payment.endpoint_id
+    return _moved(payment, now_ms, endpoint_id="", balance_id="", refill_quantity=0, redirected_from=was_for)
 
 
 def credited(payment: Payment, now_ms: int) -> Payment:

@@ -38,14 +38,20 @@ class RefillState(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Refills a money balance; amounts in micros of `currency`, times in milliseconds since 1970.
+    """Refills a balance: money with money, or a bundle with what it buys; times in milliseconds since 1970.
 
     Attributes:
-        endpoint_id: whose money is refilled; empty for the wallet of the account.
+        endpoint_id: whose balance is refilled; empty for one of the account.
         account_id: the account, or the endpoint's enterprise: who pays.
         owner_path: its path, from the OPERATOR down.
         balance_id: the balance that is watched.
-        threshold_micros: refill when less is left.
+        currency: of all its amounts.
+        threshold_micros: refill money when less is left; 0 if a bundle is watched.
+        amount_micros: what is collected: the money that is added, or the price of the volume.
+        threshold_quantity: refill a bundle when less is left, in its unit; 0 if money is watched.
+        refill_quantity: volume that a bundle gets; 0 if money is watched.
+        refill_validity_ms: how long all that is in the bundle is valid from then at least; 0 is without end.
+        refill_maximum: most that the bundle may hold; 0 is without bound.
         monthly_count_max: most refills of a calendar month (UTC); 0 is no limit.
         monthly_amount_max_micros: most money of a calendar month; 0 is no limit.
         stop_reason: why it does not try again before it is updated; empty if it does.
@@ -65,6 +71,10 @@ class Rule:
     currency: str
     threshold_micros: int
     amount_micros: int
+    threshold_quantity: int = 0
+    refill_quantity: int = 0
+    refill_validity_ms: int = 0
+    refill_maximum: int = 0
     source: Source
     method_id: str = ""
     cool_off_ms: int = COOL_OFF_DEFAULT_MS
@@ -85,8 +95,13 @@ class Rule:
 
     @property
     def amount(self) -> Money:
-        """How much is added."""
+        """How much is collected."""
         return Money(self.currency, self.amount_micros)
+
+    @property
+    def threshold(self) -> int:
+        """Refill when less is left: micros, or the bundle's unit."""
+        return self.threshold_quantity or self.threshold_micros
 
 
 def month_of(now_ms: int) -> int:
@@ -116,8 +131,8 @@ def state_of(rule: Rule, now_ms: int) -> RefillState:
 
 
 def is_due(rule: Rule, remaining: int, now_ms: int) -> bool:
-    """Whether a payment is to begin, with so many micros left."""
-    return remaining < rule.threshold_micros and state_of(rule, now_ms) is RefillState.WATCHING
+    """Whether a payment is to begin, with so much left."""
+    return remaining < rule.threshold and state_of(rule, now_ms) is RefillState.WATCHING
 
 
 def begun(rule: Rule, payment_id: str, now_ms: int) -> Rule:

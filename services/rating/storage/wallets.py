@@ -91,7 +91,7 @@ class Wallets:
             .outerjoin(balances, balances.c.id == rules.balance_id)
             .where(rules.id > after)
             .where(rules.enabled, ~rules.in_flight, rules.stop_reason == "", rules.not_before_ms <= now_ms)
-            .where(remaining < rules.threshold_micros)
+            .where(remaining < rules.threshold_micros + rules.threshold_quantity)  # one of the two is 0
             .order_by(rules.id)
             .limit(count)
         )

@@ -3,14 +3,15 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from services.common.errors import AbortedError, AlreadyExistsError, invalid
+from services.common.errors import AbortedError, AlreadyExistsError, PermissionDeniedError, invalid, not_found
 from services.common.etags import require_etag
-from services.common.identity import WRITERS
+from services.common.identity import WRITERS, Principal
 from services.common.ids import new_id
 from services.common.money import Money
 from services.rating.domain.balances import balance_id
 from services.rating.domain.refills import COOL_OFF_MAX_MS, COOL_OFF_MIN_MS, Rule, Source, reset
 from services.rating.usecases.balances import Owner
+from services.rating.usecases.refills import Refills
 from services.rating.usecases.wallets import RULE, Wallets, Write, require_currency
 
 
@@ -26,8 +27,9 @@ class Changes:
 class AutoRefill:
     """Keeps auto-refill rules."""
 
-    def __init__(self, wallets: Wallets) -> None:
+    def __init__(self, wallets: Wallets, refills: Refills) -> None:
         self._wallets = wallets
+        self._refills = refills
 
     async def add(self, write: Write, wanted: Rule, owner: Owner) -> Rule:
         """Make a rule.
@@ -41,14 +43,16 @@ class AutoRefill:
             id=new_id("arr"),
             account_id=owner.account_id,
             owner_path=owner.path,
-            balance_id=balance_id(owner.id, ""),
+            balance_id=wanted.balance_id or balance_id(owner.id, ""),
             created_ms=write.now_ms,
             updated_ms=write.now_ms,
             version=1,
         )
         await self._check(write, made, owner)
         if not await self._wallets.store.add(made, write.connection):
-            raise AlreadyExistsError("OWNER_HAS_RULE", f"{owner.id} has an auto-refill rule already; change that one.")
+            raise AlreadyExistsError(
+                "OWNER_HAS_RULE", f"{made.balance_id} has an auto-refill rule already; change that one."
+            )
         write.record(RULE, made.id, made.owner_path, None, made)
         return made
 
@@ -77,21 +81,52 @@ class AutoRefill:
         write.record(RULE, name, rule.owner_path, rule, None)
 
     async def _check(self, write: Write, rule: Rule, owner: Owner) -> None:
-        if rule.threshold_micros <= 0:
-            raise invalid("auto_refill_rule.threshold", "must be more than 0")
+        if rule.balance_id == balance_id(owner.id, ""):
+            _check_money(rule, owner)
+        else:
+            await self._check_bundle(write.caller, rule, owner)
         if rule.amount_micros <= 0:
             raise invalid("auto_refill_rule.amount", "must be more than 0")
         if not COOL_OFF_MIN_MS <= rule.cool_off_ms <= COOL_OFF_MAX_MS:
             raise invalid("auto_refill_rule.cool_off", "must be 1 second to 31 days")
         if rule.monthly_amount_max_micros and rule.monthly_amount_max_micros < rule.amount_micros:
             raise invalid("auto_refill_rule.monthly_amount_max", "must be at least the amount of one refill")
-        require_currency(owner, Money(rule.currency, 0))
         if rule.source is Source.PAYMENT_METHOD:
             if not rule.method_id:
                 raise invalid("auto_refill_rule.payment_method_id", "is required for this source", "FIELD_REQUIRED")
             await self._wallets.method_for(write.caller, rule.method_id, owner, write.connection)
-            self._wallets.require_payable(owner, rule.amount)
-        elif not rule.endpoint_id:
+            self._wallets.require_collectable(rule.amount)
+        elif not rule.endpoint_id and not rule.refill_quantity:
             raise invalid("auto_refill_rule.source", "of an account's wallet must be a payment method")
         elif rule.method_id:
             raise invalid("auto_refill_rule.payment_method_id", "belongs to the source PAYMENT_METHOD only")
+
+    async def _check_bundle(self, caller: Principal, rule: Rule, owner: Owner) -> None:
+        """Check what a rule says of a bundle; who sells it to its owner states what a refill is and costs."""
+        if not rule.endpoint_id and owner.id == caller.account_id:
+            raise PermissionDeniedError("NOT_THE_SELLER", "An account's bundle is refilled by the account above it.")
+        if rule.threshold_micros:
+            raise invalid("auto_refill_rule.threshold", "is for money; state threshold_quantity for a bundle")
+        if rule.threshold_quantity <= 0:
+            raise invalid("auto_refill_rule.threshold_quantity", "must be more than 0")
+        if rule.refill_quantity <= 0:
+            raise invalid("auto_refill_rule.product.quantity", "must be more than 0")
+        if rule.refill_maximum and rule.refill_maximum < rule.threshold_quantity:
+            raise invalid("auto_refill_rule.product.maximum", "must be at least the threshold")
+        held = await self._wallets.balances.of(owner)
+        balance = next((each for each in held if each.id == rule.balance_id), None)
+        if balance is None:
+            raise not_found("balance", rule.balance_id)
+        await self._refills.require_refillable(balance)
+        if rule.source is Source.WALLET:
+            payer = await self._wallets.balances.owner(caller, "", owner.account_id)
+            require_currency(payer, Money(rule.currency, 0))
+
+
+def _check_money(rule: Rule, owner: Owner) -> None:
+    """Check what a rule says of money."""
+    if rule.threshold_micros <= 0:
+        raise invalid("auto_refill_rule.threshold", "must be more than 0")
+    if rule.threshold_quantity or rule.refill_quantity:
+        raise invalid("auto_refill_rule.product", "is for a bundle: name it in balance_id")
+    require_currency(owner, Money(rule.currency, 0))

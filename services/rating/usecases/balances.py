@@ -24,7 +24,7 @@ from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
 from services.rating.usecases.cells import Cell
-from services.rating.usecases.charging import books_behind
+from services.rating.usecases.charging import books_behind, happened
 from services.rating.usecases.holders import NO_LIMIT
 from services.rating.usecases.kit import Kit
 
@@ -164,7 +164,7 @@ class Balances:
             raise FailedPreconditionError(
                 "CURRENCY_MISMATCH", f"The balance is in {owner.currency or 'no currency: give it a prepaid plan'}."
             )
-        digest = id_digest(owner.id, f"topup {caller.account_id} {request_id}")
+        digest = top_up_digest(caller, owner.id, request_id)
         body = body_digest(f"{owner.id} {amount}".encode())
         behind = await books_behind(self._kit, self._kit.clock.now_ms())
         earlier = await self._kit.ledger.answered_request(digest)
@@ -179,6 +179,10 @@ class Balances:
                 return await self._would_be(owner, op)
             await self._decide(owner, op)
         return (await self.of(owner))[-1]
+
+    async def happened(self, digest: bytes) -> bool:
+        """Whether a request was decided; raises UNAVAILABLE while that cannot be told."""
+        return await happened(self._kit, digest)
 
     async def _would_be(self, owner: Owner, op: TopUpOp) -> Balance:
         owner.cell.holders.forget([owner.id])
@@ -279,6 +283,11 @@ class Balances:
             credit_reserved=sum(one.credit_reserved for one in slices),
             credit_limit=owner.credit_limit,
         )
+
+
+def top_up_digest(caller: Principal, owner_id: str, request_id: str) -> bytes:
+    """What a top-up is remembered by."""
+    return id_digest(owner_id, f"topup {caller.account_id} {request_id}")
 
 
 def _of(owner_id: str) -> tuple[str, str]:

@@ -61,8 +61,13 @@ def request(caller: Principal, scope: str, request_id: str, reason: str, owner: 
     if not reason.strip() or len(reason) > REASON_MAX:
         raise invalid("reason", f"must say why, in 1 to {REASON_MAX} characters")
     by = owner if isinstance(owner, Actor) else actor_for(caller, owner.path, owner.account_id)
-    digest = id_digest(caller.account_id, f"{scope} {request_id}")
+    digest = correction_digest(caller, scope, request_id)
     return Request(digest, body_digest(f"{body} {reason}".encode()), request_id, reason, by)
+
+
+def correction_digest(caller: Principal, scope: str, request_id: str) -> bytes:
+    """What a correction is remembered by."""
+    return id_digest(caller.account_id, f"{scope} {request_id}")
 
 
 def actor_for(caller: Principal, path: Sequence[str], owner_id: str) -> Actor:

@@ -2,8 +2,9 @@
 
 Several processes may do it at once. Whoever moves a payment or a rule names the version that it was decided on, and
 before somebody asks a provider he claims the payment; so one of them does each thing. The provider is asked with the
-payment's id as key, the credit and the transfer bear it as request id: a crash between any two steps repeats the
-step, and a repeat changes nothing.
+payment's id as key, what is credited and taken bears it as request id: a crash between any two steps repeats the
+step, and a repeat changes nothing. Where a step is refused, what it is about may be gone since it was done: only the
+books can tell, and they are asked.
 """
 
 import asyncio
@@ -13,10 +14,17 @@ from typing import Any
 import structlog
 
 from services.common.clock import Clock
-from services.common.errors import FailedPreconditionError, InvalidArgumentError, MeterlineError, NotFoundError
+from services.common.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    MeterlineError,
+    NotFoundError,
+    not_found,
+)
 from services.common.identity import AccountKind, Principal, Role, path_text
 from services.common.ids import new_id
 from services.common.money import Money
+from services.rating.domain.balances import balance_id
 from services.rating.domain.happenings import Happening
 from services.rating.domain.payments import (
     NOT_AT_PROVIDER,
@@ -32,6 +40,7 @@ from services.rating.domain.payments import (
     credited,
     due_now,
     may_ask_again,
+    redirected,
     unanswered,
     uncredited,
 )
@@ -47,9 +56,10 @@ from services.rating.domain.refills import (
     stopped,
 )
 from services.rating.ports import PaymentProvider
-from services.rating.usecases.balances import Balances
-from services.rating.usecases.corrections import Corrections
-from services.rating.usecases.wallets import WalletStore, new_payment
+from services.rating.usecases.balances import Balance, Balances, Owner, top_up_digest
+from services.rating.usecases.corrections import Corrected, Corrections, correction_digest
+from services.rating.usecases.refills import Refills, refill_digest
+from services.rating.usecases.wallets import WalletStore, new_payment, require_currency
 
 LOOK_SECONDS = 0.5
 POLL_SECONDS = 0.05
@@ -62,7 +72,10 @@ SETTLE_SECONDS = 10.0
 PAYER = Principal("payments", "", AccountKind.OPERATOR, (), Role.ADMIN, service="rating")
 """Who credits payments. Never changes: the ids of credits are made of it."""
 LOW, CHARGED, FAILED = "wallet.low", "wallet.charged", "wallet.failed"
-OWNER_NOT_FOUND, CURRENCY_MISMATCH = "OWNER_NOT_FOUND", "CURRENCY_MISMATCH"
+OWNER_NOT_FOUND = "OWNER_NOT_FOUND"
+TOO_SMALL = "BALANCE_TOO_SMALL"
+OF_BALANCE = frozenset({"BALANCE_NOT_FOUND", "NOT_REFILLABLE", "CURRENCY_MISMATCH"})
+"""Why a rule stops, besides that its owner is not there."""
 
 log = structlog.get_logger(part="payments")
 
@@ -75,7 +88,8 @@ class Cashier:
         store: methods, rules and payments.
         provider: collects money.
         balances: credits it, and tells what is left.
-        corrections: moves money from an enterprise's wallet.
+        refills: adds what it buys to a bundle.
+        corrections: takes money from an enterprise's wallet.
         clock: tells the time.
         working: payments that somebody waits for, or waited for.
     """
@@ -83,6 +97,7 @@ class Cashier:
     store: WalletStore
     provider: PaymentProvider
     balances: Balances
+    refills: Refills
     corrections: Corrections
     clock: Clock
     working: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -166,7 +181,7 @@ class Cashier:
     async def _outcome(self, payment: Payment) -> Outcome:
         amount = Money(payment.currency, payment.amount_micros)
         if not payment.method_id:
-            return await self._transferred(payment, amount)
+            return await self._from_wallet(payment, amount)
         method = await self.store.get(PaymentMethod, payment.method_id)
         if method is None:
             raise UnknownOutcomeError("its payment method is gone")
@@ -182,27 +197,70 @@ class Cashier:
                 return Declined(error.reason[:64])
         return await self.provider.find(payment.id, method, amount) or Declined(NOT_AT_PROVIDER)
 
-    async def _transferred(self, payment: Payment, amount: Money) -> Outcome:
-        """Money of the enterprise's wallet goes to the endpoint, all at once."""
-        giver, taker = ("", payment.account_id), (payment.endpoint_id, "")
+    async def _from_wallet(self, payment: Payment, amount: Money) -> Outcome:
+        """Take money of the enterprise's wallet, all at once: it goes to the endpoint, or is the price of a refill."""
+        scope = "transfer" if payment.is_transfer else "adjust"
         try:
-            moved = await self.corrections.transfer(
-                PAYER, giver, taker, amount, reason=f"auto-refill {payment.rule_id}", request_id=payment.id
-            )
+            taken = await (self._transfer if payment.is_transfer else self._take)(payment, amount)
         except (FailedPreconditionError, NotFoundError) as error:
+            decided_now = error.reason == TOO_SMALL  # what was done before would be answered as then
+            if not decided_now and await self.balances.happened(correction_digest(PAYER, scope, payment.id)):
+                return Confirmed(payment.id)
             return Declined(error.reason[:64])
-        return Confirmed(moved.id("trf"))
+        return Confirmed(taken.id("trf" if payment.is_transfer else "adj"))
+
+    async def _transfer(self, payment: Payment, amount: Money) -> Corrected:
+        giver, taker = ("", payment.account_id), (payment.endpoint_id, "")
+        return await self.corrections.transfer(
+            PAYER, giver, taker, amount, reason=f"auto-refill {payment.rule_id}", request_id=payment.id
+        )
+
+    async def _take(self, payment: Payment, amount: Money) -> Corrected:
+        require_currency(await self.balances.owner(PAYER, "", payment.account_id), amount)
+        return await self.corrections.adjust(
+            PAYER,
+            balance_id(payment.account_id, ""),
+            -amount.micros,
+            credit_used=False,
+            reason=f"price of auto-refill {payment.rule_id} of {payment.balance_id}",
+            request_id=payment.id,
+        )
 
     async def _credit(self, payment: Payment) -> None:
-        amount = Money(payment.currency, payment.amount_micros)
-        if payment.method_id:
-            owner = (payment.endpoint_id, "" if payment.endpoint_id else payment.account_id)
-            try:
-                await self.balances.top_up(PAYER, *owner, amount, payment.id)
-            except MeterlineError as error:
-                await self._settled(uncredited(payment, error.message, self.clock.now_ms()))
-                return
+        try:
+            if not payment.is_transfer:
+                payment = await self._add(payment)
+        except MeterlineError as error:
+            await self._settled(uncredited(payment, error.message, self.clock.now_ms()))
+            return
         await self._settled(credited(payment, self.clock.now_ms()))
+
+    async def _add(self, payment: Payment) -> Payment:
+        """Add what was paid for, or the money to the account's wallet where that is not possible any more."""
+        is_refill = payment.refill_quantity > 0
+        try:
+            await (self._add_volume if is_refill else self._add_money)(payment)
+        except (FailedPreconditionError, NotFoundError):
+            digest_of = refill_digest if is_refill else top_up_digest
+            if await self.balances.happened(digest_of(PAYER, payment.endpoint_id or payment.account_id, payment.id)):
+                return payment
+            if not payment.endpoint_id and not is_refill:
+                raise
+        else:
+            return payment
+        elsewhere = redirected(payment, self.clock.now_ms())
+        if not await self._moved(elsewhere):  # put down first: it must never go to both
+            raise FailedPreconditionError("CONCURRENT_CHANGE", "Another process has it in hand.")
+        return await self._add(elsewhere)
+
+    async def _add_volume(self, payment: Payment) -> None:
+        terms = (payment.refill_quantity, payment.refill_validity_ms, payment.refill_maximum)
+        await self.refills.refill(PAYER, payment.balance_id, *terms, payment.id)
+
+    async def _add_money(self, payment: Payment) -> None:
+        of_account = "" if payment.endpoint_id else payment.account_id
+        amount = Money(payment.currency, payment.amount_micros)
+        await self.balances.top_up(PAYER, payment.endpoint_id, of_account, amount, payment.id)
 
     async def _moved(self, payment: Payment) -> bool:
         async with self.store.transaction() as connection:
@@ -216,7 +274,7 @@ class Cashier:
             if payment.state in {PaymentState.CREDITED, PaymentState.DECLINED}:
                 await self._tell_rule(payment, connection)
                 kind = CHARGED if payment.state is PaymentState.CREDITED else FAILED
-                await self.store.tell(_happening(kind, payment, self.clock.now_ms()), connection)
+                await self.store.tell(_of_payment(kind, payment, self.clock.now_ms()), connection)
         return payment
 
     async def _tell_rule(self, payment: Payment, connection: Any) -> None:
@@ -250,50 +308,81 @@ class Cashier:
         """Begin the payment of a rule whose balance is low indeed: the books lag behind."""
         now_ms = self.clock.now_ms()
         try:
-            owner = await self.balances.owner(PAYER, rule.endpoint_id, "" if rule.endpoint_id else rule.account_id)
-        except NotFoundError:
-            await self._stop(rule, OWNER_NOT_FOUND)
+            owner, balance = await self._watched(rule)
+        except (NotFoundError, FailedPreconditionError) as error:
+            await self._stop(rule, error.reason if error.reason in OF_BALANCE else OWNER_NOT_FOUND)
             return
-        if owner.account_id != rule.account_id:  # an enterprise does not pay for what is another's by now
-            await self._stop(rule, OWNER_NOT_FOUND)
-            return
-        if owner.currency != rule.currency:
-            await self._stop(rule, CURRENCY_MISMATCH)
-            return
-        if not is_due(rule, (await self.balances.of(owner))[-1].remaining, now_ms):
+        if not is_due(rule, balance.remaining, now_ms):
             return
         method_id = rule.method_id if rule.source is Source.PAYMENT_METHOD else ""
-        first = new_payment(owner, method_id, Money(rule.currency, rule.amount_micros), now_ms)
-        payment = replace(first, rule_id=rule.id, open_rule_id=rule.id)
+        payment = replace(
+            new_payment(owner, method_id, rule.amount, now_ms),
+            rule_id=rule.id,
+            open_rule_id=rule.id,
+            balance_id=rule.balance_id if rule.refill_quantity else "",
+            refill_quantity=rule.refill_quantity,
+            refill_validity_ms=rule.refill_validity_ms,
+            refill_maximum=rule.refill_maximum,
+        )
         async with self.store.transaction() as connection:
             if not await self.store.change(begun(rule, payment.id, now_ms), connection):
                 return  # another process was first
             if not await self.store.add(payment, connection):
                 raise FailedPreconditionError("CONCURRENT_CHANGE", "A payment of the rule is open already.")
-            await self.store.tell(_happening(LOW, payment, now_ms), connection)
+            await self.store.tell(_of_payment(LOW, payment, now_ms), connection)
+
+    async def _watched(self, rule: Rule) -> tuple[Owner, Balance]:
+        """Who holds the balance of a rule, and what is there now; raises what `_refill` stops a rule for."""
+        owner = await self.balances.owner(PAYER, rule.endpoint_id, "" if rule.endpoint_id else rule.account_id)
+        if owner.account_id != rule.account_id:  # an enterprise does not pay for what is another's by now
+            raise not_found("owner", owner.id)
+        held = await self.balances.of(owner)
+        if not rule.refill_quantity:
+            require_currency(owner, rule.amount)
+            return owner, held[-1]
+        balance = next((each for each in held if each.id == rule.balance_id), None)
+        if balance is None:
+            raise not_found("balance", rule.balance_id)
+        await self.refills.require_refillable(balance)
+        return owner, balance
 
     async def _stop(self, rule: Rule, reason: str) -> None:
+        now_ms = self.clock.now_ms()
         async with self.store.transaction() as connection:
-            await self.store.change(stopped(rule, reason, self.clock.now_ms()), connection)
+            if await self.store.change(stopped(rule, reason, now_ms), connection):
+                await self.store.tell(_of_rule(FAILED, rule, reason, now_ms), connection)
 
 
-def _happening(kind: str, payment: Payment, now_ms: int) -> Happening:
+def _of_payment(kind: str, payment: Payment, now_ms: int) -> Happening:
+    return _happening(
+        kind, payment, ("payment", payment.id), now_ms, {"auto_refill_rule_id": payment.rule_id}, payment.decline_code
+    )
+
+
+def _of_rule(kind: str, rule: Rule, reason: str, now_ms: int) -> Happening:
+    return _happening(kind, rule, ("auto_refill_rule", rule.id), now_ms, {"auto_refill_rule_id": rule.id}, reason)
+
+
+def _happening(
+    kind: str, about: Payment | Rule, resource: tuple[str, str], now_ms: int, payload: dict[str, Any], reason: str
+) -> Happening:
+    payload |= {
+        "holder_id": about.endpoint_id or about.account_id,
+        "amount_micros": about.amount_micros,
+        "currency": about.currency,
+    }
+    payload |= {"endpoint_id": about.endpoint_id} if about.endpoint_id else {}
+    payload |= {"balance_id": about.balance_id, "quantity": about.refill_quantity} if about.refill_quantity else {}
+    payload |= {"reason": reason} if reason else {}
     return Happening(
         id=new_id("evt"),
         created_ms=now_ms,
         type=kind,
-        account_id=payment.account_id,
-        owner_path=path_text(payment.owner_path),
-        resource_type="payment",
-        resource_id=payment.id,
-        payload={
-            "holder_id": payment.endpoint_id or payment.account_id,
-            "auto_refill_rule_id": payment.rule_id,
-            "amount_micros": payment.amount_micros,
-            "currency": payment.currency,
-            **({"endpoint_id": payment.endpoint_id} if payment.endpoint_id else {}),
-            **({"reason": payment.decline_code} if payment.decline_code else {}),
-        },
+        account_id=about.account_id,
+        owner_path=path_text(about.owner_path),
+        resource_type=resource[0],
+        resource_id=resource[1],
+        payload=payload,
     )
 
 

@@ -45,8 +45,8 @@ class Refills:
         )
         if not balance.endpoint_id and owner.id == caller.account_id:
             raise PermissionDeniedError("NOT_THE_SELLER", "An account's balance is refilled by the account above it.")
-        await self._require_refillable(balance)
-        digest = id_digest(owner.id, f"refill {caller.account_id} {request_id}")
+        await self.require_refillable(balance)
+        digest = refill_digest(caller, owner.id, request_id)
         body = body_digest(f"{name} {quantity} {validity_ms} {maximum}".encode())
         behind = await books_behind(self._kit, self._kit.clock.now_ms())
         earlier = await self._kit.ledger.answered_request(digest)
@@ -62,7 +62,7 @@ class Refills:
             )
         return await self._balances.get(caller, name)
 
-    async def _require_refillable(self, balance: Balance) -> None:
+    async def require_refillable(self, balance: Balance) -> None:
         """Only what came with a prepaid bundle, and not anew in each cycle, is refilled."""
         if balance.endpoint_id:
             known = self._kit.terms.known.get(balance.endpoint_id)
@@ -89,6 +89,11 @@ class Refills:
             if outcome[0] == Status.FAILED:
                 raise _not_refillable()
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
+
+
+def refill_digest(caller: Principal, owner_id: str, request_id: str) -> bytes:
+    """What a refill is remembered by."""
+    return id_digest(owner_id, f"refill {caller.account_id} {request_id}")
 
 
 def _not_refillable() -> FailedPreconditionError:

@@ -178,6 +178,10 @@ class Wallets:
         if amount.micros <= 0:
             raise invalid("amount", "must be more than 0")
         require_currency(owner, amount)
+        self.require_collectable(amount)
+
+    def require_collectable(self, amount: Money) -> None:
+        """Refuse an amount that the provider cannot collect."""
         self._provider.require_payable(amount)
 
     async def add_payment(self, write: Write, owner: Owner, method: PaymentMethod, amount: Money) -> Payment:

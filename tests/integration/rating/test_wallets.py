@@ -22,6 +22,7 @@ from services.rating.storage.tables import events, sandbox_charges
 from services.rating.storage.wallets import Wallets as Store
 from services.rating.usecases.auto_refill import AutoRefill, Changes
 from services.rating.usecases.paying import PAYER, Cashier
+from services.rating.usecases.refills import Refills
 from services.rating.usecases.wallets import METHOD, PAYMENT, RULE, Wallets
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER
 from tests.integration.rating.test_refunds import paid
@@ -94,18 +95,28 @@ class Till:
             return (await connection.execute(found)).scalar_one()
 
     async def tick(self, later_ms: int = 0) -> None:
-        """Look as a process does, once time has passed, twice: what is begun is made."""
+        """Look as a process does, once time has passed, twice: what is begun is made. The fold works beside it."""
         self.core.clock.advance(later_ms)
         await self.core.fold()
+        over = asyncio.Event()
+        folding = asyncio.create_task(self._fold(over))
         await self.cashier.look()
         await self.cashier.look()
+        over.set()
+        await folding
+
+    async def _fold(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            await self.core.fold()
+            await asyncio.sleep(0.01)
 
 
 def till_of(core: World) -> Till:
     database = core.ledger.database
     wallets = Wallets(Store(database), core.balances, SandboxProvider(database, core.clock))
-    cashier = Cashier(wallets.store, wallets._provider, core.balances, core.corrections, core.clock)
-    return Till(core, wallets, AutoRefill(wallets), cashier)
+    refills = Refills(core.kit, core.balances)
+    cashier = Cashier(wallets.store, wallets._provider, core.balances, refills, core.corrections, core.clock)
+    return Till(core, wallets, AutoRefill(wallets, refills), cashier)
 
 
 @asynccontextmanager
