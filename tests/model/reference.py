@@ -3,16 +3,20 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from services.rating.domain.balances import RenewOn
 from services.rating.domain.cycles import boundaries
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, CatalogTerms, EndpointTerms, PlanTerms
 from tests.model.prices import Counting, Counts, Price, price, rate_for, version_at
 
 Payer = EndpointTerms | AccountTerms
+DAY_MS = 86_400_000
+WITHOUT_END = 1 << 52
+"""What a bucket counts for that is subscribed anew as often as need be."""
 
 
 @dataclass
 class Pot:
-    """A bucket."""
+    """A bucket: of an assignment's benefit, or what is left of a former cycle of one."""
 
     assignment: Assignment
     plan: PlanTerms
@@ -23,41 +27,117 @@ class Pot:
     activated_ms: int = 0
     expires_ms: int = 0
     cycles: Sequence[int] = ()
-    money: bool = False
+    shared: bool = False
+    occurrence: int = 1
+    rest_of_ms: int = 0
+    """When the cycle ended that it is left of; 0 if it is none."""
 
     @property
     def id(self) -> str:
-        return f"{self.assignment.id.removeprefix('asg_')}.{self.benefit.id}"
+        name = f"{self.assignment.id.removeprefix('asg_')}.{self.benefit.id}"
+        return f"{name}~{self.rest_of_ms // 1000}" if self.rest_of_ms else name
+
+    @property
+    def money(self) -> bool:
+        return self.benefit.money
+
+    def renews(self, on: RenewOn) -> bool:
+        """Whether a new subscription may begin: at its end, or also by the first use that finds too little."""
+        most = self.plan.subscriptions_max
+        recurs = self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE and self.plan.renew_on >= on
+        return recurs and not self.rest_of_ms and self.state != "PENDING" and (not most or self.occurrence < most)
 
     @property
     def free(self) -> int:
-        return self.remaining - self.reserved
+        """What nobody has reserved, and what subscriptions to come would add."""
+        free = self.remaining - self.reserved
+        if not self.renews(RenewOn.EXPIRY_OR_EXHAUSTION):
+            return free
+        most = self.plan.subscriptions_max
+        return min(WITHOUT_END, free + (most - self.occurrence) * self.benefit.quantity) if most else WITHOUT_END
 
     def order(self) -> tuple[object, ...]:
-        """Add-ons before base benefits, active before pending; priority, earliest end, earliest activation, id."""
-        rank = 3 if not self.plan.addon else (2 if self.state == "PENDING" else 1)
+        """Add-ons, what is shared, base benefits; active before pending; priority, rests, earliest end, activation, id."""
+        rank = 4 if not self.plan.addon else 3 if self.shared else 2 if self.state == "PENDING" else 1
         priority = self.assignment.priority if self.plan.addon else 0
-        return (rank, priority, self.expires_ms == 0, self.expires_ms, self.activated_ms, self.id)
+        no_end = self.expires_ms == 0
+        return (rank, priority, not self.rest_of_ms, no_end, self.expires_ms, self.activated_ms, self.id)
 
-    def look(self, at_ms: int) -> None:
-        """Expire, or begin a new cycle, if the time has come."""
+    def look(self, at_ms: int) -> list["Pot"] | None:
+        """Expire, begin a new subscription or a new cycle, if the time has come: what rolls over, or None if it has not."""
         if not self.expires_ms or at_ms < self.expires_ms or self.state == "EXPIRED":
-            return
+            return None
+        if self.benefit.roll_over_cycles and self.cycles and not self.rest_of_ms:
+            return self._roll_over(at_ms)
         self.remaining = self.reserved = 0
-        following = [boundary for boundary in self.cycles if boundary > at_ms]
+        if self.renews(RenewOn.EXPIRY):
+            self._subscribe_again(at_ms)
+            return []
+        following = [] if self.rest_of_ms else [boundary for boundary in self.cycles if boundary > at_ms]
         if following:
-            self.remaining, self.expires_ms = self.benefit.quantity, following[0]
-            self.state = "PENDING" if self.state == "PENDING" else "ACTIVE"  # only use activates
+            self._fill(following[0])
         else:
             self.state = "EXPIRED"
+        return []
+
+    def _fill(self, ends_ms: int) -> None:
+        self.remaining, self.expires_ms = self.benefit.quantity, ends_ms
+        self.state = "PENDING" if self.state == "PENDING" else "ACTIVE"  # only use activates
+
+    def _subscribe_again(self, at_ms: int) -> None:
+        """One subscription follows the other; of those that nobody used only the number is left."""
+        validity, last = self.plan.validity_ms, self.assignment.expires_ms
+        passed = (at_ms - self.expires_ms) // validity + 1
+        if last and at_ms >= last:
+            self.state = "EXPIRED"
+        elif self.plan.subscriptions_max and self.occurrence + passed > self.plan.subscriptions_max:
+            self.occurrence, self.state = self.plan.subscriptions_max, "EXPIRED"
+        else:
+            self.occurrence += passed
+            self._fill(self._within(self.expires_ms + passed * validity))
+
+    def _within(self, ends_ms: int) -> int:
+        return min(filter(None, (ends_ms, self.assignment.expires_ms)), default=0)
+
+    def assign(self, anew: "Pot") -> None:
+        """Take what the assignment says now; what was drawn stays."""
+        self.assignment, self.cycles = anew.assignment, anew.cycles
+        if self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE:
+            self.expires_ms = self._within(self.expires_ms)
+        elif self.plan.addon and not self.cycles and (anew.expires_ms or anew.state == "ACTIVE"):
+            self.expires_ms = anew.expires_ms
+
+    def _roll_over(self, at_ms: int) -> list["Pot"]:
+        """At each boundary passed, what is left lives on for some cycles."""
+        bounds = [self.expires_ms, *(boundary for boundary in self.cycles if boundary > self.expires_ms)]
+        rests = []
+        for number, boundary in enumerate(bounds):
+            if boundary > at_ms:
+                break
+            end = bounds[number + self.benefit.roll_over_cycles :][:1]
+            if self.remaining and end and end[0] > at_ms:
+                rest = Pot(self.assignment, self.plan, self.benefit, self.remaining, shared=self.shared)
+                rest.activated_ms, rest.expires_ms, rest.rest_of_ms = self.activated_ms, end[0], boundary
+                rests.append(rest)
+            self.remaining = self.reserved = 0
+            if boundary == bounds[-1]:
+                self.state = "EXPIRED"
+            else:
+                self._fill(bounds[number + 1])
+        return rests
 
     def draw(self, units: int, at_ms: int) -> None:
-        """Take units; the first activates."""
+        """Take units; the first activates, and one that finds too little subscribes anew."""
         if self.state == "PENDING":
             self.state, self.activated_ms = "ACTIVE", at_ms
             end = at_ms + self.plan.validity_ms
             if self.plan.validity_ms and (self.expires_ms == 0 or end < self.expires_ms):
                 self.expires_ms = end
+        while units > self.remaining - self.reserved and self.renews(RenewOn.EXPIRY_OR_EXHAUSTION):
+            self.remaining += self.benefit.quantity
+            self.occurrence += 1
+            self.expires_ms = self._within(max(self.expires_ms, at_ms + self.plan.validity_ms))
+            self.state = "ACTIVE"
         self.remaining -= units
         if self.remaining == 0:
             self.state = "DEPLETED"
@@ -73,6 +153,24 @@ class Purse:
     owed: int = 0
     owed_reserved: int = 0
     blocked: set[int] = field(default_factory=set)
+    given: Sequence[Assignment] = ()
+    """The assignments that the buckets are of."""
+
+    def look(self, at_ms: int, pots: Sequence[Pot] | None = None) -> None:
+        """Bring buckets (all, or these) up to date; then rests of former cycles go that are used up or have ended."""
+        changes = [
+            rests
+            for pot in (list(self.pots.values()) if pots is None else pots)
+            if (rests := pot.look(at_ms)) is not None
+        ]
+        for rest in (rest for rests in changes for rest in rests):
+            self.pots[rest.id] = rest
+        if changes:
+            gone = [
+                pot for pot in self.pots.values() if pot.rest_of_ms and (not pot.remaining or pot.state == "EXPIRED")
+            ]
+            for pot in gone:
+                del self.pots[pot.id]
 
 
 @dataclass(frozen=True)
@@ -130,55 +228,82 @@ class Model:
         self.chain = list(chain)
         self.catalog = catalog
         self.purses: dict[str, Purse] = {}
+        self._pool = Purse()
         self.counts = Counts()
-        self._told: dict[str, object] = {}
 
     # --- who has what ---------------------------------------------------------------------------------------------
 
     def purse(self, payer: Payer) -> Purse:
         """A payer's purse, with the buckets of its plans as they are now."""
-        purse = self.purses.setdefault(payer.id, Purse())
-        given = (payer.base, payer.addons)
-        if self._told.get(payer.id) != given:
-            self._told[payer.id] = given
-            self._give(payer, purse)
+        own = isinstance(payer, EndpointTerms)
+        given = [each for each in self._plans(payer) if own or not self._is_shared(each)]
+        return self._brought_up(self.purses.setdefault(payer.id, Purse()), payer, given)
+
+    def pool(self) -> Purse:
+        """What the endpoints of the enterprise share."""
+        enterprise = self.chain[0]
+        shared = [each for each in self._plans(enterprise) if self._is_shared(each)]
+        return self._brought_up(self._pool, enterprise, shared)
+
+    def _plans(self, payer: Payer) -> list[Assignment]:
+        return [*payer.addons, *((payer.base,) if payer.base else ())]
+
+    def _is_shared(self, assignment: Assignment) -> bool:
+        plan = self.catalog.plans[assignment.plan]
+        return plan.addon and plan.pooled
+
+    def _brought_up(self, purse: Purse, payer: Payer, given: Sequence[Assignment]) -> Purse:
+        if purse.given != given:
+            purse.given = given
+            self._give(purse, {pot.id: pot for pot in self._pots(payer, given, shared=purse is self._pool)})
         return purse
 
-    def _give(self, payer: Payer, purse: Purse) -> None:
-        wanted = {pot.id: pot for pot in self._pots(payer)}
+    def _give(self, purse: Purse, wanted: dict[str, Pot]) -> None:
         if wanted.keys() - purse.pots.keys():
             purse.blocked.clear()
         for name, pot in wanted.items():
             present = purse.pots.get(name)
             if present is not None:
-                present.assignment, present.cycles = pot.assignment, pot.cycles
-                if not pot.cycles and (pot.expires_ms or pot.state == "ACTIVE"):
-                    present.expires_ms = pot.expires_ms
+                present.assign(pot)
                 wanted[name] = present
-        purse.pots = wanted
+        owners = {pot.assignment.id for pot in wanted.values()}
+        rests = [pot for pot in purse.pots.values() if pot.rest_of_ms and pot.assignment.id in owners]
+        purse.pots = {**wanted, **{pot.id: pot for pot in rests}}
 
-    def _pots(self, payer: Payer) -> Iterator[Pot]:
+    def _pots(self, payer: Payer, given: Sequence[Assignment], *, shared: bool) -> Iterator[Pot]:
         billed = self.chain[0] if isinstance(payer, EndpointTerms) else payer
-        for assignment in (*payer.addons, *((payer.base,) if payer.base else ())):
+        for assignment in given:
             plan = self.catalog.plans[assignment.plan]
             for benefit in plan.benefits:
-                pending = plan.addon and plan.on_usage
-                cycles: Sequence[int] = ()
-                if benefit.recurring:
-                    cycles = boundaries(assignment.assigned_ms, billed.billing_cycle_day, billed.time_zone)
-                    if end := assignment.expires_ms:
-                        cycles = [*(boundary for boundary in cycles if boundary < end), end]
-                yield Pot(
-                    assignment,
-                    plan,
-                    benefit,
-                    benefit.quantity,
-                    state="PENDING" if pending else "ACTIVE",
-                    activated_ms=0 if pending else assignment.assigned_ms,
-                    expires_ms=cycles[0] if cycles else assignment.expires_ms,
-                    cycles=cycles,
-                    money=benefit.money,
-                )
+                yield self._pot(assignment, plan, benefit, billed, shared=shared)
+
+    def _pot(
+        self, assignment: Assignment, plan: PlanTerms, benefit: Benefit, billed: AccountTerms, *, shared: bool
+    ) -> Pot:
+        pending = plan.addon and plan.on_usage
+        quantity, cycles, ends = benefit.quantity, list[int](), assignment.expires_ms
+        if plan.addon and plan.renew_on is not RenewOn.CYCLE and not pending:
+            ends = min(filter(None, (ends, assignment.assigned_ms + plan.validity_ms)))
+        if benefit.recurring:
+            cycles = boundaries(assignment.assigned_ms, billed.billing_cycle_day, billed.time_zone, 60)
+            if plan.prorated:
+                before = boundaries(assignment.assigned_ms - 40 * DAY_MS, billed.billing_cycle_day, billed.time_zone, 3)
+                began = max(boundary for boundary in before if boundary <= assignment.assigned_ms)
+                quantity = quantity * (cycles[0] - assignment.assigned_ms) // (cycles[0] - began)
+            if end := assignment.expires_ms:
+                cycles = [*(boundary for boundary in cycles if boundary < end), end]
+            ends = cycles[0]
+        return Pot(
+            assignment,
+            plan,
+            benefit,
+            quantity,
+            state="PENDING" if pending else "ACTIVE",
+            activated_ms=0 if pending else assignment.assigned_ms,
+            expires_ms=ends,
+            cycles=cycles,
+            shared=shared,
+        )
 
     def _steps(self, endpoint: EndpointTerms) -> list[tuple[Payer, AccountTerms]]:
         payers: list[Payer] = [endpoint, *self.chain[:-1]]
@@ -234,9 +359,10 @@ class Model:
         """What a step can cover: benefits first, then the tariff as far as it can be paid."""
         plan = self.catalog.plans[payer.base.plan] if payer.base else None
         found, left = Cover(), use.quantity
-        pots = [pot for pot in self.purse(payer).pots.values() if self._usable(pot, use)]
-        for pot in pots:
-            pot.look(use.at_ms)
+        pots: list[Pot] = []
+        for purse in (self.purse(payer), *((self.pool(),) if isinstance(payer, EndpointTerms) else ())):
+            purse.look(use.at_ms, [pot for pot in purse.pots.values() if self._usable(pot, use)])
+            pots += [pot for pot in purse.pots.values() if self._usable(pot, use)]
         pots = sorted((p for p in pots if p.free > 0 and p.state != "EXPIRED"), key=Pot.order)
         for pot in pots:
             if left and not pot.money:
@@ -348,6 +474,7 @@ class Model:
         purse = self.purse(payer)
         purse.money += micros
         purse.blocked.clear()
-        for pot in purse.pots.values():
-            pot.look(at_ms)
+        purse.look(at_ms)
+        if payer is self.chain[0]:
+            self.pool().look(at_ms)
         return purse.money

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from services.common.money import Money
+from services.rating.domain.balances import RenewOn, pool_id
 from services.rating.domain.events import Answer, UsageEvent
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import BalanceState, Outcome
@@ -122,16 +123,19 @@ def tariffs(draw: st.DrawFn, name: str) -> TariffVersion:
 
 
 @st.composite
-def benefits(draw: st.DrawFn) -> tuple[Benefit, ...]:
+def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True) -> tuple[Benefit, ...]:
     quantity = draw(st.sampled_from([1, 1500, 1500, 9000]))
     services = draw(st.sampled_from([frozenset({1}), frozenset({1}), frozenset({2})]))
+    recurring = recurs and draw(st.booleans())
+    rolls_over = recurring and rolls and draw(st.booleans())
     return (
         Benefit(
             "b1",
             services,
             quantity,
             draw(ZONES),
-            recurring=draw(st.booleans()),
+            recurring=recurring,
+            roll_over_cycles=draw(st.integers(1, 2)) if rolls_over else 0,
             money=draw(st.sampled_from([False, False, True])),
         ),
     )
@@ -139,17 +143,38 @@ def benefits(draw: st.DrawFn) -> tuple[Benefit, ...]:
 
 @st.composite
 def addons(draw: st.DrawFn, name: str) -> PlanTerms:
+    renews = draw(st.sampled_from([RenewOn.CYCLE, RenewOn.CYCLE, RenewOn.EXPIRY, RenewOn.EXPIRY_OR_EXHAUSTION]))
+    on_usage, subscribes = draw(st.booleans()), renews is not RenewOn.CYCLE
     return plan(
         name,
         addon=True,
-        benefits=draw(benefits()),
+        benefits=draw(benefits(recurs=not subscribes, rolls=not on_usage)),
         zones=draw(ZONES),
-        on_usage=draw(st.booleans()),
-        validity_ms=draw(st.sampled_from([0, 30 * HOUR_MS])),
+        on_usage=on_usage,
+        validity_ms=30 * HOUR_MS if subscribes else draw(st.sampled_from([0, 30 * HOUR_MS])),
+        renew_on=renews,
+        subscriptions_max=draw(st.sampled_from([0, 2, 5])) if subscribes else 0,
+        pooled=draw(st.booleans()),
     )
 
 
 # --- what happens ------------------------------------------------------------------------------------------------
+
+
+def uses() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(
+        {
+            "endpoint_id": st.sampled_from(ENDPOINTS),
+            "service": st.sampled_from(SERVICES),
+            "network_id": st.sampled_from(sorted(NETWORKS)),
+            "quantity": st.sampled_from([1, 99, 1000, 1000, 5000]),
+            "back_ms": st.sampled_from([0, 0, 0, 1, 30, 80]).map(lambda hours: hours * HOUR_MS),
+            "cost_micros": st.sampled_from([0, 700]),
+            "session_ref": st.sampled_from(["", "", "s1", "s2"]),
+            "mode": st.sampled_from([1, 2]),
+        }
+    )
+
 
 STATES = {
     BalanceState.PENDING: "PENDING",
@@ -182,11 +207,12 @@ class Histories(RuleBasedStateMachine):
         sold = [
             plan(
                 name, prepaid=asks, tariff_id=data.draw(st.sampled_from(["", f"tar_{name}", f"tar_{name}"])),
-                benefits=data.draw(benefits()) if data.draw(st.booleans()) else (),
+                benefits=data.draw(benefits()) if data.draw(st.booleans()) else (), prorated=data.draw(st.booleans()),
             )
             for name, asks in zip(names, prepaid, strict=True)
         ]  # fmt: skip
         self.addons = [data.draw(addons(f"pln_a{number}")) for number in range(3)]
+        shared = self.addons[0] = replace(self.addons[0], pooled=True)
         catalog = CatalogTerms(
             plans={each.key: each for each in (*sold, *self.addons)},
             tariffs={f"tar_{name}": (data.draw(tariffs(f"tar_{name}")),) for name in names},
@@ -197,10 +223,14 @@ class Histories(RuleBasedStateMachine):
         limits = st.sampled_from([None, 0, 5000, 200_000])
         base = [Assignment(f"asg_{name}", (name, 1), 0, NOW_MS - HOUR_MS, 0) for name in names]
         chain = [
-            account(ENTERPRISE, (OPERATOR, RESELLER, ENTERPRISE), base[1], *self._some(data), limit=data.draw(limits)),
+            account(
+                ENTERPRISE, (OPERATOR, RESELLER, ENTERPRISE), base[1],
+                *(self._assignment(data, chosen) for chosen in data.draw(st.sampled_from([[], [shared], [shared], self.addons]))),
+                limit=data.draw(limits),
+            ),
             account(RESELLER, (OPERATOR, RESELLER), base[2], limit=data.draw(limits)),
             account(OPERATOR, (OPERATOR,)),
-        ]
+        ]  # fmt: skip
         chain = [replace(each, billing_cycle_day=9, time_zone="Europe/Brussels") for each in chain]
         endpoints = [
             replace(endpoint(replace(base[0], id=f"asg_{name}"), *self._some(data)), id=name) for name in ENDPOINTS
@@ -215,38 +245,30 @@ class Histories(RuleBasedStateMachine):
     def _some(self, data: st.DataObject) -> list[Assignment]:
         return [self._assignment(data) for _ in range(data.draw(st.integers(0, 3)))]
 
-    def _assignment(self, data: st.DataObject) -> Assignment:
+    def _assignment(self, data: st.DataObject, chosen: PlanTerms | None = None) -> Assignment:
         self.given += 1
         expires = data.draw(st.sampled_from([0, NOW_MS + 20 * HOUR_MS]))
-        chosen = data.draw(st.sampled_from(self.addons))
+        chosen = chosen or data.draw(st.sampled_from(self.addons))
         return Assignment(
             f"asg_{self.given}", chosen.key, data.draw(st.integers(0, 2)), NOW_MS - HOUR_MS + self.given, expires
         )
 
-    @rule(
-        name=st.sampled_from(ENDPOINTS),
-        service=st.sampled_from(SERVICES),
-        network=st.sampled_from(sorted(NETWORKS)),
-        quantity=st.sampled_from([1, 99, 1000, 1000, 5000]),
-        back_hours=st.sampled_from([0, 0, 0, 1, 30, 80]),
-        cost=st.sampled_from([0, 700]),
-        session=st.sampled_from(["", "", "s1", "s2"]),
-        mode=st.sampled_from([1, 2]),
-    )
-    def use(
-        self, name: str, service: int, network: str, quantity: int, back_hours: int, cost: int, session: str, mode: int
-    ) -> None:
-        at_ms = self.core.clock.now_ms() - back_hours * HOUR_MS
-        made = event(
-            quantity, f"e{len(self.events)}", endpoint_id=name, service=service, network_id=network,
-            usage_time_ms=at_ms, cost_micros=cost, session_ref=session, mode=mode,
-        )  # fmt: skip
-        answer = self.run(self.core.charging.charge(OPERATOR_CALLER, [made]))[0]
-        said = Use(name, service, network, 3, at_ms, quantity, cost, ("ref", name, session) if session else "")
-        verdict = self.model.charge(said, asks=mode == 1)
-        note(f"{said} mode {mode}: {verdict}")
-        assert told(answer) == expected(verdict)
-        self.events.append((made, answer))
+    @rule(batch=st.lists(uses(), min_size=1, max_size=4))
+    def use(self, batch: list[dict[str, Any]]) -> None:
+        made, said = [], []
+        for number, each in enumerate(batch, len(self.events)):
+            name, ref, at_ms = each["endpoint_id"], each["session_ref"], self.core.clock.now_ms() - each["back_ms"]
+            fields = {key: value for key, value in each.items() if key not in {"back_ms", "quantity"}}
+            made.append(event(each["quantity"], f"e{number}", usage_time_ms=at_ms, **fields))
+            session = ("ref", name, ref) if ref else ""
+            terms = (name, each["service"], each["network_id"], 3, at_ms, each["quantity"], each["cost_micros"])
+            said.append(Use(*terms, session))
+        answers = self.run(self.core.charging.charge(OPERATOR_CALLER, made))
+        for one, answer, use in zip(made, answers, said, strict=True):
+            verdict = self.model.charge(use, asks=one.mode == 1)
+            note(f"{use} mode {one.mode}: {verdict}")
+            assert told(answer) == expected(verdict)
+            self.events.append((one, answer))
 
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
@@ -272,7 +294,7 @@ class Histories(RuleBasedStateMachine):
         self.terms.change(changed)
         self.model.endpoints[name] = self.terms.endpoints[name]
 
-    @rule(hours=st.sampled_from([1, 10, 25, 24 * 9]))
+    @rule(hours=st.sampled_from([1, 10, 25, 24 * 9, 24 * 35]))
     def time_passes(self, hours: int) -> None:
         self.run(self.core.fold())
         self.core.clock.advance(hours * HOUR_MS)
@@ -294,14 +316,19 @@ class Histories(RuleBasedStateMachine):
         for payer in payers:
             if payer.id in names:
                 self.model.purse(payer)
+        of_pool = pool_id(ENTERPRISE)
+        if self._configured(of_pool):
+            names.append(of_pool)
         holders = self.run(self.core.cell.engine.holders(names))
         for name, holder in holders.items():
-            purse = self.model.purses[name]
+            purse = self.model.pool() if name == of_pool else self.model.purses[name]
             assert holder.money == purse.money, name
             assert holder.credit_used == purse.owed, name
             assert {int(service) for service in holder.blocked} == purse.blocked, name
-            found = {b.id: (b.remaining, b.reserved, STATES[b.state], b.expires_ms) for b in holder.buckets}
-            wanted = {p.id: (p.remaining, p.reserved, p.state, p.expires_ms) for p in purse.pots.values()}
+            found = {
+                b.id: (b.remaining, b.reserved, STATES[b.state], b.expires_ms, b.occurrence) for b in holder.buckets
+            }
+            wanted = {p.id: (p.remaining, p.reserved, p.state, p.expires_ms, p.occurrence) for p in purse.pots.values()}
             assert found == wanted, name
             assert holder.money >= 0
             assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)
@@ -311,6 +338,7 @@ class Histories(RuleBasedStateMachine):
         versions = {e.id: e.version for e in self.terms.endpoints.values()} | {
             a.id: a.version for a in self.terms.accounts
         }
+        versions[pool_id(ENTERPRISE)] = versions[ENTERPRISE]
         holder = self.run(self.core.cell.engine.holders([name])).get(name)
         return holder is not None and holder.version == versions[name]
 
@@ -324,10 +352,10 @@ class Histories(RuleBasedStateMachine):
         """The ledger's entries of each balance add up to what is left of it."""
         await self.core.fold()
         sums = {name: remaining for name, (_, remaining) in (await self.core.ledger.all_balances()).items()}
-        for name in self.model.purses:
+        for name in (*self.model.endpoints, *(each.id for each in self.model.chain), pool_id(ENTERPRISE)):
             for holder in (await self.core.cell.engine.holders([name])).values():
-                tail = name.partition("_")[2]
-                assert sums.get(f"bal_{tail}.money", 0) == holder.money
+                if name != pool_id(ENTERPRISE):
+                    assert sums.get(f"bal_{name.partition('_')[2]}.money", 0) == holder.money
                 for bucket in holder.buckets:
                     assert sums.get(f"bal_{bucket.id}", 0) == bucket.remaining, bucket.id
 
