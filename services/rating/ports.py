@@ -254,7 +254,7 @@ class ChainTerms:
     accounts: tuple[AccountTerms, ...]
     catalog: CatalogTerms
     known_plans: set[PlanKey]
-    programs: dict[Signature, dict[ProgramKey, Program]] = field(default_factory=dict)
+    programs: dict[Signature, dict[ProgramKey, tuple[Program, ...]]] = field(default_factory=dict)
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -273,12 +273,12 @@ class KnownEndpoint:
     Attributes:
         terms: the endpoint.
         chain: its enterprise and the accounts above.
-        programs: programs of endpoints with the same plans, by kind of use.
+        programs: programs of endpoints with the same plans, by kind of use; each holds for a time, the newest first.
     """
 
     terms: EndpointTerms
     chain: ChainTerms
-    programs: dict[ProgramKey, Program]
+    programs: dict[ProgramKey, tuple[Program, ...]]
 
 
 class Terms(Protocol):

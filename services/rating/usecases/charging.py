@@ -19,6 +19,8 @@ from services.rating.ports import ChainTerms, KnownEndpoint
 from services.rating.usecases.cells import IDS_WINDOW_MS, Answered, Cell
 from services.rating.usecases.kit import Kit
 
+WINDOWS_MAX = 4
+"""Programs of a kind of use that are kept, each for a time: around a change of price uses of both times come."""
 STALE_TRIES_MAX = 5
 FOLD_LOOKS_MAX, FOLD_LOOK_SECONDS = 100, 0.05
 LEASE_TRIES_MAX = 10
@@ -28,12 +30,13 @@ LEASE_TRIES_MAX = 10
 def program_for(known: KnownEndpoint, service: int, network_id: str, access_type: int, at_ms: int) -> Program:
     """The program of a kind of use at a time, compiled if it is not there."""
     key = (service, network_id, access_type)
-    program = known.programs.get(key)
-    if program is None or not program.valid_from_ms <= at_ms < program.valid_until_ms:
-        chain = known.chain
-        use = Use(Service(service), network_id, access_type)
-        program = compile_program(known.terms, chain.accounts, chain.catalog, use, at_ms)
-        known.programs[key] = program
+    compiled = known.programs.get(key, ())
+    for program in compiled:
+        if program.valid_from_ms <= at_ms < program.valid_until_ms:
+            return program
+    chain, use = known.chain, Use(Service(service), network_id, access_type)
+    program = compile_program(known.terms, chain.accounts, chain.catalog, use, at_ms)
+    known.programs[key] = (program, *compiled[: WINDOWS_MAX - 1])
     return program
 
 

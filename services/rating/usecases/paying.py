@@ -231,31 +231,31 @@ class Cashier:
         )
 
     async def _credit(self, payment: Payment) -> None:
+        """Add what was paid for, or the money to the account's wallet where that is not possible any more."""
         try:
-            if not payment.is_transfer:
-                payment = await self._add(payment)
+            if not payment.is_transfer and not await self._added(payment):
+                payment = redirected(payment, self.clock.now_ms())
+                if not await self._moved(payment):  # put down first: it must never go to both
+                    return  # another process has it in hand
+                await self._add_money(payment)
         except MeterlineError as error:
             await self._settled(uncredited(payment, error.message, self.clock.now_ms()))
             return
         await self._settled(credited(payment, self.clock.now_ms()))
 
-    async def _add(self, payment: Payment) -> Payment:
-        """Add what was paid for, or the money to the account's wallet where that is not possible any more."""
+    async def _added(self, payment: Payment) -> bool:
+        """Whether what was paid for is there; not if its balance is gone, or cannot take it any more."""
         is_refill = payment.refill_quantity > 0
         try:
             await (self._add_volume if is_refill else self._add_money)(payment)
         except (FailedPreconditionError, NotFoundError):
             digest_of = refill_digest if is_refill else top_up_digest
             if await self.balances.happened(digest_of(PAYER, payment.endpoint_id or payment.account_id, payment.id)):
-                return payment
-            if not payment.endpoint_id and not is_refill:
-                raise
-        else:
-            return payment
-        elsewhere = redirected(payment, self.clock.now_ms())
-        if not await self._moved(elsewhere):  # put down first: it must never go to both
-            raise FailedPreconditionError("CONCURRENT_CHANGE", "Another process has it in hand.")
-        return await self._add(elsewhere)
+                return True
+            if payment.endpoint_id or is_refill:
+                return False
+            raise
+        return True
 
     async def _add_volume(self, payment: Payment) -> None:
         terms = (payment.refill_quantity, payment.refill_validity_ms, payment.refill_maximum)

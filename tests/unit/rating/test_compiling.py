@@ -9,6 +9,8 @@ from services.rating.domain.compiling import compile_program, own_plans
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, StepMode, steps_from_body
 from services.rating.domain.reasons import BalanceState, Reason, Service
 from services.rating.domain.terms import Use
+from services.rating.ports import ChainTerms, KnownEndpoint
+from services.rating.usecases import charging
 from tests.unit.rating.terms import (
     ENDPOINT,
     ENTERPRISE,
@@ -128,6 +130,24 @@ def test_a_new_version_of_a_tariff_prices_from_its_time_on():
     before, after = compiled(at_ms=999, terms=terms), compiled(at_ms=1000, terms=terms)
     assert (before.steps[1].tariff, before.valid_until_ms) == (("tar_retail", 1), 1000)
     assert (after.steps[1].tariff, after.valid_from_ms) == (("tar_retail", 2), 1000)
+
+
+def test_uses_before_and_after_a_change_of_price_are_each_compiled_once(monkeypatch):
+    later = tariff("tar_retail", 3_000_000, effective_ms=1000, version=2)
+    terms = catalog([PREPAID, RETAIL, WHOLESALE, EU_ADDON], [*TARIFFS, later])
+    known = KnownEndpoint(TRAVELLER, ChainTerms(tuple(CHAIN), terms, set(terms.plans)), {})
+    times: list[int] = []
+
+    def counting(*asked):
+        times.append(asked[-1])
+        return compile_program(*asked)
+
+    monkeypatch.setattr(charging, "compile_program", counting)
+    versions = {
+        at_ms: charging.program_for(known, 1, EU, 3, at_ms).steps[1].tariff[1] for at_ms in (900, 1000, 999, 1900)
+    }
+    assert versions == {900: 1, 1000: 2, 999: 1, 1900: 2}
+    assert times == [900, 1000]
 
 
 def test_the_same_terms_make_the_same_program_and_its_body_reads_back():
