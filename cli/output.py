@@ -8,6 +8,9 @@ import orjson
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+PIPED_WIDTH = 160
+"""Characters of a line where there is no terminal that has a width."""
+
 
 class Failure(click.ClickException):
     """The command could not do what was asked; the message says why and what to do. Exit status 1."""
@@ -29,7 +32,8 @@ class Output:
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self.messages = Console(stderr=True, highlight=False)
-        self._results = Console(highlight=False)
+        console = Console(highlight=False)
+        self._results = console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
 
     def result(self, data: Any, render: Callable[[], RenderableType]) -> None:
         """Write one result: ``data`` as JSON, or what ``render`` makes of it for people (text is not wrapped)."""
@@ -46,9 +50,9 @@ class Output:
 
 def table(*columns: str, numbers: bool = False) -> Table:
     """An empty table with these columns; with `numbers`, all but the first are aligned to the right."""
-    made = Table(box=None, padding=(0, 2))
+    made = Table(box=None, padding=(0, 1), pad_edge=False)
     for place, column in enumerate(columns):
-        made.add_column(column, justify="right" if numbers and place else "left")
+        made.add_column(column, justify="right" if numbers and place else "left", overflow="fold")
     return made
 
 
