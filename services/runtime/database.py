@@ -193,10 +193,9 @@ class Prepared:
 
     def __call__(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> sa.CursorResult[Any]:
         """Run it once for each row."""
-        order = self._order
-        if order is not None:
-            rows = [tuple(row[place] for place in order) for row in rows]
-        return connection.exec_driver_sql(self._text, rows if isinstance(rows, list) else list(rows))
+        if self._order is not None:
+            rows = [tuple(row[place] for place in self._order) for row in rows]
+        return connection.exec_driver_sql(self._text, list(rows))
 
 
 @asynccontextmanager

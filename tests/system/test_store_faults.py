@@ -28,8 +28,8 @@ RECORDS = 6_000
 SENDINGS = (2, 2, 1)
 """How often each client sends the file."""
 CUT_SHARE, SEED = 0.2, 20
-"""Whether PostgreSQL stays away for a minute instead of a quarter of it."""
 GONE_S = 60 if LONG else 6
+"""How long PostgreSQL stays away."""
 PATIENCE_S = 60
 """Longer than any deadline that the system sets itself."""
 

@@ -3,16 +3,16 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from services.common.errors import AbortedError, AlreadyExistsError, PermissionDeniedError, invalid, not_found
+from services.common.errors import AbortedError, AlreadyExistsError, PermissionDeniedError, invalid
 from services.common.etags import require_etag
 from services.common.identity import WRITERS, Principal
 from services.common.ids import new_id
 from services.common.money import Money
 from services.rating.domain.balances import balance_id
 from services.rating.domain.refills import COOL_OFF_MAX_MS, COOL_OFF_MIN_MS, Rule, Source, reset
-from services.rating.usecases.balances import Owner
+from services.rating.usecases.balances import Owner, require_currency
 from services.rating.usecases.refills import Refills
-from services.rating.usecases.wallets import RULE, Wallets, Write, require_currency
+from services.rating.usecases.wallets import RULE, Wallets, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,7 @@ class AutoRefill:
             raise invalid("auto_refill_rule.product.quantity", "must be more than 0")
         if rule.refill_maximum and rule.refill_maximum < rule.threshold_quantity:
             raise invalid("auto_refill_rule.product.maximum", "must be at least the threshold")
-        held = await self._wallets.balances.of(owner)
-        balance = next((each for each in held if each.id == rule.balance_id), None)
-        if balance is None:
-            raise not_found("balance", rule.balance_id)
-        await self._refills.require_refillable(balance)
+        await self._refills.bundle(owner, rule.balance_id)
         if rule.source is Source.WALLET:
             payer = await self._wallets.balances.owner(caller, "", owner.account_id)
             require_currency(payer, Money(rule.currency, 0))

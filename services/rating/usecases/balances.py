@@ -24,11 +24,14 @@ from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
 from services.rating.usecases.cells import Cell
-from services.rating.usecases.charging import books_behind, happened
+from services.rating.usecases.charging import books_behind
 from services.rating.usecases.holders import NO_LIMIT
 from services.rating.usecases.kit import Kit
 
 TRIES_MAX = 3
+FOLD_LOOKS_MAX, FOLD_LOOK_SECONDS = 100, 0.05
+TOP_UP, REFILL = "topup", "refill"
+"""What a request that adds to a balance is for; part of what it is remembered by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,29 +163,52 @@ class Balances:
         owner = await self.owner(caller, endpoint_id, account_id)
         if account_id and owner.id == caller.account_id and not caller.service:
             raise PermissionDeniedError("NOT_THE_SELLER", "An account's wallet is topped up by the account above it.")
-        if owner.currency != amount.currency:
-            raise FailedPreconditionError(
-                "CURRENCY_MISMATCH", f"The balance is in {owner.currency or 'no currency: give it a prepaid plan'}."
-            )
-        digest = top_up_digest(caller, owner.id, request_id)
+        require_currency(owner, amount)
+        digest = gift_digest(caller, TOP_UP, owner.id, request_id)
         body = body_digest(f"{owner.id} {amount}".encode())
-        behind = await books_behind(self._kit, self._kit.clock.now_ms())
-        earlier = await self._kit.ledger.answered_request(digest)
-        if earlier is not None and earlier[0] != body:
-            raise reused(request_id)
-        if earlier is None:
-            if behind is not None:
-                raise behind
-            by = Actor(caller.actor, caller.account_id, path_text(owner.path), owner.account_id)
+        if not await self.is_answered(digest, body, request_id):
+            by = actor_for(caller, owner.path, owner.account_id)
             op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
             if dry_run:
                 return await self._would_be(owner, op)
             await self._decide(owner, op)
         return (await self.of(owner))[-1]
 
+    async def is_answered(self, digest: bytes, body: bytes, request_id: str) -> bool:
+        """Whether the books have a request: one that is older than the memory of ids is told by nothing else.
+
+        Raises:
+            AlreadyExistsError: REQUEST_ID_REUSED.
+            UnavailableError: BOOKS_BEHIND: a repeat could not be told.
+        """
+        behind = await books_behind(self._kit, self._kit.clock.now_ms())
+        earlier = await self._kit.ledger.answered_request(digest)
+        if earlier is not None and earlier[0] != body:
+            raise reused(request_id)
+        if earlier is None and behind is not None:
+            raise behind
+        return earlier is not None
+
     async def happened(self, digest: bytes) -> bool:
-        """Whether a request was decided; raises UNAVAILABLE while that cannot be told."""
-        return await happened(self._kit, digest)
+        """Whether a request was decided before now, whatever became since of those whom it concerned.
+
+        Waits until the books hold all that was decided by now, which takes them half a second.
+
+        Raises:
+            UnavailableError: BOOKS_BEHIND: they do not after five seconds.
+        """
+        kit, decided = self._kit, dict[int, int]()
+        for cell in kit.cells:
+            _, sequence = await cell.engine.position() or (0, 0)
+            decided[cell.engine.cell] = max(sequence, await kit.journal.last_sequence(cell.engine.cell))
+        for _ in range(FOLD_LOOKS_MAX):
+            folded = [(await kit.ledger.cursor(number)).sequence >= sequence for number, sequence in decided.items()]
+            if all(folded):
+                return await kit.ledger.answered_request(digest) is not None
+            await asyncio.sleep(FOLD_LOOK_SECONDS)
+        raise UnavailableError(
+            "BOOKS_BEHIND", "The books do not hold all that was decided; see that the fold runs.", retry_after_ms=10_000
+        )
 
     async def _would_be(self, owner: Owner, op: TopUpOp) -> Balance:
         owner.cell.holders.forget([owner.id])
@@ -285,9 +311,22 @@ class Balances:
         )
 
 
-def top_up_digest(caller: Principal, owner_id: str, request_id: str) -> bytes:
-    """What a top-up is remembered by."""
-    return id_digest(owner_id, f"topup {caller.account_id} {request_id}")
+def gift_digest(caller: Principal, kind: str, owner_id: str, request_id: str) -> bytes:
+    """What a TOP_UP or a REFILL is remembered by."""
+    return id_digest(owner_id, f"{kind} {caller.account_id} {request_id}")
+
+
+def actor_for(caller: Principal, path: Sequence[str], owner_id: str) -> Actor:
+    """The caller, as the audit trail names it beside the owner of what changes."""
+    return Actor(caller.actor, caller.account_id, path_text(path), owner_id)
+
+
+def require_currency(owner: Owner, amount: Money) -> None:
+    """Refuse an amount in another currency than the owner's money."""
+    if owner.currency != amount.currency:
+        raise FailedPreconditionError(
+            "CURRENCY_MISMATCH", f"The balance is in {owner.currency or 'no currency: give it a prepaid plan'}."
+        )
 
 
 def _of(owner_id: str) -> tuple[str, str]:

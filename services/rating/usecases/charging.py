@@ -22,7 +22,6 @@ from services.rating.usecases.kit import Kit
 WINDOWS_MAX = 4
 """Programs of a kind of use that are kept, each for a time: around a change of price uses of both times come."""
 STALE_TRIES_MAX = 5
-FOLD_LOOKS_MAX, FOLD_LOOK_SECONDS = 100, 0.05
 LEASE_TRIES_MAX = 10
 """How often an event asks for a larger slice before what is there decides."""
 
@@ -64,28 +63,6 @@ async def books_behind(kit: Kit, now_ms: int) -> UnavailableError | None:
                 retry_after_ms=10_000,
             )
     return None
-
-
-async def happened(kit: Kit, digest: bytes) -> bool:
-    """Whether a request was decided before now, whatever became since of those whom it concerned.
-
-    Waits until the books hold all that was decided by now, which takes them half a second.
-
-    Raises:
-        UnavailableError: BOOKS_BEHIND: they do not after five seconds.
-    """
-    decided: dict[int, int] = {}
-    for cell in kit.cells:
-        _, sequence = await cell.engine.position() or (0, 0)
-        decided[cell.engine.cell] = max(sequence, await kit.journal.last_sequence(cell.engine.cell))
-    for _ in range(FOLD_LOOKS_MAX):
-        folded = [(await kit.ledger.cursor(number)).sequence >= sequence for number, sequence in decided.items()]
-        if all(folded):
-            return await kit.ledger.answered_request(digest) is not None
-        await asyncio.sleep(FOLD_LOOK_SECONDS)
-    raise UnavailableError(
-        "BOOKS_BEHIND", "The books do not hold all that was decided; see that the fold runs.", retry_after_ms=10_000
-    )
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from services.common.errors import (
     UnavailableError,
     invalid,
 )
-from services.common.identity import WRITERS, AccountKind, Principal, path_text
+from services.common.identity import WRITERS, AccountKind, Principal
 from services.common.money import Money
 from services.rating.domain.decisions import Actor, ConfigureOp, Failure, Op, Outcome, Status
 from services.rating.domain.escrow import Kind
@@ -26,7 +26,7 @@ from services.rating.domain.operations import (
     TransferOp,
 )
 from services.rating.domain.records import body_digest, id_digest
-from services.rating.usecases.balances import Balances, Owner
+from services.rating.usecases.balances import Balances, Owner, actor_for
 from services.rating.usecases.cells import Answered, Cell
 from services.rating.usecases.charging import books_behind
 from services.rating.usecases.kit import Kit
@@ -68,11 +68,6 @@ def request(caller: Principal, scope: str, request_id: str, reason: str, owner: 
 def correction_digest(caller: Principal, scope: str, request_id: str) -> bytes:
     """What a correction is remembered by."""
     return id_digest(caller.account_id, f"{scope} {request_id}")
-
-
-def actor_for(caller: Principal, path: Sequence[str], owner_id: str) -> Actor:
-    """The caller, as the audit trail names it beside the owner of what changes."""
-    return Actor(caller.actor, caller.account_id, path_text(path), owner_id)
 
 
 class Corrections:

@@ -56,10 +56,10 @@ from services.rating.domain.refills import (
     stopped,
 )
 from services.rating.ports import PaymentProvider
-from services.rating.usecases.balances import Balance, Balances, Owner, top_up_digest
+from services.rating.usecases.balances import REFILL, TOP_UP, Balance, Balances, Owner, gift_digest, require_currency
 from services.rating.usecases.corrections import Corrected, Corrections, correction_digest
-from services.rating.usecases.refills import Refills, refill_digest
-from services.rating.usecases.wallets import WalletStore, new_payment, require_currency
+from services.rating.usecases.refills import Refills
+from services.rating.usecases.wallets import WalletStore, new_payment
 
 LOOK_SECONDS = 0.5
 LOOK_PART = 9
@@ -203,15 +203,17 @@ class Cashier:
 
     async def _from_wallet(self, payment: Payment, amount: Money) -> Outcome:
         """Take money of the enterprise's wallet, all at once: it goes to the endpoint, or is the price of a refill."""
-        scope = "transfer" if payment.is_transfer else "adjust"
+        take, scope, prefix = self._take, "adjust", "adj"
+        if payment.is_transfer:
+            take, scope, prefix = self._transfer, "transfer", "trf"
         try:
-            taken = await (self._transfer if payment.is_transfer else self._take)(payment, amount)
+            taken = await take(payment, amount)
         except (FailedPreconditionError, NotFoundError) as error:
             decided_now = error.reason == TOO_SMALL  # what was done before would be answered as then
             if not decided_now and await self.balances.happened(correction_digest(PAYER, scope, payment.id)):
                 return Confirmed(payment.id)
             return Declined(error.reason[:64])
-        return Confirmed(taken.id("trf" if payment.is_transfer else "adj"))
+        return Confirmed(taken.id(prefix))
 
     async def _transfer(self, payment: Payment, amount: Money) -> Corrected:
         giver, taker = ("", payment.account_id), (payment.endpoint_id, "")
@@ -249,8 +251,8 @@ class Cashier:
         try:
             await (self._add_volume if is_refill else self._add_money)(payment)
         except (FailedPreconditionError, NotFoundError):
-            digest_of = refill_digest if is_refill else top_up_digest
-            if await self.balances.happened(digest_of(PAYER, payment.endpoint_id or payment.account_id, payment.id)):
+            kind, owner_id = REFILL if is_refill else TOP_UP, payment.endpoint_id or payment.account_id
+            if await self.balances.happened(gift_digest(PAYER, kind, owner_id, payment.id)):
                 return True
             if payment.endpoint_id or is_refill:
                 return False
@@ -278,7 +280,7 @@ class Cashier:
             if payment.state in {PaymentState.CREDITED, PaymentState.DECLINED}:
                 await self._tell_rule(payment, connection)
                 kind = CHARGED if payment.state is PaymentState.CREDITED else FAILED
-                await self.store.tell(_of_payment(kind, payment, self.clock.now_ms()), connection)
+                await self.store.tell(_happening(kind, payment, self.clock.now_ms(), payment.decline_code), connection)
         return payment
 
     async def _tell_rule(self, payment: Payment, connection: Any) -> None:
@@ -333,60 +335,46 @@ class Cashier:
                 return  # another process was first
             if not await self.store.add(payment, connection):
                 raise FailedPreconditionError("CONCURRENT_CHANGE", "A payment of the rule is open already.")
-            await self.store.tell(_of_payment(LOW, payment, now_ms), connection)
+            await self.store.tell(_happening(LOW, payment, now_ms), connection)
 
     async def _watched(self, rule: Rule) -> tuple[Owner, Balance]:
         """Who holds the balance of a rule, and what is there now; raises what `_refill` stops a rule for."""
         owner = await self.balances.owner(PAYER, rule.endpoint_id, "" if rule.endpoint_id else rule.account_id)
         if owner.account_id != rule.account_id:  # an enterprise does not pay for what is another's by now
             raise not_found("owner", owner.id)
-        held = await self.balances.of(owner)
-        if not rule.refill_quantity:
-            require_currency(owner, rule.amount)
-            return owner, held[-1]
-        balance = next((each for each in held if each.id == rule.balance_id), None)
-        if balance is None:
-            raise not_found("balance", rule.balance_id)
-        await self.refills.require_refillable(balance)
-        return owner, balance
+        if rule.refill_quantity:
+            return owner, await self.refills.bundle(owner, rule.balance_id)
+        require_currency(owner, rule.amount)
+        return owner, (await self.balances.of(owner))[-1]
 
     async def _stop(self, rule: Rule, reason: str) -> None:
         now_ms = self.clock.now_ms()
         async with self.store.transaction() as connection:
             if await self.store.change(stopped(rule, reason, now_ms), connection):
-                await self.store.tell(_of_rule(FAILED, rule, reason, now_ms), connection)
+                await self.store.tell(_happening(FAILED, rule, now_ms, reason), connection)
 
 
-def _of_payment(kind: str, payment: Payment, now_ms: int) -> Happening:
-    return _happening(
-        kind, payment, ("payment", payment.id), now_ms, {"auto_refill_rule_id": payment.rule_id}, payment.decline_code
+def _happening(kind: str, about: Payment | Rule, now_ms: int, reason: str = "") -> Happening:
+    resource_type, rule_id = (
+        ("payment", about.rule_id) if isinstance(about, Payment) else ("auto_refill_rule", about.id)
     )
-
-
-def _of_rule(kind: str, rule: Rule, reason: str, now_ms: int) -> Happening:
-    return _happening(kind, rule, ("auto_refill_rule", rule.id), now_ms, {"auto_refill_rule_id": rule.id}, reason)
-
-
-def _happening(
-    kind: str, about: Payment | Rule, resource: tuple[str, str], now_ms: int, payload: dict[str, Any], reason: str
-) -> Happening:
-    payload |= {
-        "holder_id": about.endpoint_id or about.account_id,
-        "amount_micros": about.amount_micros,
-        "currency": about.currency,
-    }
-    payload |= {"endpoint_id": about.endpoint_id} if about.endpoint_id else {}
-    payload |= {"balance_id": about.balance_id, "quantity": about.refill_quantity} if about.refill_quantity else {}
-    payload |= {"reason": reason} if reason else {}
     return Happening(
         id=new_id("evt"),
         created_ms=now_ms,
         type=kind,
         account_id=about.account_id,
         owner_path=path_text(about.owner_path),
-        resource_type=resource[0],
-        resource_id=resource[1],
-        payload=payload,
+        resource_type=resource_type,
+        resource_id=about.id,
+        payload={
+            "holder_id": about.endpoint_id or about.account_id,
+            "auto_refill_rule_id": rule_id,
+            "amount_micros": about.amount_micros,
+            "currency": about.currency,
+            **({"endpoint_id": about.endpoint_id} if about.endpoint_id else {}),
+            **({"balance_id": about.balance_id, "quantity": about.refill_quantity} if about.refill_quantity else {}),
+            **({"reason": reason} if reason else {}),
+        },
     )
 
 

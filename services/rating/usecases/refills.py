@@ -1,11 +1,19 @@
 """Refills: volume added to a bundle, which extends the validity of all that is in it (model, e-13)."""
 
 from services.common.errors import FailedPreconditionError, PermissionDeniedError, UnavailableError, invalid, not_found
-from services.common.identity import WRITERS, Principal, path_text
-from services.rating.domain.decisions import Actor, Failure, RefillOp, Status
-from services.rating.domain.records import body_digest, id_digest
-from services.rating.usecases.balances import TRIES_MAX, Balance, Balances, Owner, reused
-from services.rating.usecases.charging import books_behind
+from services.common.identity import WRITERS, Principal
+from services.rating.domain.decisions import Failure, RefillOp, Status
+from services.rating.domain.records import body_digest
+from services.rating.usecases.balances import (
+    REFILL,
+    TRIES_MAX,
+    Balance,
+    Balances,
+    Owner,
+    actor_for,
+    gift_digest,
+    reused,
+)
 from services.rating.usecases.kit import Kit
 
 
@@ -45,24 +53,31 @@ class Refills:
         )
         if not balance.endpoint_id and owner.id == caller.account_id:
             raise PermissionDeniedError("NOT_THE_SELLER", "An account's balance is refilled by the account above it.")
-        await self.require_refillable(balance)
-        digest = refill_digest(caller, owner.id, request_id)
+        await self._require_refillable(balance)
+        digest = gift_digest(caller, REFILL, owner.id, request_id)
         body = body_digest(f"{name} {quantity} {validity_ms} {maximum}".encode())
-        behind = await books_behind(self._kit, self._kit.clock.now_ms())
-        earlier = await self._kit.ledger.answered_request(digest)
-        if earlier is not None and earlier[0] != body:
-            raise reused(request_id)
-        if earlier is None:
-            if behind is not None:
-                raise behind
-            by = Actor(caller.actor, caller.account_id, path_text(owner.path), owner.account_id)
+        if not await self._balances.is_answered(digest, body, request_id):
+            by = actor_for(caller, owner.path, owner.account_id)
             bucket = name.removeprefix("bal_")
             await self._decide(
                 owner, RefillOp(digest, body, owner.id, bucket, quantity, validity_ms, maximum, request_id, by)
             )
         return await self._balances.get(caller, name)
 
-    async def require_refillable(self, balance: Balance) -> None:
+    async def bundle(self, owner: Owner, name: str) -> Balance:
+        """A balance of an owner, as it is now, that can be refilled.
+
+        Raises:
+            NotFoundError: BALANCE_NOT_FOUND.
+            FailedPreconditionError: NOT_REFILLABLE.
+        """
+        balance = next((each for each in await self._balances.of(owner) if each.id == name), None)
+        if balance is None:
+            raise not_found("balance", name)
+        await self._require_refillable(balance)
+        return balance
+
+    async def _require_refillable(self, balance: Balance) -> None:
         """Only what came with a prepaid bundle, and not anew in each cycle, is refilled."""
         if balance.endpoint_id:
             known = self._kit.terms.known.get(balance.endpoint_id)
@@ -89,11 +104,6 @@ class Refills:
             if outcome[0] == Status.FAILED:
                 raise _not_refillable()
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
-
-
-def refill_digest(caller: Principal, owner_id: str, request_id: str) -> bytes:
-    """What a refill is remembered by."""
-    return id_digest(owner_id, f"refill {caller.account_id} {request_id}")
 
 
 def _not_refillable() -> FailedPreconditionError:

@@ -12,8 +12,9 @@ from services.rating.domain.operations import PLACES, RefundOp, charged_step
 from services.rating.domain.programs import ENDPOINT_HOLDER, Step, steps_from_body
 from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.records import LINES_MAX, Position, read_usage_record_id
+from services.rating.usecases.balances import actor_for
 from services.rating.usecases.books import BooksStore, Record, Selection
-from services.rating.usecases.corrections import Corrected, Corrections, actor_for, request
+from services.rating.usecases.corrections import Corrected, Corrections, request
 from services.rating.usecases.folding import path_of
 from services.rating.usecases.kit import Kit
 

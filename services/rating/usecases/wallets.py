@@ -13,7 +13,7 @@ from services.rating.domain.happenings import Happening
 from services.rating.domain.payments import Payment, PaymentMethod
 from services.rating.domain.refills import Rule
 from services.rating.ports import PaymentProvider
-from services.rating.usecases.balances import Balance, Balances, Owner
+from services.rating.usecases.balances import Balance, Balances, Owner, require_currency
 
 K = TypeVar("K", PaymentMethod, Rule, Payment)
 METHOD, RULE, PAYMENT = "payment_method", "auto_refill_rule", "payment"
@@ -206,11 +206,3 @@ def new_payment(owner: Owner, method_id: str, amount: Money, now_ms: int) -> Pay
         created_ms=now_ms,
         updated_ms=now_ms,
     )
-
-
-def require_currency(owner: Owner, amount: Money) -> None:
-    """Refuse an amount in another currency than the owner's money."""
-    if owner.currency != amount.currency:
-        raise FailedPreconditionError(
-            "CURRENCY_MISMATCH", f"The balance is in {owner.currency or 'no currency: give it a prepaid plan'}."
-        )

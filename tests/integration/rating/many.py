@@ -223,9 +223,6 @@ def count(answers: Iterable[Answer], outcome: Outcome) -> int:
     return sum(answer.outcome is outcome for answer in answers)
 
 
-__all__ = ["ALL", "EU", "GB", "MB", "PRICE", "RESELLER", "Many", "ManyTerms", "count", "many"]
-
-
 @asynccontextmanager
 async def shared_by_cells(limit: int | None, valkey_url: str, sqlite_url: str) -> AsyncIterator[Many]:
     """Three cells that share the limit of a reseller, or its prepaid money, after some uses that are folded."""
@@ -236,3 +233,6 @@ async def shared_by_cells(limit: int | None, valkey_url: str, sqlite_url: str) -
             await core.use(f"ep_e{number % 12}", MB, f"a{number}")
         await core.fold()
         yield core
+
+
+__all__ = ["ALL", "EU", "GB", "MB", "PRICE", "RESELLER", "Many", "ManyTerms", "count", "many", "shared_by_cells"]
