@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from cli.__main__ import COMMANDS, main
 from cli.datafolder import LOG_BYTES_MAX, DataFolder
 from cli.output import Failure
+from tests.system.launching import free_ports
 
 
 @pytest.fixture
@@ -88,8 +89,8 @@ def test_a_taken_port_is_a_clear_failure(tmp_path: Path, option: str):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        others = {"gateway-port": "18080", "accounts-port": "17001", "catalog-port": "17002", "endpoints-port": "17003",
-                  "rating-port": "17004", "metrics-port": "0"}  # fmt: skip
+        names = ["gateway-port", "accounts-port", "catalog-port", "endpoints-port", "rating-port"]
+        others = dict(zip(names, map(str, free_ports(len(names))), strict=True)) | {"metrics-port": "0"}
         options = [word for name, value in (others | {option: port}).items() for word in (f"--{name}", value)]
         result = up("--data-dir", str(tmp_path), *options)
     assert result.exit_code == 1
