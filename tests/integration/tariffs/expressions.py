@@ -17,6 +17,8 @@ MICROS = 10**6
 NETWORKS = {"A": ("net_20601", "BE"), "B": ("net_20610", "BE"), "C": ("net_26201", "DE")}
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 DEFAULT_TIME = "2026-03-20 12:00"
+NO_TARIFF = {"currency": "EUR"}
+"""Of an example that is about bundles only: what they do not cover has no price."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +34,60 @@ class Use:
 
     @property
     def at_ms(self) -> int:
-        moment = datetime.fromisoformat(self.time)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        return milliseconds(self.time)
+
+
+@dataclass(frozen=True)
+class Refill:
+    """A refill of the bundle that the endpoint has as its base plan."""
+
+    quantity: int
+    time: str
+    days: int
+    most: int = 0
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that the endpoint has: its base plan (refillable or monthly) or an add-on."""
+
+    name: str
+    quantity: int
+    kind: str = "addon"
+    given: str = DEFAULT_TIME
+    days: int = 0
+    on_usage: bool = False
 
 
 @dataclass(frozen=True)
 class Example:
-    """A worked example, said as uses of a tariff, or why it is not."""
+    """A worked example, said as uses of a tariff, or why it is not.
+
+    Attributes:
+        left: names of the bundles of which the numbers that are expected are what is left at `until`.
+        ends: the name of the bundle of which the day that is expected is the end.
+    """
 
     verdict: str = ""
     why: str = ""
     tariff: tariffs_pb2.Tariff = field(default_factory=tariffs_pb2.Tariff)
     benefits: tuple[plans_pb2.Benefit, ...] = ()
+    bundles: tuple[Bundle, ...] = ()
     uses: tuple[Use, ...] = ()
+    refills: tuple[Refill, ...] = ()
+    left: tuple[str, ...] = ()
+    ends: str = ""
+    until: str = DEFAULT_TIME
     fees: Fraction = Fraction(0)
     per: Fraction = Fraction(1)
     times: int = 1
     within: Fraction = Fraction(0)
+
+
+def milliseconds(text: str) -> int:
+    """Read a time, UTC if it says no other."""
+    moment = datetime.fromisoformat(text)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def volume(text: object) -> int:
@@ -111,6 +150,14 @@ def _use(given: Any) -> Use:
     return Use(**{**fields, "quantity": volume(fields["quantity"])})
 
 
+def _refill(fields: dict[str, Any]) -> Refill:
+    return Refill(**{**fields, "quantity": volume(fields["quantity"]), "most": volume(fields.get("most", 0))})
+
+
+def _bundle(name: str, fields: dict[str, Any]) -> Bundle:
+    return Bundle(name, **{**fields, "quantity": volume(fields["quantity"])})
+
+
 def examples(entry: dict[str, Any], count: int) -> list[Example]:
     """Read the examples of a tariff; each of `count` has one."""
     read = []
@@ -121,11 +168,16 @@ def examples(entry: dict[str, Any], count: int) -> list[Example]:
             continue
         read.append(
             Example(
-                tariff=tariff(said.get("tariff") or entry["tariff"]),
+                tariff=tariff(said.get("tariff") or entry.get("tariff") or NO_TARIFF),
                 benefits=tuple(map(_benefit, said.get("benefits", entry.get("benefits", [])))),
-                uses=tuple(map(_use, said["uses"])),
+                bundles=tuple(_bundle(name, fields) for name, fields in said.get("bundles", {}).items()),
+                uses=tuple(map(_use, said.get("uses", ()))),
+                refills=tuple(map(_refill, said.get("refills", ()))),
+                left=tuple(said.get("left", ())),
+                ends=said.get("ends", ""),
+                until=said.get("until", DEFAULT_TIME),
                 fees=Fraction(said.get("fees", 0)),
-                per=Fraction(said.get("per", 1)),
+                per=Fraction(volume(said["per"]) if "left" in said else said.get("per", 1)),
                 times=said.get("times", 1),
                 within=Fraction(said.get("within", 0)),
             )

@@ -27,7 +27,7 @@ from services.catalog.domain.tariffs import (
 from services.rating.convert.terms import merge_catalog
 from services.rating.domain.terms import Assignment, CatalogTerms
 from tests.integration.rating.world import StillTerms, World, world
-from tests.integration.tariffs import arithmetic
+from tests.integration.tariffs import arithmetic, bundles
 from tests.integration.tariffs.expressions import MICROS, NETWORKS, Example, Use, examples
 from tests.unit.rating.terms import ALL, account, endpoint, plan, tariff
 
@@ -121,13 +121,24 @@ def expected_micros(example: Example, stated: dict[str, Any]) -> Fraction:
     return (amount * example.per - example.fees) * MICROS
 
 
+async def difference(core: World, example: Example, number: int, stated: dict[str, Any]) -> str:
+    """What comes out of an example, where that is not what is expected."""
+    await core.fold()  # the examples lie months apart, and books that lag behind refuse old use
+    if example.left or example.ends:
+        found = await bundles.found(core, example, f"ep_{number}")
+        wanted = bundles.expected(example, stated["quantity"])
+        return "" if list(found) == list(wanted) else f"{found} of {wanted}"
+    core.clock.at_ms = NOW_MS
+    micros, due = await charged(core, example, number) * example.times, expected_micros(example, stated)
+    return "" if abs(micros - due) <= example.within * MICROS else f"{Fraction(micros, MICROS)} of {due / MICROS}"
+
+
 async def test_worked_examples_come_out_to_the_last_micro(request, valkey_url, sqlite_url, tell):
     path = request.config.getoption("--tariffs")
     entries = json.loads(Path(path or DATA / "tariffs.json").read_bytes())
     said = yaml.safe_load((DATA / "tariff-expressions.yaml").read_text())
     verdicts, wrong = Counter[str](), []
     async with world(StillTerms([], [], CatalogTerms()), valkey_url, sqlite_url) as core:
-        core.clock.at_ms = NOW_MS
         number = 0
         for entry in entries:
             worked = entry["worked_examples"]
@@ -137,20 +148,17 @@ async def test_worked_examples_come_out_to_the_last_micro(request, valkey_url, s
                 number += 1
                 verdict, told = example.verdict, example.why
                 if not verdict:
-                    found = await charged(core, example, number) * example.times
-                    wanted = expected_micros(example, stated["expected_charge"])
-                    exact = abs(found - wanted) <= example.within * MICROS
-                    verdict = (
-                        ("reproduced" if known else "reproduced, read from its arithmetic") if exact else "differs"
-                    )
-                    told = f"{Fraction(found, MICROS)} of {wanted / MICROS}" if not exact else str(stated["usage"])
-                    wrong += [] if exact else [f"{entry['id']} {place}: {told}"]
+                    differs = await difference(core, example, number, stated["expected_charge"])
+                    reproduced = "reproduced" if known else "reproduced, read from its arithmetic"
+                    verdict = "differs" if differs else reproduced
+                    told = differs or str(stated["usage"])
+                    wrong += [f"{entry['id']} {place}: {differs}"] if differs else []
                 verdicts[verdict] += 1
                 tell(f"{entry['id']:34} {place}  {verdict:12} {told}")
     for verdict, count in verdicts.most_common():
         tell(f"{count:4} {verdict}")
     assert not wrong
-    assert path or verdicts["reproduced"] == 80
+    assert path or verdicts["reproduced"] == 90
 
 
 @pytest.mark.parametrize("name", ["mynetfone-bolton", "twilio-programmable-wireless", "vodafone-uk-payg1"])
