@@ -16,6 +16,7 @@ from services.rating.ports import Sheet
 from services.rating.usecases.folding import SegmentFold, path_of
 from services.runtime.packing import unpack
 from tests.simulation.clients import EventHistory, History
+from tests.simulation.payments import check_payments
 from tests.simulation.processes import CELL, Surroundings
 
 TAG = f"{{c{CELL}}}"
@@ -118,6 +119,7 @@ def check(around: Surroundings, history: History) -> list[str]:
         wrong.append(f"the journal has gaps: {sorted(there)}")
     if [segment.mark_before for segment in segments] != [NO_MARK, *(segment.mark for segment in segments[:-1])]:
         wrong.append("a segment of the journal was not decided on the one before")
+    wrong += check_payments(around.wallets, around.provider, [read_segment(segment) for segment in segments])
     replay = Replay(segments, around.journal.programs)
     wrong += replay.wrong
     wrong += _answers(history, replay)

@@ -128,7 +128,7 @@ class Faults:
 
     def _store(self) -> None:
         around, random = self._around, self._random
-        store: Server = random.choice([around.journal, around.ledger, around.valkey])
+        store: Server = random.choice([around.journal, around.ledger, around.valkey, around.provider])
         if random.random() < 0.5:
             store.refuses = True
         else:
@@ -142,7 +142,7 @@ class Faults:
 
     def _cut(self) -> None:
         around, random = self._around, self._random
-        wire = (random.choice(self._processes).name, random.choice(["valkey", "journal", "ledger"]))
+        wire = (random.choice(self._processes).name, random.choice(["valkey", "journal", "ledger", "provider"]))
         around.trace(f"no way from {wire[0]} to {wire[1]}")
         around.network.cut.add(wire)
         self._later(self._seconds(), lambda: around.network.cut.discard(wire))

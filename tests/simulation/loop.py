@@ -174,10 +174,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _end(self) -> None:
         """Cancel what is left, of dead actors too, so that nothing is ended later by the garbage collector."""
         self._ending = True
-        for task, owner in self._tasks:
-            lives = owner is None or not owner.dead
-            if lives and task.done() and not task.cancelled() and task._log_traceback and (error := task.exception()):
-                self.unseen.append(f"nobody looked at {error!r}")
+        failed = [task for task, owner in self._tasks if (owner is None or not owner.dead) and _has_failed(task)]
         self._ready += self._held
         self._held.clear()
         for task, _ in self._tasks:
@@ -187,6 +184,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if not self._ready:
                 break
             self._run(self._ready.pop(0))
+        self.unseen += [f"nobody looked at {task.exception()!r}" for task in failed if _has_failed(task)]
         for task, _ in self._tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # seen
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    """Whether a task failed, and nobody has looked at why."""
+    return task.done() and not task.cancelled() and bool(task._log_traceback)

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
-from services.common.clock import MINUTE_MS
+from services.common.clock import HOUR_MS, MINUTE_MS, SECOND_MS
 from services.common.errors import not_found
+from services.rating.domain.balances import RenewOn
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, CatalogTerms, EndpointTerms
 from services.rating.ports import ChainTerms, KnownEndpoint
 from tests.unit.rating.terms import (
@@ -28,13 +29,36 @@ PREPAID_VOLUME = plan("pln_volume", prepaid=True)
 MONTHLY = plan(
     "pln_monthly", tariff_id="tar_retail", benefits=(Benefit("m", frozenset({1}), 80 * MB, (), recurring=True),)
 )
+ROLLING = plan(
+    "pln_rolling",
+    prorated=True,
+    benefits=(Benefit("r", frozenset({1}), 90 * MB, (), recurring=True, roll_over_cycles=2),),
+)
 POSTPAID = plan("pln_postpaid", tariff_id="tar_wholesale")
 SMALL = addon("pln_small", 60 * MB)
 LARGE = addon("pln_large", 300 * MB)
 SHORT = addon("pln_short", 100 * MB, on_usage=True, validity_ms=2 * MINUTE_MS)
-PLANS = [PREPAID, PREPAID_VOLUME, MONTHLY, POSTPAID, SMALL, LARGE, SHORT]
+BUNDLE = plan(
+    "pln_bundle",
+    prepaid=True,
+    refillable=True,
+    validity_ms=HOUR_MS,
+    benefits=(Benefit("b", frozenset({1}), 100 * MB, (), recurring=False),),
+)
+AGAIN = addon("pln_again", 50 * MB, renew_on=RenewOn.EXPIRY, subscriptions_max=4, validity_ms=20 * SECOND_MS)
+AGAIN_SOONER = addon(
+    "pln_sooner",
+    30 * MB,
+    renew_on=RenewOn.EXPIRY_OR_EXHAUSTION,
+    subscriptions_max=6,
+    validity_ms=30 * SECOND_MS,
+    on_usage=True,
+)
+POOL = addon("pln_pool", 200 * MB, pooled=True)
+BASES = [PREPAID, PREPAID_VOLUME, MONTHLY, ROLLING, BUNDLE, POSTPAID]
 TARIFFS = [tariff("tar_retail", 2 * GB), tariff("tar_wholesale", GB)]  # 2,000 and 1,000 micros for a MB
-ADDONS = [SMALL, LARGE, SHORT]
+ADDONS = [SMALL, LARGE, SHORT, AGAIN, AGAIN_SOONER]
+PLANS = [*BASES, *ADDONS, POOL]
 ENDPOINTS = ("ep_1", "ep_2", "ep_3")
 
 
@@ -47,7 +71,7 @@ class Market:
         self.catalog: CatalogTerms = catalog(PLANS, TARIFFS)
         self.endpoints = {name: self._endpoint(name) for name in ENDPOINTS}
         payer = self._assign(random.choice([PREPAID, POSTPAID, MONTHLY]).key)
-        shared = [self._addon() for _ in range(random.randrange(2))]
+        shared = [self._shared() for _ in range(random.randrange(3))]
         limit = random.choice([None, 100_000, 400_000])
         self.accounts = tuple(chain(payer, self._assign(POSTPAID.key), *shared, limit=limit))
 
@@ -58,8 +82,12 @@ class Market:
     def _addon(self) -> Assignment:
         return self._assign(self._random.choice(ADDONS).key, self._random.randrange(3))
 
+    def _shared(self) -> Assignment:
+        """An add-on of the enterprise's own step, or one that its endpoints share."""
+        return self._assign(self._random.choice([*ADDONS, POOL, POOL]).key, self._random.randrange(3))
+
     def _endpoint(self, name: str) -> EndpointTerms:
-        base = self._assign(self._random.choice([PREPAID, PREPAID_VOLUME, MONTHLY, POSTPAID]).key)
+        base = self._assign(self._random.choice(BASES).key)
         addons = [self._addon() for _ in range(self._random.randrange(3))]
         return replace(endpoint(base, *addons), id=name)
 
@@ -71,8 +99,12 @@ class Market:
             limit = random.choice([None, 100_000, 300_000, 1_000_000])
             self._account(name, credit_limit_micros=limit)
             return f"limit of {name} is {limit}"
+        if name in self.endpoints and random.random() < 0.1:
+            self.endpoints[name] = replace(self._endpoint(name), version=self.endpoints[name].version + 1)
+            return f"plans of {name} are others"
         old = self.endpoints.get(name) or next(each for each in self.accounts if each.id == name)
-        addons = old.addons[1:] if old.addons and random.random() < 0.4 else (*old.addons, self._addon())
+        added = self._shared() if name == ENTERPRISE else self._addon()
+        addons = old.addons[1:] if old.addons and random.random() < 0.4 else (*old.addons, added)
         if name == ENTERPRISE:
             self._account(name, addons=addons)
         else:

@@ -9,14 +9,18 @@ from services.rating.engine.driver import Engine
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import Charging
+from services.rating.usecases.corrections import Corrections
 from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.paying import Cashier
+from services.rating.usecases.refills import Refills
 from services.rating.usecases.routes import Cells
 from services.rating.usecases.sessions import Sessions
 from tests.simulation.loop import WORLD, Actor, SimulatedLoop
 from tests.simulation.market import Market, MarketView
 from tests.simulation.network import Network, Server, Trace
+from tests.simulation.payments import Provider, SimulatedProvider, SimulatedWallets, WalletTables, put_rules
 from tests.simulation.stores import JournalStore, LedgerStore, SimulatedJournal, SimulatedLedger
 from tests.simulation.valkey import SimulatedClient, SimulatedValkey
 
@@ -60,6 +64,11 @@ class Surroundings:
         self.journal = JournalStore()
         self.ledger = LedgerStore()
         self.market = Market(random)
+        self.wallets = WalletTables(self.ledger)
+        self.provider = Provider(random)
+        self.has_payments = random.random() < 0.5
+        if self.has_payments:
+            put_rules(self.wallets, self.market, random)
         self.failures: list[str] = []
         """What must not happen and did."""
 
@@ -118,10 +127,19 @@ class RatingProcess(Process):
         unused: Any = None  # limits are shared out only among several cells
         kit = Kit(cells, self.terms, journal, ledger, clock, Escrow(cells, unused))
         self.charging, self.sessions, self.balances = Charging(kit), Sessions(kit), Balances(kit)
+        self.cashier = Cashier(
+            SimulatedWallets(around.network, around.wallets),
+            SimulatedProvider(around.network, around.provider),
+            self.balances,
+            Refills(kit, self.balances),
+            Corrections(kit, self.balances),
+            clock,
+        )
         super().start()
 
     async def _run(self) -> None:
-        await self.cell.run()
+        works = [self.cell.run(), self.cashier.run()] if self.around.has_payments else [self.cell.run()]
+        await asyncio.gather(*works)
 
     async def ask(self, name: str, work: Callable[[], Coroutine[Any, Any, Any]], timeout: float) -> Any:
         """A call of a client."""

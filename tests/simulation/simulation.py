@@ -3,24 +3,30 @@
 import asyncio
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import structlog
 
+from services.rating.domain import payments, refills
+from services.rating.domain.payments import Payment
 from services.rating.engine import driver
-from services.rating.usecases import cells, folding, journalling
+from services.rating.usecases import cells, folding, journalling, paying, wallets
 from services.rating.usecases.cells import IDS_TTL_MS
 from tests.simulation.checks import check
 from tests.simulation.clients import Client, History
 from tests.simulation.faults import Faults
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Trace
+from tests.simulation.payments import disable_rules
 from tests.simulation.processes import CELL, START_MS, FoldProcess, Process, RatingProcess, Surroundings
 
 DRAIN_S = 200.0
+CYCLE_ENDS_MS = 1_761_955_200_000
+"""1 November 2025, midnight."""
 TAIL = 80
 
 
@@ -73,7 +79,7 @@ def simulate(seed: int) -> Result:
     around = Surroundings(loop, random, _start_ms(random))
     history = History()
     wrong: list[str] = []
-    with _logged(around.trace), _sizes(random):
+    with _logged(around.trace), _sizes(random), _names(random):
         try:
             loop.run(_run(around, history))
         except Exception as error:  # noqa: BLE001 - whatever it is, the seed must be told
@@ -87,7 +93,9 @@ def simulate(seed: int) -> Result:
 
 
 def _start_ms(random: Random) -> int:
-    """Some time; often a little before the memory of ids begins a new stretch."""
+    """Some time; often a little before the memory of ids begins a new stretch, or before a billing cycle ends."""
+    if random.random() < 0.2:
+        return CYCLE_ENDS_MS - random.randrange(60_000)
     if random.random() < 0.3:
         return (START_MS // IDS_TTL_MS + 1) * IDS_TTL_MS - random.randrange(60_000)
     return START_MS + random.randrange(IDS_TTL_MS)
@@ -109,7 +117,23 @@ async def _run(around: Surroundings, history: History) -> None:
         await going_wrong
     await faults.end()
     await asyncio.gather(*(clients[0].settle(ask) for ask in history.unsettled))
+    await _settle_payments(around)
     await _drain(around, clients[0], rating)
+
+
+async def _settle_payments(around: Surroundings) -> None:
+    """No rule begins anything any more, and what is open comes to its end; who would wait for long need not."""
+    while around.wallets.is_written:
+        await asyncio.sleep(0.1)
+    disable_rules(around.wallets)
+    ends = around.loop.time() + DRAIN_S
+    while waiting := [payment for payment in around.wallets.all(Payment) if payment.next_ms]:
+        if around.loop.time() > ends:
+            around.failures.append(f"payments do not end: {waiting}")
+            return
+        due_ms = min(payment.next_ms for payment in waiting)
+        around.clock.start_ms += max(0, due_ms - around.clock.now_ms())
+        await asyncio.sleep(1.0)
 
 
 async def _drain(around: Surroundings, client: Client, rating: list[RatingProcess]) -> None:
@@ -140,19 +164,36 @@ SIZES: list[tuple[Any, str, int]] = [
 ]
 """Bounds that a small world never reaches, and what they are in half of the runs."""
 
+WAITS: list[tuple[Any, str, float]] = [
+    (payments, "CLAIM_MS", 6000),
+    (paying, "ASK_SECONDS", 5.0),
+    (payments, "RETRY_FIRST_MS", 500),
+    (refills, "BACK_OFF_FIRST_MS", 3000),
+]
+"""Waits of payments that are longer than a run, and what they are in it."""
+
 
 @contextmanager
 def _sizes(random: Random) -> Iterator[None]:
     """Make some bounds small."""
-    before = [(module, name, getattr(module, name)) for module, name, _ in SIZES]
-    for module, name, small in SIZES:
-        if random.random() < 0.5:
-            setattr(module, name, small)
-    try:
+    with ExitStack() as stack:
+        for module, name, small in SIZES:
+            if random.random() < 0.5:
+                stack.enter_context(patch.object(module, name, small))
         yield
-    finally:
-        for module, name, size in before:
-            setattr(module, name, size)
+
+
+@contextmanager
+def _names(random: Random) -> Iterator[None]:
+    """Ids that the seed decides, and waits of payments that fit into a run."""
+
+    def new_id(prefix: str) -> str:
+        return f"{prefix}_{random.getrandbits(64):016x}"
+
+    with ExitStack() as stack:
+        for module, name, value in (*WAITS, (paying, "new_id", new_id), (wallets, "new_id", new_id)):
+            stack.enter_context(patch.object(module, name, value))
+        yield
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def _outcome(row: UsageRow) -> list[Any]:
     return [0, row.uncovered, row.steps] if row.charged else [1, row.reason, row.refused_step]
 
 
-class _Store:
+class SimulatedStore:
     """What a process has of a store."""
 
     def __init__(self, network: Network, server: Server) -> None:
@@ -133,7 +133,7 @@ class _Store:
             raise UnavailableError("DATABASE_UNAVAILABLE", "The database does not answer; try again.") from error
 
 
-class SimulatedJournal(_Store):
+class SimulatedJournal(SimulatedStore):
     """The journal as a process has it."""
 
     def __init__(self, network: Network, store: JournalStore) -> None:
@@ -183,7 +183,7 @@ class SimulatedJournal(_Store):
         return read_segment(segment)
 
 
-class SimulatedLedger(_Store):
+class SimulatedLedger(SimulatedStore):
     """The ledger as a process has it."""
 
     def __init__(self, network: Network, store: LedgerStore) -> None:

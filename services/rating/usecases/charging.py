@@ -287,7 +287,7 @@ class _Charge:
         for place in places:
             endpoint_id = self._events[place].endpoint_id
             chain = self._chain(place)
-            cell.holders.forget([endpoint_id, *(account.id for account in chain.accounts)] if chain else [endpoint_id])
+            cell.holders.forget_chain(endpoint_id, chain.accounts if chain else ())
         for place in places:
             self._kit.terms.forget(self._events[place].endpoint_id)
 

@@ -13,6 +13,7 @@ from services.rating.domain.reasons import Outcome as Became
 from services.rating.domain.records import Position
 from services.rating.ports import KnownEndpoint
 from services.rating.usecases.books import Charge, Explanation, Record, explanation
+from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import STALE_TRIES_MAX, program_for, visible_steps
 from services.rating.usecases.kit import Kit
 
@@ -57,10 +58,12 @@ class Enquiries:
             if use.network_id not in self._kit.terms.networks:
                 raise not_found("network", use.network_id)
             program = program_for(known, use.service, use.network_id, use.access_type, use.usage_ms)
-            outcome = await self._ask(known, program, use)
+            cell = self._kit.cells.of(known.terms.enterprise_id)
+            outcome = await self._ask(cell, known, program, use)
             if outcome[0] != Status.STALE:
                 visible = max(visible_steps(caller, known.chain), 1)
                 return _preview(known, program, use, outcome, visible)
+            cell.holders.forget_chain(use.endpoint_id, known.chain.accounts)
             self._kit.terms.forget(use.endpoint_id)
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
 
@@ -71,9 +74,8 @@ class Enquiries:
             raise not_found("endpoint", endpoint_id)
         return known
 
-    async def _ask(self, known: KnownEndpoint, program: Program, use: UsageEvent) -> Outcome:
+    async def _ask(self, cell: Cell, known: KnownEndpoint, program: Program, use: UsageEvent) -> Outcome:
         expected: dict[str, int] = {}
-        cell = self._kit.cells.of(known.terms.enterprise_id)
         ops: list[Op] = list(cell.holders.prepare(known, program, expected))
         cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
         about = (use.quantity, use.usage_ms, Mode.OFFLINE, b"", use.cost, use.session_ref)

@@ -44,6 +44,14 @@ class Holders:
         for holder_id in holder_ids:
             self._configured.pop(holder_id, None)
 
+    def forget_chain(self, endpoint_id: str, accounts: Iterable[AccountTerms] = ()) -> None:
+        """Configure all anew that a charge of an endpoint touches: some of it is not as this process told it.
+
+        That it was told is noted when it is about to be: what never arrived is found out by operations that are STALE.
+        """
+        of_accounts = [name for account in accounts for name in (account.id, pool_id(account.id))]
+        self.forget([endpoint_id, *of_accounts])
+
     def prepare(self, known: KnownEndpoint, program: Program, expected: dict[str, int]) -> Iterator[ConfigureOp]:
         """Note the versions that a program expects; yield what must be configured before."""
         endpoint = known.terms

@@ -64,6 +64,8 @@ from services.rating.usecases.wallets import WalletStore, new_payment
 LOOK_SECONDS = 0.5
 LOOK_PART = 9
 """Looking at a great many rules takes a tenth of the time at most: that many times as long as a look, nobody looks."""
+LOOK_SECONDS_MAX = 20.0
+"""But no longer than this: a look is slow, too, while a store is away, and payments wait for the next one."""
 POLL_SECONDS = 0.05
 AT_ONCE = 20
 """Payments and rules that one process works on at a time."""
@@ -113,7 +115,7 @@ class Cashier:
                 began = clock()
                 await _all([self._begin_refills()])
                 await _all([self._take_up(group, at_work)])
-                await asyncio.sleep(max(LOOK_SECONDS, LOOK_PART * (clock() - began)))
+                await asyncio.sleep(min(max(LOOK_SECONDS, LOOK_PART * (clock() - began)), LOOK_SECONDS_MAX))
 
     async def look(self) -> None:
         """Do what is due now, to its end."""
@@ -127,7 +129,10 @@ class Cashier:
         if free := AT_ONCE - len(at_work):
             for payment in await self.store.due_payments(self.clock.now_ms(), free):
                 if payment.id not in at_work:
-                    at_work[payment.id] = group.create_task(_all([self.advance(payment)]))
+                    at_work[payment.id] = group.create_task(self._work_on(payment))
+
+    async def _work_on(self, payment: Payment) -> None:
+        await _all([self.advance(payment)])
 
     async def settle(self, payment_id: str) -> Payment:
         """Move a payment on now; return it when it is settled or stands still, at the latest after ten seconds.

@@ -164,7 +164,7 @@ class Sessions:
             if outcome[0] == Status.SHORT:
                 leased = leased + 1 if await self._lease(cell, call, known, event_ms, outcome) else LEASE_TRIES_MAX
             elif outcome[0] == Status.STALE:
-                cell.holders.forget([call.endpoint_id, *(account.id for account in known.chain.accounts)])
+                cell.holders.forget_chain(call.endpoint_id, known.chain.accounts)
                 self._kit.terms.forget(call.endpoint_id)
             else:
                 for account in known.chain.accounts[1:]:

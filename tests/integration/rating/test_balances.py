@@ -17,11 +17,12 @@ from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, Pla
 from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.tables import entries
 from services.rating.usecases.balances import Balance
+from services.rating.usecases.enquiring import Enquiries
 from services.rating.usecases.happenings import Happenings, Wanted
 from services.rating.usecases.refills import Refills
 from tests.integration.rating.settling import settled_world
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER, session_call
-from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event
 from tests.unit.rating.terms import (
     ENDPOINT,
     ENTERPRISE,
@@ -174,6 +175,23 @@ async def test_a_pool_is_drawn_after_own_addons_and_before_base_benefits(valkey_
             ("asg_base", 18 * MB),
         ]
         assert (await balances(core, "", ENTERPRISE))[0].remaining == 0
+
+
+async def test_terms_of_a_pool_that_never_arrived_are_told_again(valkey_url, sqlite_url):
+    """They are noted as told when they are about to be: what is lost on the way must not stay lost."""
+    shared = pooled()
+    world_terms = terms(PREPAID, accounts=((assigned("pool", shared), shared),))
+    async with settled_world(world_terms, valkey_url, sqlite_url) as core:
+        await core.use(MB, "x")
+        enterprise, *above = core.terms.accounts
+        core.terms.change(chain=[replace(enterprise, version=enterprise.version + 1), *above])
+        core.cell.holders.of_pool(core.terms.accounts[0], core.terms.catalog)  # and the call is lost
+        assert (await core.use(MB, "y")).outcome is Outcome.CHARGED
+        core.cell.holders.forget_all()
+        core.terms.change(chain=[replace(enterprise, version=enterprise.version + 2), *above])
+        core.cell.holders.of_pool(core.terms.accounts[0], core.terms.catalog)
+        asked = await Enquiries(core.kit).preview(OPERATOR_CALLER, event(MB, "z"))
+        assert asked.reason is Reason.NONE
 
 
 async def test_a_pool_is_refunded_and_adjusted_as_any_balance(valkey_url, sqlite_url):
