@@ -1,13 +1,14 @@
 """What is wrong with numbers, codes and addresses of the trade; an empty answer is nothing."""
 
 import re
-import zoneinfo
 from functools import cache
 
 import phonenumbers
 from babel import Locale
 from babel.numbers import get_territory_currencies
 from stdnum.eu import vat
+
+from services.common.timezones import time_zones
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
 _ALPHA_2 = re.compile(r"[A-Z]{2}")
@@ -41,12 +42,6 @@ def wrong_country(code: str) -> str:
 def wrong_currency(code: str) -> str:
     """ISO 4217."""
     return "" if code in currencies() else f"{code!r} is not a currency of ISO 4217 that is in use"
-
-
-@cache
-def time_zones() -> frozenset[str]:
-    """Names of the IANA time zone database."""
-    return frozenset(zoneinfo.available_timezones())
 
 
 def wrong_time_zone(name: str) -> str:

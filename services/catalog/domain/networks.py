@@ -47,11 +47,6 @@ def is_in_country(country_code: str, wanted: str) -> bool:
     return country_code == wanted or country_code.startswith(f"{wanted}-")
 
 
-def countries_overlap(one: str, other: str) -> bool:
-    """Whether a network could be in both, now or when it is imported."""
-    return is_in_country(one, other) or is_in_country(other, one)
-
-
 def in_countries(countries_by_network: Iterable[tuple[str, str]], wanted: Iterable[str]) -> frozenset[str]:
     """Ids of the networks in any of the countries.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.catalog.domain.items import Item, Owner, immutable
+from services.catalog.domain.naming import named
 from services.catalog.domain.plans import (
     AccountScope,
     Activation,
@@ -18,7 +19,7 @@ from services.catalog.domain.plans import (
 )
 from services.catalog.domain.profiles import ServiceProfile
 from services.catalog.domain.services import Unit
-from services.catalog.domain.tariffs import Tariff, named
+from services.catalog.domain.tariffs import Tariff
 from services.common.errors import FailedPreconditionError, invalid
 from services.common.identity import AccountKind
 

@@ -4,8 +4,8 @@ from math import gcd
 
 EXACT_BOUND = 2**53
 """Whole numbers below this are exact in the doubles of the hot store's functions."""
-PRICE_MICROS_MAX = 1_000_000 * 1_000_000
-"""Highest price of a rate: 1,000,000 units of the currency."""
+PRICE_MICROS_MAX = 1_000_000_000 * 1_000_000
+"""Highest price, flat price, bound or cap of a tariff: 1,000,000,000 units of the currency."""
 
 
 def block_price(price_micros: int, increment: int, per_quantity: int) -> tuple[int, int]:

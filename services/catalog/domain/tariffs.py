@@ -1,15 +1,16 @@
 """Tariffs: versioned lists of rates; a network resolves to exactly one rate of a version (model, e-08)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import reduce
+from operator import or_
 
 from services.catalog.domain.components import PriceComponent, SpendingCap
 from services.catalog.domain.items import Item
-from services.catalog.domain.networks import countries_overlap
 from services.catalog.domain.prices import is_exact
 from services.catalog.domain.services import AccessType, Service
-from services.catalog.domain.timebands import TimeBand, bands_meet
+from services.catalog.domain.timebands import WEEK_MINUTES, TimeBand
 from services.catalog.domain.zones import ZoneReach
 from services.common.errors import FailedPreconditionError, FieldViolation, invalid
 
@@ -54,6 +55,11 @@ class Rate:
     time_bands: tuple[TimeBand, ...] = ()
     components: tuple[PriceComponent, ...] = ()
 
+    @property
+    def places(self) -> tuple[object, ...]:
+        """Where it holds."""
+        return (self.rate_zone_id, self.network_ids, self.country_codes)
+
     def combinations(self) -> Iterable[tuple[Service, AccessType]]:
         """The pairs of service and access type that it prices."""
         return ((service, access) for service in self.services for access in self.access_types or tuple(AccessType))
@@ -89,22 +95,6 @@ class Tariff(Item):
         return frozenset(rate.rate_zone_id for rate in self.rates if rate.rate_zone_id)
 
 
-def with_names(tariff: Tariff) -> Tariff:
-    """Give names to the parts that have none; INVALID_ARGUMENT RATE_ID_TWICE and the like where two share one."""
-    rate_ids = named([rate.rate_id for rate in tariff.rates], "r", "tariff.rates", "rate_id")
-    cap_ids = named([cap.cap_id for cap in tariff.spending_caps], "s", "tariff.spending_caps", "cap_id")
-    rates = []
-    for index, (rate, rate_id) in enumerate(zip(tariff.rates, rate_ids, strict=True)):
-        field = f"tariff.rates[{index}].components"
-        component_ids = named([part.component_id for part in rate.components], "c", field, "component_id")
-        components = zip(rate.components, component_ids, strict=True)
-        parts = tuple(replace(part, component_id=component_id) for part, component_id in components)
-        rates.append(replace(rate, rate_id=rate_id, components=parts))
-    caps = zip(tariff.spending_caps, cap_ids, strict=True)
-    named_caps = tuple(replace(cap, cap_id=cap_id) for cap, cap_id in caps)
-    return replace(tariff, rates=tuple(rates), spending_caps=named_caps)
-
-
 def require_counters_agree(tariff: Tariff) -> None:
     """Raise INVALID_ARGUMENT COUNTER_MISMATCH where components count together but not the same."""
     known: dict[str, PriceComponent] = {}
@@ -116,25 +106,6 @@ def require_counters_agree(tariff: Tariff) -> None:
                     f"{component.counter!r} is counted with another scope, meter, counted_per or counted_by elsewhere",
                     "COUNTER_MISMATCH",
                 )
-
-
-def named(ids: list[str], letter: str, field: str, part: str) -> list[str]:
-    """Fill empty ids with `letter` and a free number; INVALID_ARGUMENT where one stands twice.
-
-    Args:
-        ids: as the caller gave them.
-        letter: what given names begin with.
-        field: path of the list in the request.
-        part: name of the id's field.
-    """
-    taken: set[str] = set()
-    for index, given in enumerate(ids):
-        if given and given in taken:
-            raise invalid(f"{field}[{index}].{part}", f"{given!r} stands twice", f"{part.upper()}_TWICE")
-        taken.add(given)
-    free = (f"{letter}{number}" for number in range(1, 2 * len(ids) + 2))
-    unused = (candidate for candidate in free if candidate not in taken)
-    return [given or next(unused) for given in ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,63 +121,69 @@ class Overlap:
 
 
 class _Claims:
-    """What the rates of one service, access type and kind of place hold already."""
+    """At which minutes of the week places have a rate already, as bits.
+
+    What is asked about goes by service, access type, kind of place, and whether rates have time bands.
+    """
 
     def __init__(self) -> None:
-        self._networks: dict[str, list[Rate]] = {}
-        self._countries: list[tuple[str, Rate]] = []
+        self._held: dict[tuple[object, str], int] = {}
 
-    def claim(self, rate: Rate, reach: ZoneReach) -> tuple[Rate, str] | None:
-        """Note where a rate holds; return another rate that holds there at the same time, and the place."""
-        for network_id in reach.network_ids:
-            holding = self._networks.setdefault(network_id, [])
-            for other in holding:
-                if _at_one_time(rate, other):
-                    return other, network_id
-            holding.append(rate)
-        for code in reach.country_codes:
-            for known, other in self._countries:
-                if other is not rate and countries_overlap(code, known) and _at_one_time(rate, other):
-                    return other, code
-        self._countries.extend((code, rate) for code in reach.country_codes)
-        return None
+    def has(self, what: object, place: str, minutes: int) -> bool:
+        """Whether a place has a rate at some of these minutes; a country has those of its subdivisions."""
+        country, _, subdivision = place.partition("-")
+        around = self._held.get((what, country if subdivision else f"{country}-"), 0)
+        return bool((self._held.get((what, place), 0) | around) & minutes)
+
+    def claim(self, what: object, place: str, minutes: int) -> None:
+        """Note that a place has a rate at these minutes."""
+        country, _, subdivision = place.partition("-")
+        for name in (place, f"{country}-") if subdivision else (place,):
+            self._held[what, name] = self._held.get((what, name), 0) | minutes
 
 
-def _at_one_time(one: Rate, other: Rate) -> bool:
-    """Whether both would price a use at some time; one with time bands goes before one without."""
-    return bool(one.time_bands) == bool(other.time_bands) and bands_meet(one.time_bands, other.time_bands)
+def _minutes(rate: Rate) -> int:
+    """The minutes of the week at which it holds, as bits."""
+    spans = [span for band in rate.time_bands for span in band.spans()] or [(0, WEEK_MINUTES)]
+    return reduce(or_, (((1 << (end - start)) - 1) << start for start, end in spans))
 
 
-def _places(rate: Rate, zones: Mapping[str, ZoneReach]) -> Iterable[tuple[str, ZoneReach]]:
-    """Where a rate holds, by the kinds of places of which one goes before another."""
+def _places(rate: Rate, zones: Mapping[str, ZoneReach]) -> Iterable[tuple[str, Sequence[str]]]:
+    """Where a rate holds (network ids and country codes), by the kinds of places of which one goes before another."""
     if rate.network_ids:
-        yield "network", ZoneReach(frozenset(rate.network_ids))
+        yield "network", rate.network_ids
     if rate.country_codes:
-        yield "country", ZoneReach(frozenset(), rate.country_codes)
+        yield "country", rate.country_codes
     if rate.rate_zone_id:
-        yield "zone", zones[rate.rate_zone_id]
+        reach = zones[rate.rate_zone_id]
+        yield "zone", (*sorted(reach.network_ids), *reach.country_codes)
     elif not rate.network_ids and not rate.country_codes:
-        yield "default", ZoneReach(frozenset({"default"}))
+        yield "default", ("default",)
 
 
-def find_overlap(rates: tuple[Rate, ...], zones: Mapping[str, ZoneReach]) -> Overlap | None:
+def find_overlap(rates: Sequence[Rate], zones: Mapping[str, ZoneReach]) -> Overlap | None:
     """Find two equally specific rates of a tariff for one network, service, access type and time.
 
     Countries are compared as such, not only by the networks that they have today: otherwise a later import would
-    make two rates meet.
+    make two rates meet. Takes time with the number of places that the rates name, not with its square.
 
     Args:
         rates: the rates.
         zones: reach of each zone that they reference.
     """
-    claims: dict[tuple[Service, AccessType, str], _Claims] = {}
-    for rate in rates:
-        for kind, reach in _places(rate, zones):
+    claims = _Claims()
+    for index, rate in enumerate(rates):
+        minutes, has_bands = _minutes(rate), bool(rate.time_bands)
+        for kind, places in _places(rate, zones):
             for service, access_type in rate.combinations():
-                met = claims.setdefault((service, access_type, kind), _Claims()).claim(rate, reach)
-                if met is not None:
-                    other, place = met
-                    return Overlap(rate.rate_id, other.rate_id, service, access_type, place)
+                what = (service, access_type, kind, has_bands)
+                for place in places:
+                    if claims.has(what, place, minutes):
+                        if index == 1:
+                            return Overlap(rate.rate_id, rates[0].rate_id, service, access_type, place)
+                        return next(filter(None, (find_overlap((other, rate), zones) for other in rates[:index])))
+                for place in places:  # only now: it may name a country and a part of it
+                    claims.claim(what, place, minutes)
     return None
 
 

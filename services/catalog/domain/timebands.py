@@ -1,6 +1,6 @@
 """Time bands: parts of the week in which a rate holds."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 DAY_MINUTES = 24 * 60
@@ -31,12 +31,3 @@ class TimeBand:
             yield start, min(end, WEEK_MINUTES)
             if end > WEEK_MINUTES:
                 yield 0, end - WEEK_MINUTES
-
-
-def bands_meet(ones: Iterable[TimeBand], others: Iterable[TimeBand]) -> bool:
-    """Whether there is a minute of the week in a band of each; no band at all means always."""
-    one_spans = [span for band in ones for span in band.spans()] or [(0, WEEK_MINUTES)]
-    other_spans = [span for band in others for span in band.spans()] or [(0, WEEK_MINUTES)]
-    return any(
-        start < other_end and other_start < end for start, end in one_spans for other_start, other_end in other_spans
-    )

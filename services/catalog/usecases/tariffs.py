@@ -1,10 +1,11 @@
 """Tariffs: drafts that change, versions that never do [001]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from services.catalog.domain.coverage import listed
 from services.catalog.domain.items import Owner, born, revised
+from services.catalog.domain.naming import with_names
 from services.catalog.domain.tariffs import (
     Tariff,
     TariffState,
@@ -12,7 +13,6 @@ from services.catalog.domain.tariffs import (
     require_counters_agree,
     require_exact_prices,
     require_no_overlap,
-    with_names,
 )
 from services.catalog.ports import Store
 from services.catalog.usecases.items import get_item, require_name, require_unused
@@ -52,12 +52,17 @@ async def update_tariff(
     changed = change(current)
     is_frozen = current.state is TariffState.PUBLISHED
     version = current.version + 1 if is_frozen else current.version
-    changed = with_names(changed)
-    draft = replace(revised(current, changed, now_ms), version=version, state=TariffState.DRAFT, effective_ms=None)
+    changed = replace(changed, version=version, state=TariffState.DRAFT, effective_ms=None)
+    draft = revised(current, with_names(changed, [current, *await _in_force(store, tariff_id)]), now_ms)
     await require_name(store.tariffs, draft)
     await _require_sound(store, draft)
     await store.tariffs.put(current, draft)
     return draft
+
+
+async def _in_force(store: Store, tariff_id: str) -> Sequence[Tariff]:
+    """The version that was published last, if there is one."""
+    return (await store.tariffs.published([tariff_id]))[-1:]
 
 
 async def publish_tariff(
@@ -73,8 +78,8 @@ async def publish_tariff(
         raise FailedPreconditionError(
             "NOTHING_TO_PUBLISH", f"Version {draft.version} is published. Update the tariff, then publish the draft."
         )
-    earlier = await store.tariffs.published([tariff_id])
-    frozen = published(draft, earlier[-1] if earlier else None, effective_ms, now_ms)
+    earlier = await _in_force(store, tariff_id)
+    frozen = published(draft, earlier[0] if earlier else None, effective_ms, now_ms)
     zones = await store.rate_zones.find_many(draft.zone_ids)
     require_no_overlap(draft, await reaches(store, zones.values()))
     require_exact_prices(draft)

@@ -86,6 +86,8 @@ class _Work:
     expected: Mapping[str, int]
     answer: asyncio.Future[Answered]
     tries: int = field(default=0)
+    is_alone: bool = field(default=False)
+    """Whether it is decided by itself: with others, something unforeseen happened."""
 
 
 class Cell:
@@ -235,6 +237,8 @@ class Cell:
         taken: list[_Work] = []
         ops = 0
         while self._queue and (not taken or ops + len(self._queue[0].ops) <= OPS_MAX):
+            if taken and (taken[0].is_alone or self._queue[0].is_alone):
+                break
             work = self._queue.popleft()
             self._queued_ops -= len(work.ops)
             if not work.answer.cancelled():
@@ -266,16 +270,25 @@ class Cell:
             await self._again(works, error)
             return
         except Exception as error:
-            log.exception("cannot decide")
-            for work in works:
-                if not work.answer.done():
-                    work.answer.set_exception(error)
+            log.exception("cannot decide", works=len(works))
+            self._one_by_one(works, error)
             return
         if decided.segment is not None:
             journaller.add(decided.segment)
         task = asyncio.create_task(self._finish(journaller, works, decided))
         self._finishing[task] = None
         task.add_done_callback(self._finishing.pop)
+
+    def _one_by_one(self, works: Sequence[_Work], error: Exception) -> None:
+        """Decide each work by itself after a fault, so that what one of them brought spoils no other's."""
+        for work in reversed(works):
+            if work.answer.done():
+                continue
+            if len(works) == 1:
+                work.answer.set_exception(error)
+            else:
+                work.is_alone = True
+                self._enqueue(work, first=True)
 
     async def _keep_programs(self, ops: Sequence[Op]) -> None:
         programs = [op.program for op in ops if isinstance(op, ChargeOp)]

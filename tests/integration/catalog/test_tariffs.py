@@ -101,6 +101,32 @@ async def test_an_empty_tariff_is_not_published(small_world):
         await reseller.tariff(tariff.id)
 
 
+@pytest.mark.parametrize("name", ["Mars/Base", "europe/berlin", "Europe/Berlin ", "Z", "+02:00", "localtime", "Factory",
+                                  "posix/Europe/Berlin", "../UTC"])  # fmt: skip
+async def test_a_time_zone_is_one_that_every_host_knows(small_world, name):
+    async with refused("INVALID_ARGUMENT", "TIME_ZONE_UNKNOWN"):
+        await small_world.as_("reseller").new_tariff("Nowhere", rate(), time_zone=name)
+
+
+@pytest.mark.parametrize("code", ["be", "BEL", "", "B1", "BE-", "BE-ABCD"])
+async def test_a_country_code_that_cannot_hold_anywhere_is_refused(small_world, code):
+    nowhere = tariffs_pb2.Rate(services=[types.SERVICE_DATA], price={"units": 1}, country_codes=[code])
+    async with refused("INVALID_ARGUMENT", "FIELD_INVALID", "tariff.rates[0].country_codes[0]"):
+        await small_world.as_("reseller").new_tariff("Nowhere", nowhere)
+
+
+async def test_counts_go_on_with_the_rate_that_follows_wherever_it_stands(small_world):
+    reseller = small_world.as_("reseller")
+    tariff = await reseller.new_tariff("Retail", rate())
+    await reseller.publish_tariff(tariff.id)
+    messages = rate(services=(types.SERVICE_SMS_MO,), per_quantity=1, increment=1)
+    changed = await reseller.change_tariff(tariff.id, "rates", rates=[messages, rate(cents=5)])
+    assert [each.rate_id for each in changed.rates] == ["v2r1", "r1"]
+    changed = await reseller.change_tariff(tariff.id, "rates", rates=[messages])
+    changed = await reseller.change_tariff(tariff.id, "rates", rates=[rate(cents=6), messages])
+    assert [each.rate_id for each in changed.rates] == ["r1", "v2r1"]
+
+
 async def test_a_network_has_one_rate_in_a_tariff(world):
     await world.import_networks()
     reseller = world.as_("reseller")
@@ -157,12 +183,12 @@ async def test_prices_are_exact_or_refused_with_the_field(small_world):
         (Money(currency_code="EUR", units=-1), "PRICE_OUT_OF_RANGE"),
         (Money(currency_code="EUR", nanos=-1000), "PRICE_OUT_OF_RANGE"),
         (Money(currency_code="EUR", nanos=1_000_000_000), "PRICE_OUT_OF_RANGE"),
-        (Money(currency_code="EUR", units=1_000_000, nanos=1000), "PRICE_OUT_OF_RANGE"),
+        (Money(currency_code="EUR", units=1_000_000_000, nanos=1000), "PRICE_OUT_OF_RANGE"),
         (Money(currency_code="USD", units=1), "CURRENCY_MISMATCH"),
     ]:
         async with refused("INVALID_ARGUMENT", reason, price):
             await reseller.new_tariff("Bad", rate(price=bad))
-    for name, good in [("Free", eur(0)), ("Most", eur(1_000_000)), ("Plain", Money(units=1)), ("Least", eur(0, 1))]:
+    for name, good in [("Free", eur(0)), ("Most", eur(1_000_000_000)), ("Plain", Money(units=1)), ("Least", eur(0, 1))]:
         tariff = await reseller.new_tariff(name, rate(price=good))
         assert (tariff.rates[0].price.currency_code, tariff.rates[0].price.units) == ("EUR", good.units)
         await reseller.publish_tariff(tariff.id)

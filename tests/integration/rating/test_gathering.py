@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from services.rating.domain.decisions import ConfigureOp
 from services.rating.domain.reasons import Outcome
 from services.rating.usecases import cells
 from tests.integration.rating.test_charging import example
@@ -42,3 +44,20 @@ async def test_who_comes_alone_after_many_waits_once_and_then_no_more(valkey_url
         answer = await core.use(1, "alone-again")
         assert answer.outcome is Outcome.CHARGED
         assert time.monotonic() - started < WAIT_S / 2
+
+
+async def test_what_cannot_even_be_asked_spoils_no_other_call(valkey_url: str, sqlite_url: str):
+    """Calls are decided together; a fault of one is its own."""
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(1, "first")
+        impossible: Any = object()
+
+        async def fail() -> None:
+            with pytest.raises(TypeError):
+                await core.cell.submit([ConfigureOp("ep_1", 1, 0, impossible, [], "")], {})
+
+        failing = asyncio.create_task(fail())
+        answers = await asyncio.gather(*(core.use(1, f"a-{number}") for number in range(CALLERS)))
+        await failing
+        assert [answer.outcome for answer in answers] == [Outcome.CHARGED] * CALLERS
+        assert (await core.use(1, "last")).outcome is Outcome.CHARGED

@@ -17,12 +17,12 @@ import yaml
 
 from meterline.catalog.v1 import charging_catalog_pb2, plans_pb2, tariffs_pb2
 from services.catalog.convert.tariffs import tariff_from_proto, tariff_to_proto
+from services.catalog.domain.naming import with_names
 from services.catalog.domain.tariffs import (
     find_overlap,
     published,
     require_counters_agree,
     require_exact_prices,
-    with_names,
 )
 from services.rating.convert.terms import merge_catalog
 from services.rating.domain.terms import Assignment, CatalogTerms
