@@ -140,18 +140,38 @@ class Counting:
 
 @dataclass
 class Counts:
-    """All counts; of days and cycles the last two periods of each, of an endpoint's session references the last 16."""
+    """All counts; of days and cycles the periods of the last 40 days, nine at most and two at least.
+
+    Attributes:
+        held: what open grants may add to them.
+    """
 
     values: dict[CountKey, dict[tuple[object, int], int]] = field(default_factory=dict)
+    held: dict[tuple[CountKey, tuple[object, int]], int] = field(default_factory=dict)
 
-    def get(self, key: CountKey, scope: tuple[object, int]) -> int:
-        return self.values.get(key, {}).get(scope, 0)
+    def get(self, key: CountKey, scope: tuple[object, int], *, with_held: bool = False) -> int:
+        return self.values.get(key, {}).get(scope, 0) + (self.held.get((key, scope), 0) if with_held else 0)
+
+    def hold(self, key: CountKey, scope: tuple[object, int], more: int) -> None:
+        """Note what a grant may add; of a day or cycle other than the last that was noted, nothing is known any more."""
+        if isinstance(scope[0], Scope):
+            for other in [each for each in self.held if each[0] == key and each[1] != scope]:
+                del self.held[other]
+        self.held[key, scope] = self.held.get((key, scope), 0) + more
+
+    def give_back(self, key: CountKey, scope: tuple[object, int], more: int) -> None:
+        """Note that a grant adds nothing any more."""
+        if (key, scope) in self.held:
+            self.held[key, scope] -= more
+            if self.held[key, scope] == 0:
+                del self.held[key, scope]
 
     def set(self, key: CountKey, scope: tuple[object, int], count: int) -> None:
         periods = self.values.setdefault(key, {})
         periods[scope] = count
         dated = sorted((each for each in periods if isinstance(each[0], Scope)), key=lambda each: each[1])
-        for old in dated[:-2]:
+        recent = [each for each in dated if dated[-1][1] - each[1] <= 40][-9:]
+        for old in dated[: -max(2, len(recent))]:
             del periods[old]
 
 
@@ -162,31 +182,50 @@ class Price:
     amount: int = 0
     throttled: bool = False
     blocked: bool = False
-    counts: list[tuple[CountKey, tuple[object, int], int]] = field(default_factory=list)
+    counts: list[tuple[CountKey, tuple[object, int], int, int]] = field(default_factory=list)
+    """What is counted, where, to what, and how much that is more than before."""
+    costless: bool = False
+    """Whether it goes by what the visited network asks, and that is not known."""
 
 
-def price(counting: Counting, rate: RateTerms, service: int, quantity: int, cost: int, counts: Counts) -> Price:
-    """The price of a use at the counts as they stand."""
+def price(
+    counting: Counting, rate: RateTerms, service: int, quantity: int, cost: int | None, counts: Counts, *, grant: bool
+) -> Price:
+    """The price of a use at the counts as they stand, or, for a grant, as they will if all other grants are used."""
     found = Price()
     for part in components_of(rate):
+        if part.meter is Meter.COST and cost is None:
+            return Price(costless=True)
         scope, key = counting.scope_of(part.scope), counting.key(rate, part)
-        before = counts.get(key, scope) if scope else 0
-        after = before + {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost}[part.meter]
+        before = counts.get(key, scope, with_held=grant) if scope else 0
+        after = before + {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
         total, action = cumulative(part, after)
         found.amount += total - cumulative(part, before)[0]
         found.throttled |= action is Action.THROTTLE
         found.blocked |= action is Action.BLOCK
         if scope:
-            found.counts.append((key, scope, after))
+            found.counts.append((key, scope, after, after - before))
     for cap in counting.tariff.caps:
         if cap.services and service not in cap.services:
             continue
         scope, key = counting.scope_of(cap.scope), counting.cap_key(cap)
-        before = counts.get(key, scope) if scope else 0
+        before = counts.get(key, scope, with_held=grant) if scope else 0
         after = before + found.amount
         found.amount = min(after, cap.amount) - min(before, cap.amount)
         found.throttled |= after > cap.amount and cap.action is Action.THROTTLE
         found.blocked |= after > cap.amount and cap.action is Action.BLOCK
         if scope:
-            found.counts.append((key, scope, after))
+            found.counts.append((key, scope, after, after - before))
     return found
+
+
+def falls(counting: Counting, rate: RateTerms, quantity: int, counts: Counts) -> list[int]:
+    """Volumes up to `quantity` between which a larger one never costs less: a tier that prices all is not left."""
+    ends = {quantity}
+    for part in components_of(rate):
+        scope = counting.scope_of(part.scope)
+        if part.mode is TierMode.VOLUME and part.meter is Meter.QUANTITY:
+            for held in (False, True):
+                before = counts.get(counting.key(rate, part), scope, with_held=held) if scope else 0
+                ends |= {part.free + tier.up_to - before for tier in part.tiers if tier.up_to}
+    return sorted(end for end in ends if 0 < end <= quantity)

@@ -1,12 +1,12 @@
 """Charging as docs/charging.md has it: who pays for a use at every level, and what is left."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.rating.domain.balances import RenewOn
 from services.rating.domain.cycles import boundaries
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, CatalogTerms, EndpointTerms, PlanTerms
-from tests.model.prices import Counting, Counts, Price, price, rate_for, version_at
+from tests.model.prices import Counting, Counts, Price, falls, price, rate_for, version_at
 
 Payer = EndpointTerms | AccountTerms
 DAY_MS = 86_400_000
@@ -133,14 +133,18 @@ class Pot:
             end = at_ms + self.plan.validity_ms
             if self.plan.validity_ms and (self.expires_ms == 0 or end < self.expires_ms):
                 self.expires_ms = end
+        self.supply(units, at_ms)
+        self.remaining -= units
+        if self.remaining == 0:
+            self.state = "DEPLETED"
+
+    def supply(self, units: int, at_ms: int) -> None:
+        """Subscribe anew as often as that many units need."""
         while units > self.remaining - self.reserved and self.renews(RenewOn.EXPIRY_OR_EXHAUSTION):
             self.remaining += self.benefit.quantity
             self.occurrence += 1
             self.expires_ms = self._within(max(self.expires_ms, at_ms + self.plan.validity_ms))
             self.state = "ACTIVE"
-        self.remaining -= units
-        if self.remaining == 0:
-            self.state = "DEPLETED"
 
 
 @dataclass
@@ -183,7 +187,7 @@ class Use:
     access: int
     at_ms: int
     quantity: int
-    cost: int = 0
+    cost: int | None = 0
     session: object = ""
 
 
@@ -199,6 +203,8 @@ class Cover:
     price: Price = field(default_factory=Price)
     owed: int = 0
     """The price less what buckets of money pay."""
+    dearest: int = 0
+    """Of a grant: the price of the dearest volume up to it."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,38 @@ class Verdict:
     amounts: tuple[int, ...] = ()
     uncovered: tuple[int, ...] = ()
     throttled: bool = False
+
+
+def most(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """The most that fits of a stretch in which less never costs more; less than `low` if nothing does."""
+    if not fits(low):
+        return low - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def stretches(ends: Sequence[int]) -> list[tuple[int, int]]:
+    """From the end of one stretch to the end of the next."""
+    return list(zip([1, *(end + 1 for end in ends)], ends, strict=False))
+
+
+def largest(ends: Sequence[int], fits: Callable[[int], bool]) -> tuple[int, int]:
+    """The largest volume that fits, and one that does not if it is not all."""
+    if fits(ends[-1]):
+        return ends[-1], ends[-1]
+    found = (rated for first, end in reversed(stretches(ends)) if (rated := most(first, end, fits)) >= first)
+    return next(found, 0), ends[-1]
+
+
+def all_below(ends: Sequence[int], fits: Callable[[int], bool]) -> tuple[int, int]:
+    """The largest volume that fits with all smaller ones, and the end of the stretch in which one does not."""
+    for first, end in stretches(ends):
+        rated = most(first, end, fits)
+        if rated < end:
+            return rated, end
+    return ends[-1], ends[-1]
 
 
 class Model:
@@ -355,8 +393,11 @@ class Model:
             return payer.credit_limit_micros - purse.owed - purse.owed_reserved, "CREDIT_LIMIT"
         return None, "BALANCE_DEPLETED"
 
-    def cover(self, payer: Payer, payee: AccountTerms, use: Use) -> Cover:
-        """What a step can cover: benefits first, then the tariff as far as it can be paid."""
+    def cover(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool = False) -> Cover:
+        """What a step can cover: benefits first, then the tariff as far as it can be paid.
+
+        Of a grant any smaller volume may be used, so all of them must be payable.
+        """
         plan = self.catalog.plans[payer.base.plan] if payer.base else None
         found, left = Cover(), use.quantity
         pots: list[Pot] = []
@@ -370,7 +411,7 @@ class Model:
                 left -= found.draws[-1][1]
         found.benefit, found.uncovered = use.quantity - left, left
         if left:
-            self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use)
+            self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use, grant=grant)
         return found
 
     def _rate(
@@ -382,6 +423,8 @@ class Model:
         payee: AccountTerms,
         plan: PlanTerms | None,
         use: Use,
+        *,
+        grant: bool,
     ) -> None:
         tariff = version_at(self.catalog, plan.tariff_id, use.at_ms) if plan else None
         terms = (use.service, use.network, use.access, use.at_ms)
@@ -398,25 +441,33 @@ class Model:
         headroom, reason = self._headroom(payer, plan)
         credit = sum(pot.free for pot in wallets)
 
-        def fits(quantity: int) -> Price | None:
-            priced = price(counting, rate, use.service, quantity, use.cost, self.counts)
-            payable = headroom is None or priced.amount <= max(0, headroom + credit)
-            return priced if not priced.blocked and (payable or priced.amount <= 0) else None
+        def priced(quantity: int) -> Price:
+            """The price; of a grant the dearer one of being used before the other grants and after them."""
+            found = price(counting, rate, use.service, quantity, use.cost, self.counts, grant=grant)
+            if grant:
+                first = price(counting, rate, use.service, quantity, use.cost, self.counts, grant=False)
+                found.amount = max(found.amount, first.amount)
+            return found
 
-        low, best = 0, fits(left)
-        if best is not None:
-            low = left
-        else:
-            blocked = price(counting, rate, use.service, left, use.cost, self.counts).blocked
-            found.reason = "USAGE_LIMIT" if blocked else reason
-            high = left - 1
-            while low < high:
-                middle = (low + high + 1) // 2
-                low, high = (middle, high) if fits(middle) else (low, middle - 1)
-            best = fits(low) if low else Price()
-        found.rated, found.uncovered = low, left - low
-        found.price = best or Price()
-        found.owed = found.price.amount
+        def fits(quantity: int) -> bool:
+            found = priced(quantity)
+            payable = headroom is None or found.amount <= max(0, headroom + credit) or found.amount <= 0
+            return payable and not found.blocked and not found.costless
+
+        def why_not(quantity: int) -> str:
+            found = priced(quantity)
+            return "NO_RATE" if found.costless else "USAGE_LIMIT" if found.blocked else reason
+
+        ends = falls(counting, rate, left, self.counts)
+        rated, failed = (all_below if grant else largest)(ends, fits)
+        if grant:
+            tops = [end for end in (*ends, rated) if 0 < end <= rated]
+            found.dearest = max((priced(top).amount for top in tops), default=0)
+        if rated < left:
+            found.reason = why_not(failed)
+        found.rated, found.uncovered = rated, left - rated
+        found.price = priced(rated) if rated else Price()
+        found.owed = max(found.price.amount, found.dearest) if grant else found.price.amount
         for pot in wallets:
             take = min(found.owed, pot.free)
             if take > 0:
@@ -428,8 +479,13 @@ class Model:
         return self.catalog.plans[payer.base.plan] if payer.base else None
 
     def covers(self, use: Use) -> list[tuple[Payer, Cover]]:
-        """What each step can cover."""
-        return [(payer, self.cover(payer, payee, use)) for payer, payee in self._steps(self.endpoints[use.endpoint])]
+        """What each step can cover of a grant, up to the first that cannot cover all."""
+        found: list[tuple[Payer, Cover]] = []
+        for payer, payee in self._steps(self.endpoints[use.endpoint]):
+            found.append((payer, self.cover(payer, payee, use, grant=True)))
+            if found[-1][1].uncovered:
+                break
+        return found
 
     # --- charging -------------------------------------------------------------------------------------------------
 
@@ -460,7 +516,7 @@ class Model:
     def _pay(self, payer: Payer, covered: Cover, use: Use) -> None:
         for pot, units in covered.draws:
             pot.draw(units, use.at_ms)
-        for key, scope, count in covered.price.counts:
+        for key, scope, count, _ in covered.price.counts:
             self.counts.set(key, scope, count)
         plan, purse = (self.catalog.plans[payer.base.plan] if payer.base else None), self.purse(payer)
         if plan is not None and plan.prepaid:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from services.rating.domain.terms import AccountTerms
+from tests.model.prices import CountKey, Counts
 from tests.model.reference import Cover, Model, Payer, Pot, Purse, Use, Verdict
 
 
@@ -16,8 +17,11 @@ class Held:
     money: int = 0
     owed: int = 0
     units: list[tuple[Pot, int]] = field(default_factory=list)
+    counts: list[tuple[CountKey, tuple[object, int], int]] = field(default_factory=list)
 
-    def give_back(self) -> None:
+    def give_back(self, counts: Counts) -> None:
+        for held in self.counts:
+            counts.give_back(*held)
         self.purse.money_reserved -= self.money
         self.purse.owed_reserved -= self.owed
         for pot, units in self.units:
@@ -30,12 +34,14 @@ class Session:
 
     sequence: int = 0
     is_open: bool = True
+    valid_until_ms: int = 0
+    ends_ms: int = 0
     held: list[Held] = field(default_factory=list)
 
-    def give_back(self, service: int = 0) -> None:
+    def give_back(self, counts: Counts, service: int = 0) -> None:
         """Give back what is held for a service, or for all."""
         for each in [held for held in self.held if service in {0, held.service}]:
-            each.give_back()
+            each.give_back(counts)
             self.held.remove(each)
 
 
@@ -59,11 +65,18 @@ class Granted:
 
 
 class Sessions:
-    """The sessions of a model's endpoints. Reservations do not lapse here: a history is shorter than they hold."""
+    """The sessions of a model's endpoints."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self.known: dict[str, Session] = {}
+
+    def lapse(self, now_ms: int) -> None:
+        """Give back what is held beyond its time; a session that was silent for long ends."""
+        for session in self.known.values():
+            if session.is_open and session.valid_until_ms and now_ms >= session.valid_until_ms:
+                session.give_back(self._model.counts)
+                session.is_open = now_ms < session.ends_ms
 
     def call(self, name: str, sequence: int, lines: Sequence[Line], *, releases: bool) -> list[Granted] | str:
         """Create, update or release; returns the answers, or why the call does not fit."""
@@ -76,7 +89,7 @@ class Sessions:
         if late and not any(line.use.quantity for line in lines):
             return "SESSION_CLOSED"
         for service in [0] if releases else [line.use.service for line in lines]:
-            session.give_back(service)
+            session.give_back(self._model.counts, service)
         asks = not releases and not late
         answers = [self._line(session, line, requested=line.requested if asks else 0) for line in lines]
         session.sequence, session.is_open = sequence, session.is_open and not releases
@@ -98,16 +111,19 @@ class Sessions:
             covers = self._model.covers(use)
             short = next(((step, each) for step, (_, each) in enumerate(covers) if each.uncovered), None)
             if short is None:
-                session.held += [self._hold(payer, covered, use.service) for payer, covered in covers]
+                session.held += [self._hold(payer, covered, use) for payer, covered in covers]
                 break
             limiting, reason = short[0], short[1].reason
             use = replace(use, quantity=use.quantity - short[1].uncovered)
         return use.quantity, reason, limiting
 
-    def _hold(self, payer: Payer, covered: Cover, service: int) -> Held:
+    def _hold(self, payer: Payer, covered: Cover, use: Use) -> Held:
         purse, amount = self._model.purse(payer), max(0, covered.owed)
         plan = self._model.plan_of(payer)
-        held = Held(service, purse, units=covered.draws)
+        held = Held(use.service, purse, units=covered.draws)
+        for key, scope, _, more in covered.price.counts:
+            self._model.counts.hold(key, scope, more)
+            held.counts.append((key, scope, more))
         if plan is not None and plan.prepaid:
             held.money = amount
         elif isinstance(payer, AccountTerms) and payer.credit_limit_micros is not None:
@@ -115,5 +131,6 @@ class Sessions:
         purse.money_reserved += held.money
         purse.owed_reserved += held.owed
         for pot, units in held.units:
+            pot.supply(units, use.at_ms)
             pot.reserved += units
         return held

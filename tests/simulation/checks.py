@@ -183,7 +183,7 @@ def _reservations(replay: Replay) -> Iterator[str]:
     held: Counter[tuple[str, str]] = Counter()
     for name, image in replay.images.items():
         if name.startswith("s:") and read_session(image).state is SessionState.OPEN:
-            for holder, amount, _, parts, _ in unpack(image)[5]:
+            for holder, amount, _, parts, *_ in unpack(image)[5]:
                 held[holder, ""] += amount
                 for bucket, quantity in parts:
                     held[holder, bucket] += quantity

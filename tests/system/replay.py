@@ -149,7 +149,7 @@ class Replay:
             self.wrong.append(f"{name} {sequence} stands in the journal, and nobody asked for it")
             return
         said = [
-            Line(Use(endpoint, service, network, access, usage_ms, used, session=("session", name)), unit.requested_quantity)
+            Line(Use(endpoint, service, network, access, usage_ms, used, None, ("session", name)), unit.requested_quantity)
             for (service, _, used, usage_ms), unit in zip(lines, call.request.units, strict=True)
         ]  # fmt: skip
         self.counts["session calls"] += 1

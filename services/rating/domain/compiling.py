@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from services.rating.domain.balances import pool_id
-from services.rating.domain.periods import Clock
+from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import NO_BOUND, Action, Component, Meter, Period, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
-from services.rating.domain.rates import ALWAYS, Payer, Window, price_of, rate_at, tariff_at
+from services.rating.domain.rates import Payer, price_of, rate_at, tariff_at
 from services.rating.domain.reasons import Reason
 from services.rating.domain.terms import (
     AccountTerms,

@@ -8,6 +8,9 @@ from zoneinfo import ZoneInfo
 from services.common.clock import DAY_MS
 from services.rating.domain.cycles import boundaries
 
+Window = tuple[int, int]
+"""Usage times, milliseconds since 1970; the end is not included."""
+ALWAYS: Window = (0, 1 << 62)
 SECOND_MS = 1000
 _KEPT_MAX = 4096
 

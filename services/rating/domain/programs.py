@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
-from services.rating.domain.periods import Clock, period
+from services.rating.domain.periods import ALWAYS, Clock, bounds, period
 from services.rating.domain.pricing import Action, Cap, Component, Meter, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.reasons import Reason
 from services.rating.domain.tariffs import Rate
@@ -107,6 +107,11 @@ class Program:
     def periods(self, at_ms: int) -> tuple[int, ...]:
         """Begins of the periods in which a use lies, seconds since 1970, in the order of the clocks."""
         return tuple(period(clock, at_ms) for clock in self.clocks)
+
+    def changes_ms(self, at_ms: int) -> int:
+        """When the price of a use at a time changes next: with the rate, or where a count begins anew; 0 is never."""
+        ends = [self.valid_until_ms, *(bounds(clock, at_ms)[1] for clock in self.clocks)]
+        return min((end for end in ends if end < ALWAYS[1]), default=0)
 
     def body(self) -> str:
         """The content as JSON, kept for explanations: all of what the id is the digest of."""

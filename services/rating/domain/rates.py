@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from services.rating.domain.periods import Clock
+from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
 from services.rating.domain.tariffs import Rate
 from services.rating.domain.terms import (
@@ -22,9 +22,6 @@ from services.rating.domain.terms import (
     Use,
 )
 
-Window = tuple[int, int]
-"""Usage times, milliseconds since 1970; the end is not included."""
-ALWAYS: Window = (0, 1 << 62)
 WEEK_DAYS = 7
 
 

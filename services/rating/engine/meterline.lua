@@ -14,10 +14,11 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 
 -- A holder: what one payer has. The endpoint is one, an account with balances or a limit is one. BLOCKED names, as
 -- digits, the services of which reported usage was not covered. COUNTERS are what prices count over days and cycles,
--- each {begin of the period, count, begin of the period before, its count}, and by `|` and its reference what they
--- count over each session of events: {time of the last use, counts}.
+-- each {begin of the last period, count, begin of one before, its count, ...}; by `+` and its name what grants may add to one,
+-- {begin of the period, count}; and by `|` and its reference what they count over each session of events: {time of the last use, counts}.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local COUNTERS_KEPT_S = 100 * 86400
+local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the last 40 days, nine at most, two at least
 -- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
 -- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
 -- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED.
@@ -48,7 +49,7 @@ local ONLINE, OFFLINE = 1, 2
 local CHARGED, REFUSED, REPEATED, REUSED, STALE, DONE, FAILED = 0, 1, 2, 3, 4, 5, 6
 local SHORT = 7
 -- Reasons, as in the contract.
-local REASON = { BALANCE_DEPLETED = 1, NO_VALID_ADDON = 2, USAGE_LIMIT = 3, CREDIT_LIMIT = 4, ENDPOINT_BLOCKED = 11, AMOUNT_OUT_OF_RANGE = 27 }
+local REASON = { BALANCE_DEPLETED = 1, NO_VALID_ADDON = 2, USAGE_LIMIT = 3, CREDIT_LIMIT = 4, NO_RATE = 8, ENDPOINT_BLOCKED = 11, AMOUNT_OUT_OF_RANGE = 27 }
 -- Kinds of movements, as in the contract.
 local FAILURE = { OVERFLOW = 5, SLICE_OVERFLOW = 10, NO_SUCH_BUCKET = 15 }
 local MOVE = { GRANT = 1, TOPPED_UP = 3, EXPIRY = 4, REMOVAL = 5, ROLLED_OVER = 9, REFILLED = 10, LEASED = 11 }
@@ -132,7 +133,7 @@ end
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
 -- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
 
-local quote, set_count
+local quote, set_count, hold_count, give_back_count, falls
 do
 
 local SESSIONS_COUNTED_MAX = 16
@@ -189,27 +190,65 @@ local function cumulative(part, count)
   return rounded(part, whole, rest), last.action
 end
 
--- Where a count stands, for the period that a use lies in.
+-- Where a count stands, for the period that a use lies in; for a grant, with what other grants may add to it.
 local function counted(counter, owner, period, use)
   if period == IN_RECORD then
     return 0
   elseif period == IN_SESSION then
     if use.session then
-      return use.session[counter] or 0
+      return (use.session[counter] or 0) + (use.is_grant and use.session['+' .. counter] or 0)
     elseif use.session_ref == '' then
       return 0
     end
     local found = holder(use.endpoint)[COUNTERS]['|' .. use.session_ref]
     return found and found[2][counter] or 0
   end
-  local payer = holder(owner == '' and use.endpoint or owner)
-  local found, begin = payer[COUNTERS][counter], use.periods[period]
-  if not found then
-    return 0
-  elseif found[1] == begin then
-    return found[2]
+  local counters = holder(owner == '' and use.endpoint or owner)[COUNTERS]
+  local found, begin, count = counters[counter] or NOTHING, use.periods[period], 0
+  for index = 1, #found, 2 do
+    if found[index] == begin then
+      count = found[index + 1]
+      break
+    end
   end
-  return found[3] == begin and found[4] or 0
+  if use.is_grant then
+    local held = counters['+' .. counter]
+    count = count + (held and held[1] == begin and held[2] or 0)
+  end
+  return count
+end
+
+-- Notes what a grant may add to a count, until it is given back; returns what is to be kept of it with the grant.
+function hold_count(counted_of, use)
+  local counter, owner, period, more = '+' .. counted_of[1], counted_of[2], counted_of[3], counted_of[5]
+  if period == IN_SESSION then
+    use.session[counter] = (use.session[counter] or 0) + more
+    return '', { counter, 0, more }
+  end
+  local name, begin = owner == '' and use.endpoint or owner, use.periods[period]
+  local counters = holder(name)[COUNTERS]
+  local held = counters[counter]
+  counters[counter] = { begin, more + (held and held[1] == begin and held[2] or 0) }
+  dirty[name] = true
+  return name, { counter, begin, more }
+end
+
+function give_back_count(name, kept, session_counts)
+  local counter, begin, more = kept[1], kept[2], kept[3]
+  if name == '' then
+    local left = (session_counts[counter] or 0) - more
+    session_counts[counter] = left ~= 0 and left or nil
+    return
+  end
+  local payer = holder(name)
+  local held = payer and payer[COUNTERS][counter]
+  if held and held[1] == begin then
+    held[2] = held[2] - more
+    if held[2] == 0 then
+      payer[COUNTERS][counter] = nil
+    end
+    dirty[name] = true
+  end
 end
 
 -- The counts of a session of events; of many sessions, those last used are kept.
@@ -246,17 +285,18 @@ function set_count(counter, owner, period, count, use)
   end
   local name = owner == '' and use.endpoint or owner
   local counters, begin = holder(name)[COUNTERS], use.periods[period]
-  local found = counters[counter]
-  if not found then
-    counters[counter] = { begin, count, 0, 0 }
-  elseif found[1] == begin then
-    found[2] = count
-  elseif found[3] == begin then
-    found[4] = count
-  elseif begin > found[1] then
-    counters[counter] = { begin, count, found[1], found[2] }
-  elseif begin > found[3] then
-    found[3], found[4] = begin, count
+  local found, at = counters[counter] or {}, 1
+  counters[counter] = found
+  while found[at] and found[at] > begin do
+    at = at + 2
+  end
+  if found[at] ~= begin then
+    table.insert(found, at, begin)
+    table.insert(found, at + 1, count)
+  end
+  found[at + 1] = count
+  while #found > 4 and (#found > 2 * PERIODS_KEPT or found[1] - found[#found - 1] > PERIODS_KEPT_S) do
+    found[#found], found[#found - 1] = nil, nil
   end
   dirty[name] = true
 end
@@ -273,16 +313,21 @@ function quote(pricing, quantity, use)
     if action == REFUSE then
       refused = REASON.USAGE_LIMIT
     end
-    if price > EXACT_MAX or count > EXACT_MAX then
+    if part.meter == METER_COST and use.cost < 0 then
+      return 0, counts, false, REASON.NO_RATE
+    elseif price > EXACT_MAX or count > EXACT_MAX or amount > EXACT_MAX then
       return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
     end
     if part.period ~= IN_RECORD then
-      counts[#counts + 1] = { part.counter, part.owner, part.period, count }
+      counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before }
     end
   end
   for _, cap in ipairs(pricing.caps) do
     local before = counted(cap.counter, cap.owner, cap.period, use)
     local count = before + amount
+    if count > EXACT_MAX then
+      return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
+    end
     amount = min(count, cap.amount) - min(before, cap.amount)
     if count > cap.amount then
       throttled = throttled or cap.action == THROTTLE
@@ -290,16 +335,41 @@ function quote(pricing, quantity, use)
         refused = REASON.USAGE_LIMIT
       end
     end
-    counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count }
+    counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count, count - before }
   end
   return amount, counts, throttled, refused
+end
+
+-- The volumes below `quantity` after which the price of a use may fall: the ends of tiers that price all of the count.
+-- Between them a larger volume never costs less. `quantity` itself is the last.
+function falls(pricing, quantity, use)
+  local found = { quantity }
+  for _, part in ipairs(pricing.components) do
+    if part.mode == TIERS_BY_VOLUME and part.meter ~= METER_RECORDS and part.meter ~= METER_COST then
+      local with_held = counted(part.counter, part.owner, part.period, use)
+      local is_grant = use.is_grant
+      use.is_grant = false
+      local before = counted(part.counter, part.owner, part.period, use)
+      use.is_grant = is_grant
+      for _, tier in ipairs(part.tiers) do
+        local ends = part.free + tier.blocks_max * part.increment
+        for _, last in ipairs(tier.blocks_max > 0 and { ends - before, ends - with_held } or NOTHING) do
+          if last > 0 and last < quantity then
+            found[#found + 1] = last
+          end
+        end
+      end
+    end
+  end
+  table.sort(found)
+  return found
 end
 
 end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, within_last_end
+local available, refresh, refresh_all, supply, notice_use, within_last_end, final_end
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -320,6 +390,13 @@ function available(bucket)
     return min(SUPPLY_MAX, free + left * renewal.quantity)
   end
   return free
+end
+
+-- When there will be nothing of it any more; 0 if it never ends, or is filled again.
+function final_end(bucket)
+  local cycles = bucket[CYCLES]
+  local goes_on = #cycles > 0 and cycles[#cycles] > bucket[EXPIRES] or may_renew(bucket, ON_EXPIRY)
+  return goes_on and 0 or bucket[EXPIRES]
 end
 
 -- Fills a bucket anew. What sessions have reserved they now have of the new volume.
@@ -577,36 +654,75 @@ end
 -- something: why not all is covered, counts of prices, whether it is slowed down.
 local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED = 1, 2, 3, 4, 5, 6, 7, 8
 
--- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first.
+-- The largest volume from `low` to `high` that fits, if the lower ones do.
+local function highest(fits, low, high)
+  while low < high do
+    local middle = ceil((low + high) / 2)
+    if fits(middle) then
+      low = middle
+    else
+      high = middle - 1
+    end
+  end
+  return low
+end
+
+-- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first. Of a grant
+-- less may be used than is granted, so each smaller volume must fit, too, and the dearest of them is its amount.
 local function cover_rated(coverage, step, payer, left, wallets, use)
   local pricing, headroom = step[PRICING], headroom_of(step, payer)
   for _, entry in ipairs(wallets) do
     headroom = headroom + available(entry[1])
   end
   local function priced(quantity)
-    if pricing then
-      return quote(pricing, quantity, use)
+    if not pricing then
+      return simple_quote(step[RATE], quantity)
     end
-    return simple_quote(step[RATE], quantity)
+    local amount, counts, throttled, refused = quote(pricing, quantity, use)
+    if use.is_grant then -- whatever is used first, this or what other grants hold
+      use.is_grant = false
+      amount = max(amount, (quote(pricing, quantity, use)))
+      use.is_grant = true
+    end
+    return amount, counts, throttled, refused
   end
-  local rated = left
-  local amount, counts, throttled, refused = priced(left)
-  if refused or (amount > 0 and amount > headroom) then
-    coverage[WHY] = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
-    local low, high = 0, left - 1
-    while low < high do
-      local middle = ceil((low + high) / 2)
-      local price, _, _, why = priced(middle)
-      if why or (price > 0 and price > headroom) then
-        high = middle - 1
-      else
-        low = middle
+  local why
+  local function fits(quantity)
+    local price, _, _, refused = priced(quantity)
+    if refused or (price > 0 and price > headroom) then
+      why = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
+      return false
+    end
+    return true, price
+  end
+  local rated, dearest = left, 0
+  if use.is_grant then
+    rated = 0
+    for _, ends in ipairs(pricing and falls(pricing, left, use) or { left }) do
+      local passes, price = fits(ends)
+      if not passes then
+        rated = fits(rated + 1) and highest(fits, rated + 1, ends - 1) or rated
+        break
+      end
+      rated, dearest = ends, max(dearest, price)
+    end
+  elseif not fits(left) then
+    local bounds, whole_why = pricing and falls(pricing, left, use) or { left }, why
+    rated = 0
+    for index = #bounds, 1, -1 do
+      local first = (bounds[index - 1] or 0) + 1
+      if fits(first) then
+        rated = highest(fits, first, bounds[index])
+        break
       end
     end
-    rated, amount, counts, throttled = low, 0, NOTHING, false
-    if rated > 0 then
-      amount, counts, throttled = priced(rated)
-    end
+    why = whole_why
+  end
+  coverage[WHY] = rated < left and why or nil
+  local amount, counts, throttled = 0, NOTHING, false
+  if rated > 0 then
+    amount, counts, throttled = priced(rated)
+    amount = use.is_grant and max(amount, dearest) or amount
   end
   local draws = coverage[DRAWS]
   for _, entry in ipairs(wallets) do
@@ -1280,6 +1396,7 @@ local session_op, sweep, due_at
 do
 
 local CREATE, RELEASE = 0, 2
+local NO_COST = -1 -- a session does not say what the visited network asks
 local SESSION_NOT_FOUND, SESSION_CLOSED, OUT_OF_SEQUENCE, REF_REUSED = 1, 2, 3, 4
 
 local function session(id)
@@ -1292,8 +1409,12 @@ local function session(id)
   return found
 end
 
-local function give_back(reservation)
+local function give_back(reservation, session_counts)
   local name, amount, mode, parts = reservation[1], reservation[2], reservation[3], reservation[4]
+  if reservation[6] then
+    give_back_count(name, reservation[6], session_counts)
+    return
+  end
   local payer = holder(name)
   if not payer then
     return
@@ -1317,7 +1438,7 @@ local function give_back_service(open, service)
   local kept = {}
   for _, reservation in ipairs(open[RESERVATIONS]) do
     if service == nil or reservation[5] == service then
-      give_back(reservation)
+      give_back(reservation, open[COUNTS])
     else
       kept[#kept + 1] = reservation
     end
@@ -1325,7 +1446,7 @@ local function give_back_service(open, service)
   open[RESERVATIONS] = kept
 end
 
--- Reserves the largest part of a volume that every step can cover.
+-- Reserves the largest part of a volume that every step can cover; says, too, when the first of the buckets that it took ends.
 local function reserve(open, program, endpoint, service, quantity, use)
   if program[DENY_REASON] ~= 0 then
     return 0, program[DENY_REASON], program[DENY_STEP]
@@ -1334,6 +1455,7 @@ local function reserve(open, program, endpoint, service, quantity, use)
     return 0, REASON.ENDPOINT_BLOCKED, 0
   end
   local granted, reason, limiting, coverages = quantity, 0, 0, nil
+  use.is_grant = true
   repeat
     local before = granted
     coverages = {}
@@ -1350,7 +1472,7 @@ local function reserve(open, program, endpoint, service, quantity, use)
   if granted == 0 then
     return 0, reason, limiting
   end
-  local throttled = false
+  local throttled, ends = false, EXACT_MAX
   for index, step in ipairs(program[STEPS]) do
     local name, payer = step_holder(step, endpoint)
     local coverage, parts = coverages[index], {}
@@ -1361,6 +1483,10 @@ local function reserve(open, program, endpoint, service, quantity, use)
         supply(owner, bucket, entry[2], use.time)
       end
       bucket[RESERVED] = bucket[RESERVED] + entry[2]
+      local bucket_ends = final_end(bucket)
+      if bucket_ends > now then
+        ends = min(ends, bucket_ends)
+      end
       parts[owner] = parts[owner] or {}
       parts[owner][#parts[owner] + 1] = { bucket[ID], entry[2] }
     end
@@ -1373,12 +1499,16 @@ local function reserve(open, program, endpoint, service, quantity, use)
       end
       parts[name] = parts[name] or {}
     end
+    for _, counted_of in ipairs(coverage[COUNTED] or NOTHING) do
+      local owner, kept = hold_count(counted_of, use)
+      open[RESERVATIONS][#open[RESERVATIONS] + 1] = { owner, 0, UNLIMITED, NOTHING, service, kept }
+    end
     for owner, taken in pairs(parts) do
       dirty[owner] = true
       open[RESERVATIONS][#open[RESERVATIONS] + 1] = { owner, owner == name and amount or 0, step[MODE], taken, service }
     end
   end
-  return granted, reason, limiting, throttled
+  return granted, reason, limiting, throttled, ends
 end
 
 local function keep_session(id, open)
@@ -1420,7 +1550,7 @@ local function session_short(op, open, programs)
   end
   for number, line in ipairs(op[9]) do
     if line[7] then
-      local use = { endpoint = op[6], time = line[5], periods = line[6], cost = 0, session = open and open[COUNTS] or NOTHING }
+      local use = { endpoint = op[6], time = line[5], periods = line[6], cost = NO_COST, session = open and open[COUNTS] or NOTHING }
       local volumes = { line[3], is_release and 0 or line[4] }
       local short = short_of(programs[line[2]], op[6], line[7], volumes, use, needs, held)
       if short then
@@ -1483,22 +1613,23 @@ function session_op(op, programs, expected)
   for _, line in ipairs(op[9]) do
     give_back_service(open, line[1])
   end
-  local answers = {}
+  local answers, valid_until = {}, op[8]
   for index, line in ipairs(op[9]) do
     local program, used, requested = programs[line[2]], line[3], line[4]
     place = place + (index > 1 and 1 or 0)
-    local use = { endpoint = endpoint, time = line[5], periods = line[6], cost = 0, session = open[COUNTS] }
+    local use = { endpoint = endpoint, time = line[5], periods = line[6], cost = NO_COST, session = open[COUNTS] }
     local charged = used > 0 and charge(program, endpoint, used, use, OFFLINE) or false
-    local granted, reason, limiting, throttled = 0, 0, 0, false
+    local granted, reason, limiting, throttled, ends = 0, 0, 0, false, nil
     if action ~= RELEASE and not late and requested > 0 then
-      granted, reason, limiting, throttled = reserve(open, program, endpoint, line[1], requested, use)
+      granted, reason, limiting, throttled, ends = reserve(open, program, endpoint, line[1], requested, use)
+      valid_until = min(valid_until, ends or valid_until)
     end
     answers[index] = { line[1], granted, reason, limiting, charged, throttled or (charged and charged[4]) or false }
   end
   open[SEQUENCE], open[SESSION_HASH], open[SESSION_ANSWER] = sequence, hash, answers
   open[LATE], open[ABOUT] = late, op[10]
   if not late then
-    open[VALID_UNTIL], open[ENDS] = op[8], op[11]
+    open[VALID_UNTIL], open[ENDS] = valid_until, op[11]
     open[SESSION_STATE] = action == RELEASE and RELEASED or OPEN
   end
   keep_session(id, open)

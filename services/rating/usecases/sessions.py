@@ -30,7 +30,6 @@ from services.rating.domain.decisions import (
 )
 from services.rating.domain.escrow import kind_of
 from services.rating.domain.events import AGE_MAX_MS, FUTURE_MAX_MS
-from services.rating.domain.rates import ALWAYS
 from services.rating.domain.reasons import Reason
 from services.rating.ports import KnownEndpoint
 from services.rating.usecases.cells import Cell
@@ -226,7 +225,7 @@ class Sessions:
         """Decide a call; return the outcome, and when the price of each of its lines changes next."""
         expected: dict[str, int] = {}
         ops: list[Op] = []
-        lines = []
+        lines, switches = [], list[int]()
         now_ms = self._kit.clock.now_ms()
         for units in call.units:
             usage_ms = units.usage_ms or event_ms
@@ -234,6 +233,7 @@ class Sessions:
             ops.extend(cell.holders.prepare(known, program, expected))
             slices = self._kit.escrow.slices(program) if may_lease else ()
             lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms, slices))
+            switches.append(program.changes_ms(usage_ms))
         ops.append(
             SessionOp(
                 call.session_id,
@@ -245,7 +245,7 @@ class Sessions:
                 call.network_id,
                 call.access_type,
                 event_ms,
-                now_ms + VALIDITY_MS,
+                min([now_ms + VALIDITY_MS, *(switch_ms for switch_ms in switches if switch_ms > now_ms)]),
                 now_ms + EXPIRY_MS,
                 lines,
             )
@@ -259,8 +259,7 @@ class Sessions:
             outcome = (await cell.submit_surely(ops, expected)).outcomes[-1]
         if outcome[0] == Status.FAILED:
             raise _failure(call, Failure(outcome[1]), outcome[2])
-        ends = [line.program.valid_until_ms for line in lines]
-        return outcome, [end if end < ALWAYS[1] else 0 for end in ends]
+        return outcome, switches
 
     async def _lease(
         self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, outcome: Outcome

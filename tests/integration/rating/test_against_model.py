@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from services.common.errors import FailedPreconditionError
 from services.common.money import Money
 from services.rating.domain.balances import RenewOn, pool_id
+from services.rating.domain.decisions import SessionAction, SessionOp
 from services.rating.domain.events import Answer, UsageEvent
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import BalanceState, Outcome
@@ -32,8 +34,10 @@ from services.rating.domain.terms import (
     TierTerms,
     TimeBand,
 )
+from services.rating.usecases.sessions import Grant, Session, SessionCall, Units, session_id
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
 from tests.model.reference import Model, Use, Verdict
+from tests.model.sessions import Granted, Line, Sessions
 from tests.unit.rating.terms import ALL, ENTERPRISE, EU, RESELLER, ZA, account, endpoint, plan
 
 HOUR_MS = 3_600_000
@@ -43,6 +47,8 @@ NETWORKS = {EU: "BE", ZA: "ZA"}
 OPERATOR = "acc_o"
 SMALL = st.sampled_from([1, 7, 100, 1000, 4096])
 ZONES = st.sampled_from([(), ("zon_eu",)])
+QUANTITIES = st.sampled_from([0, 1, 99, 1000, 5000])
+NOBODYS_CALL = SessionOp("", "", SessionAction.UPDATE, -1, b"", "", "", 0, 0, 0, 0, ())
 
 
 # --- what is sold ------------------------------------------------------------------------------------------------
@@ -237,6 +243,7 @@ class Histories(RuleBasedStateMachine):
         ]
         self.terms = StillTerms(endpoints, chain, catalog)
         self.model = Model(self.terms.endpoints, chain, catalog)
+        self.sessions, self.latest = Sessions(self.model), dict[str, tuple[str, int]]()
         valkey_url, folder = self.stores
         database = f"sqlite+aiosqlite:///{folder}/{Histories.number}.sqlite"
         self.core: World = self.run(self.stack.enter_async_context(world(self.terms, valkey_url, database)))
@@ -270,6 +277,48 @@ class Histories(RuleBasedStateMachine):
             assert told(answer) == expected(verdict)
             self.events.append((one, answer))
 
+    @rule(
+        name=st.sampled_from(ENDPOINTS),
+        network=st.sampled_from(sorted(NETWORKS)),
+        lines=st.lists(
+            st.tuples(st.sampled_from([1, 2]), QUANTITIES, QUANTITIES),
+            min_size=1,
+            max_size=2,
+            unique_by=lambda line: line[0],
+        ),
+        does=st.sampled_from(["go on", "go on", "go on", "release", "begin anew"]),
+    )
+    def session(self, name: str, network: str, lines: list[tuple[int, int, int]], does: str) -> None:
+        """Reserves and reports; of each endpoint one session at a time gets calls, the others fall silent."""
+        if name not in self.latest or does == "begin anew":
+            self.given += 1
+            self.latest[name] = (f"s{self.given}", -1)
+        ref, last = self.latest[name]
+        sequence, action = last + 1, SessionAction.RELEASE if does == "release" else SessionAction.UPDATE
+        if sequence == 0:
+            action = SessionAction.CREATE
+        key, now_ms = session_id(name, ref), self.core.clock.now_ms()
+        units = [Units(service, used, requested) for service, used, requested in lines]
+        digest = f"{self.given}.{sequence}".rjust(8).encode()[-8:]
+        asked = SessionCall(key, ref, action, sequence, name, network, 3, units, 0, digest)
+        said = [
+            Line(Use(name, service, network, 3, now_ms, used, None, ("session", key)), requested)
+            for service, used, requested in lines
+        ]
+        try:
+            answer: Session | str = self.run(self.core.sessions.call(OPERATOR_CALLER, asked))
+        except FailedPreconditionError as error:
+            answer = error.reason
+        model = self.sessions.call(key, sequence, said, releases=action is SessionAction.RELEASE)
+        note(f"session {ref} {sequence} {action.name} {lines}: {model}, the core: {answer}")
+        if isinstance(answer, str) or isinstance(model, str):
+            assert answer == model
+            return
+        assert [granted_by_core(each) for each in answer.grants] == [granted_by_model(each) for each in model]
+        self.latest[name] = (ref, sequence)
+        known = self.sessions.known[key]
+        known.valid_until_ms, known.ends_ms = answer.valid_until_ms, answer.ends_ms
+
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
         if self.events:
@@ -298,6 +347,12 @@ class Histories(RuleBasedStateMachine):
     def time_passes(self, hours: int) -> None:
         self.run(self.core.fold())
         self.core.clock.advance(hours * HOUR_MS)
+        self.run(self.core.cell.submit_surely([NOBODYS_CALL], {}))  # whoever comes next sees to what has lapsed
+        self.sessions.lapse(self.core.clock.now_ms())
+        of_ref = {session_id(name, ref): name for name, (ref, _) in self.latest.items()}
+        for key, name in of_ref.items():
+            if not self.sessions.known[key].is_open:
+                del self.latest[name]  # those that are closed are forgotten after a day
 
     @rule()
     def valkey_is_emptied(self) -> None:
@@ -324,12 +379,13 @@ class Histories(RuleBasedStateMachine):
             purse = self.model.pool() if name == of_pool else self.model.purses[name]
             assert holder.money == purse.money, name
             assert holder.credit_used == purse.owed, name
+            assert (holder.money_reserved, holder.credit_reserved) == (purse.money_reserved, purse.owed_reserved), name
             assert {int(service) for service in holder.blocked} == purse.blocked, name
             found = {
                 b.id: (b.remaining, b.reserved, STATES[b.state], b.expires_ms, b.occurrence) for b in holder.buckets
             }
             wanted = {p.id: (p.remaining, p.reserved, p.state, p.expires_ms, p.occurrence) for p in purse.pots.values()}
-            assert found == wanted, name
+            assert found == wanted, (name, found, wanted)
             assert holder.money >= 0
             assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)
 
@@ -358,6 +414,16 @@ class Histories(RuleBasedStateMachine):
                     assert sums.get(f"bal_{name.partition('_')[2]}.money", 0) == holder.money
                 for bucket in holder.buckets:
                     assert sums.get(f"bal_{bucket.id}", 0) == bucket.remaining, bucket.id
+
+
+def granted_by_core(grant: Grant) -> tuple[object, ...]:
+    reason = grant.reason.name if grant.reason else ""
+    return (grant.service, grant.granted, reason, grant.limiting_step, tuple(grant.amounts), grant.uncovered)
+
+
+def granted_by_model(grant: Granted) -> tuple[object, ...]:
+    amounts, uncovered = (grant.charged.amounts, max(grant.charged.uncovered)) if grant.charged else ((), 0)
+    return (grant.service, grant.granted, grant.reason, grant.step, amounts, uncovered)
 
 
 def told(answer: Answer) -> tuple[object, ...]:

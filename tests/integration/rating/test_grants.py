@@ -1,0 +1,188 @@
+"""Grants of prices that count: several at a time, over the end of a day or a bundle, and where more costs less."""
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from services.common.clock import DAY_MS, MINUTE_MS
+from services.common.money import Money
+from services.rating.domain.decisions import SessionAction
+from services.rating.domain.pricing import Action, Meter, TierMode
+from services.rating.domain.reasons import Outcome, Reason
+from services.rating.domain.terms import CapTerms, ComponentTerms, RateTerms, Scope, TariffVersion, TierTerms
+from services.rating.usecases.sessions import VALIDITY_MS, Session, SessionCall, Units, session_id
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, world
+from tests.unit.rating.terms import ALL, ENDPOINT, EU, GB, MB, addon, catalog, chain, endpoint, given, plan, tariff
+
+CENT, EUR = 10_000, 1_000_000
+DATA, NB_IOT = 1, 4
+MIDNIGHT_MS = NOW_MS // DAY_MS * DAY_MS + DAY_MS
+DAY_PASS = (TierTerms(0, 0, 1, 5 * EUR, Action.CHARGE),)
+
+
+_worlds = itertools.count()
+
+
+def a_mb(price: int, up_to: int = 0, action: Action = Action.CHARGE) -> TierTerms:
+    return TierTerms(up_to, price, MB, 0, action)
+
+
+def counts(*tiers: TierTerms, **fields: object) -> ComponentTerms:
+    return ComponentTerms(**{"id": "c1", "tiers": tiers, "scope": Scope.CYCLE, "increment": 1, **fields})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def priced(
+    stores: tuple[str, str], part: ComponentTerms, money: int, *caps: CapTerms, expires_ms: int = 0
+) -> AsyncIterator[World]:
+    """An endpoint that pays ahead for all of its services, with a small add-on if that ends."""
+    made = TariffVersion(
+        id="tar_x", version=1, currency="EUR", effective_ms=0, caps=caps,
+        rates=(RateTerms(id="r1", services=ALL, components=(part,)),),
+    )  # fmt: skip
+    plans = [plan("pln_x", prepaid=True, tariff_id="tar_x"), plan("pln_free", tariff_id="tar_free"), addon("pln_a", GB)]
+    terms = catalog(plans, [made, tariff("tar_free", 0)])
+    addons = [given("a", plans[2].key, 0, expires_ms)] if expires_ms else []
+    base = endpoint(given("x", plans[0].key), *addons)
+    still = StillTerms([base], chain(given("e", plans[1].key), given("r", plans[1].key)), terms)
+    valkey, database = stores
+    async with world(still, valkey, database.replace(".sqlite", f"{next(_worlds)}.sqlite")) as core:
+        await core.client.flushall()
+        if money:
+            await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", money), "money")
+        yield core
+
+
+@pytest.fixture
+def stores(valkey_url: str, sqlite_url: str) -> tuple[str, str]:
+    return valkey_url, sqlite_url
+
+
+async def call(core: World, ref: str, sequence: int, used: int, asked: int, *services: int) -> Session:
+    """The next call of a session; one that asks for nothing releases it."""
+    units = [Units(service, used, asked) for service in services or (DATA,)]
+    action = SessionAction.CREATE if sequence == 0 else SessionAction.UPDATE if asked else SessionAction.RELEASE
+    digest = f"{ref}{sequence}{used}{asked}".encode()[-8:].rjust(8)
+    name = session_id(ENDPOINT, ref)
+    asks = SessionCall(name, ref, action, sequence, ENDPOINT, EU, 3, units, 0, digest)
+    return await core.sessions.call(OPERATOR_CALLER, asks)
+
+
+def granted(session: Session) -> list[int]:
+    return [grant.granted for grant in session.grants]
+
+
+async def test_free_units_are_granted_once(stores):
+    async with priced(stores, counts(a_mb(EUR), free=100 * MB), 1) as core:
+        assert granted(await call(core, "a", 0, 0, 60 * MB)) == [60 * MB]
+        assert granted(await call(core, "b", 0, 0, 60 * MB)) == [40 * MB + 1]  # one micro buys a byte
+        assert granted(await call(core, "a", 1, 0, 0)) == [0]  # released unused
+        assert granted(await call(core, "b", 1, 0, 100 * MB)) == [100 * MB]
+        ended = await call(core, "b", 2, 100 * MB, 0)
+        assert (ended.grants[0].amounts[0], ended.grants[0].uncovered) == (0, 0)
+
+
+async def test_services_of_one_session_share_what_they_count_together(stores):
+    async with priced(stores, counts(a_mb(EUR), free=100 * MB), 0) as core:
+        assert granted(await call(core, "a", 0, 0, 80 * MB, DATA, NB_IOT)) == [80 * MB, 20 * MB]
+    for scope in (Scope.SESSION, Scope.DAY):
+        async with priced(stores, counts(a_mb(EUR), free=100 * MB, scope=scope), 0) as core:
+            assert granted(await call(core, "a", 0, 0, 80 * MB, DATA, NB_IOT)) == [80 * MB, 20 * MB]
+            assert granted(await call(core, "a", 1, 10 * MB, 80 * MB, DATA, NB_IOT)) == [80 * MB, 0]
+
+
+async def test_a_dearer_tier_is_reserved_by_whoever_comes_second(stores):
+    async with priced(stores, counts(a_mb(10 * CENT, 100 * MB), a_mb(EUR)), 20 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 100 * MB)) == [100 * MB]
+        assert granted(await call(core, "b", 0, 0, 100 * MB)) == [10 * MB]
+        await call(core, "a", 1, 100 * MB, 0)
+        ended = await call(core, "b", 1, 10 * MB, 0)
+        assert (ended.grants[0].amounts[0], ended.grants[0].uncovered) == (10 * EUR, 0)
+
+
+async def test_a_day_pass_is_reserved_for_each_grant_until_one_is_used(stores):
+    """Whichever is used first pays for it: all of them could."""
+    async with priced(stores, counts(*DAY_PASS, scope=Scope.DAY), 9 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 10 * MB)) == [10 * MB]
+        assert granted(await call(core, "b", 0, 0, 10 * MB)) == [0]
+        assert (await call(core, "a", 1, 1, 10 * MB)).grants[0].amounts[0] == 5 * EUR
+        assert granted(await call(core, "c", 0, 0, 10 * MB)) == [10 * MB]
+        assert [(await call(core, ref, n, MB, 0)).grants[0].amounts[0] for ref, n in (("c", 1), ("a", 2))] == [0, 0]
+
+
+@pytest.mark.parametrize("stops", [Action.BLOCK, Action.CHARGE])
+async def test_a_bound_holds_over_all_grants(stores, stops):
+    """As an end of a tier, and as a cap of what is spent."""
+    part, caps = counts(a_mb(EUR)), [CapTerms("s1", Scope.CYCLE, False, frozenset(), 10 * EUR, Action.BLOCK)]  # noqa: FBT003
+    if stops is Action.BLOCK:
+        part, caps = counts(a_mb(EUR, 10 * MB), a_mb(EUR, action=Action.BLOCK)), []
+    async with priced(stores, part, 100 * EUR, *caps) as core:
+        assert [granted(await call(core, ref, 0, 0, 6 * MB)) for ref in "abc"] == [[6 * MB], [4 * MB], [0]]
+        for ref, used in (("a", 6), ("b", 4)):
+            assert (await call(core, ref, 1, used * MB, 0)).grants[0].uncovered == 0
+
+
+async def test_a_grant_ends_with_the_day_that_its_price_counts_over(stores):
+    async with priced(stores, counts(*DAY_PASS, scope=Scope.DAY), 5 * EUR) as core:
+        core.clock.at_ms = MIDNIGHT_MS - 10 * MINUTE_MS
+        opened = await call(core, "a", 0, 0, 10 * MB)
+        assert (opened.grants[0].switch_ms, opened.valid_until_ms) == (MIDNIGHT_MS, MIDNIGHT_MS)
+        core.clock.at_ms = MIDNIGHT_MS - 1
+        used = await call(core, "a", 1, 10 * MB, 10 * MB)
+        assert used.grants[0].amounts[0] == 5 * EUR
+        core.clock.at_ms = MIDNIGHT_MS
+        assert granted(await call(core, "a", 2, 0, 10 * MB)) == [0]
+
+
+async def test_a_grant_ends_with_the_bundle_that_it_is_of(stores):
+    ends = NOW_MS + 10 * MINUTE_MS
+    async with priced(stores, counts(a_mb(EUR)), 5 * EUR, expires_ms=ends) as core:
+        assert (await call(core, "a", 0, 0, 10 * MB)).valid_until_ms == ends
+        await call(core, "a", 1, 10 * MB, 10 * MB)
+        core.clock.at_ms = ends
+        opened = await call(core, "a", 2, 0, 10 * MB)
+        assert (granted(opened), opened.valid_until_ms) == ([5 * MB], ends + VALIDITY_MS)
+
+
+VOLUME = counts(TierTerms(5 * GB, 900_000, GB, 0, Action.CHARGE), TierTerms(0, 500_000, GB, 0, Action.CHARGE))
+
+
+async def test_where_more_costs_less_the_largest_part_is_charged_and_no_part_of_a_grant_costs_more(stores):
+    """0.90 for a GB up to 5 GB, 0.50 for each of more: 3.00 buy 3.33 GB, or 6."""
+    part = replace(VOLUME, mode=TierMode.VOLUME)
+    async with priced(stores, part, 3 * EUR) as core:
+        opened = await call(core, "a", 0, 0, 6 * GB)
+        assert granted(opened) == [10 * GB // 3]
+        ended = await call(core, "a", 1, 10 * GB // 3, 0)
+        assert (ended.grants[0].amounts[0], ended.grants[0].uncovered) == (3 * EUR, 0)
+    async with priced(stores, part, 5 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 6 * GB)) == [6 * GB]
+        assert granted(await call(core, "b", 0, 0, MB)) == [MB]  # it will be cheap if the other is used
+        ended = await call(core, "a", 1, 5 * GB, 0)  # the dearest part of what was granted
+        assert (ended.grants[0].amounts[0], ended.grants[0].uncovered) == (4_500_000, 0)
+    async with priced(stores, part, 3 * EUR) as core:
+        charged = await core.use(10 * GB, "all", mode=2)
+        assert (charged.amounts[0], charged.uncovered) == (3 * EUR, 4 * GB)
+
+
+async def test_a_price_of_the_visited_networks_cost_is_no_price_of_a_session(stores):
+    part = counts(TierTerms(0, 1_300_000, 1_000_000, 0, Action.CHARGE), meter=Meter.COST, lowest=5 * CENT)
+    async with priced(stores, part, 5 * EUR) as core:
+        opened = await call(core, "a", 0, 0, MB)
+        assert (granted(opened), opened.grants[0].reason) == ([0], Reason.NO_RATE)
+        ended = await call(core, "a", 1, MB, 0)
+        assert (ended.grants[0].amounts[0], ended.grants[0].uncovered) == (0, MB)
+        assert (await core.use(MB, "e", cost_micros=EUR)).amounts[0] == 1_300_000
+
+
+async def test_what_comes_late_counts_on_the_day_of_its_use(stores):
+    async with priced(stores, counts(*DAY_PASS, scope=Scope.DAY), 1000 * EUR) as core:
+        days = [8, 7, 6, 5, 4, 3, 2, 1, 0, *[8, 5, 2] * 5]
+        times = [core.clock.now_ms() - day * DAY_MS for day in days]
+        await core.fold()
+        paid = [(await core.use(MB, f"e{n}", usage_time_ms=at_ms)).amounts[0] for n, at_ms in enumerate(times)]
+        assert paid == [5 * EUR] * 9 + [0] * 15
+        assert (await core.use(MB, "older", usage_time_ms=times[0] - DAY_MS)).outcome is Outcome.CHARGED
