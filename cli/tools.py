@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -15,28 +16,38 @@ from services.runtime.valkey import EmbeddedValkey
 OK, FOUND = 0, 1
 
 
+class ToolFailure(Failure):
+    """It could not do what was asked: another status than where something was found."""
+
+    exit_code = 2
+
+
 def run_tool(folder: DataFolder, output: Output, *arguments: str) -> tuple[Any, int]:
     """Run a tool; returns its result, and 0 if all is well or 1 if it found something.
 
     Raises:
-        Failure: it could not do what was asked.
+        ToolFailure: it could not do what was asked.
     """
     if "METERLINE_RATING_JOURNAL_URL" not in os.environ and not folder.path.is_dir():
-        raise Failure(f"there is no data folder {folder.path}. Name it with --data-dir or METERLINE_DATA_DIR.")
+        raise ToolFailure(f"there is no data folder {folder.path}. Name it with --data-dir or METERLINE_DATA_DIR.")
     stores = {
         "METERLINE_RATING_DATABASE_URL": folder.database_url("rating"),
         "METERLINE_RATING_JOURNAL_URL": folder.database_url("journal"),
         "METERLINE_VALKEY_URL": EmbeddedValkey(folder.path / "valkey").url,
     }
     command = [sys.executable, "-P", "-m", "services.rating.tools", *arguments]
-    with subprocess.Popen(  # noqa: S603 - our own program
-        command, env={**stores, **os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        subprocess.Popen(  # noqa: S603 - our own program
+            command, env={**stores, **os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        answer = reader.submit(process.stdout.read) if process.stdout else None  # a long one must not wait for us
         said = _tell(process.stderr, output)
-        result = process.stdout.read() if process.stdout else ""
+        result = answer.result() if answer else ""
     if process.returncode not in {OK, FOUND} or not result:
         why = orjson.loads(result)["error"]["message"] if result else "\n".join(said)
-        raise Failure(why)
+        raise ToolFailure(why)
     return orjson.loads(result), process.returncode
 
 

@@ -26,7 +26,7 @@ def verify(context: click.Context, data_dir: Path, scratch: Path | None) -> None
     """Compare the journal, the books and the balances in Valkey, on a system that runs or not.
 
     The journal is folded a second time and held against the books and against Valkey. Changes nothing. Ends with
-    status 0 if all agree, 1 if something does not.
+    status 0 if all agree, 1 if something does not, 2 if it could not be found out.
     """
     output = context.ensure_object(Output)
     folder = DataFolder(data_dir)

@@ -20,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError
 
 from services.common.clock import SystemClock
 from services.common.errors import MeterlineError, NotFoundError
@@ -73,6 +74,9 @@ def main() -> None:
         result, status = asyncio.run(options.tool(settings, options))
     except MeterlineError as error:
         result, status = {"error": {"reason": error.reason, "message": error.message}}, FAILED
+    except DBAPIError as error:
+        told = f"A database cannot be read ({error.orig}). Is it damaged? docs/operations.md says how to restore it."
+        result, status = {"error": {"reason": "DATABASE_UNREADABLE", "message": told}}, FAILED
     sys.stdout.write(json.dumps(result) + "\n")
     sys.exit(status)
 

@@ -14,11 +14,11 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from services.common.errors import UnavailableError
+from services.common.errors import InternalError, UnavailableError
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ _SQLITE = "sqlite"
 _AWAY_STATES = ("08", "53", "57P")
 """SQLSTATE classes of PostgreSQL: no connection; out of connections, memory or disk; stopping, crashing, starting."""
 _DISK_FULL_STATE = "53100"
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_FSYNC}
 
 
@@ -89,10 +90,10 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes; commits at the end, rolls back on an error."""
         if not self.is_sqlite:
-            async with _translated(), self.engine.begin() as connection:
+            async with self._translated(), self.engine.begin() as connection:
                 yield connection
             return
-        async with self._writer, _translated(), self.engine.connect() as connection:
+        async with self._writer, self._translated(), self.engine.connect() as connection:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection  # an error leaves through connect(), which rolls back
             await connection.commit()
@@ -118,7 +119,7 @@ class Database:
                 connection.commit()
                 return result
 
-        async with self._writer, _translated():
+        async with self._writer, self._translated():
             return await asyncio.shield(asyncio.get_running_loop().run_in_executor(executor, transact))
 
     @asynccontextmanager
@@ -127,7 +128,7 @@ class Database:
         engine = self.engine
         if still and not self.is_sqlite:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        async with _translated(), engine.connect() as connection:
+        async with self._translated(), engine.connect() as connection:
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN")
             yield connection
@@ -160,10 +161,38 @@ class Database:
             try:
                 async with self.engine.connect():
                     return
-            except OperationalError as error:
+            except DatabaseError as error:
+                self._require_sound(error)
+                if not isinstance(error, OperationalError):
+                    raise
                 if time.monotonic() > last_try:
                     raise away() from error
                 await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        """Say UNAVAILABLE where the database is away; a broken rule of the schema stays what it is."""
+        try:
+            yield
+        except (TimeoutError, OperationalError, OSError) as error:
+            self._require_sound(error)
+            raise away(error) from error
+        except DBAPIError as error:
+            self._require_sound(error)
+            state = getattr(error.orig, "sqlstate", None) or ""
+            if error.connection_invalidated or state.startswith(_AWAY_STATES):
+                raise away(error) from error
+            raise
+
+    def _require_sound(self, error: Exception) -> None:
+        """Say DATABASE_DAMAGED where that is what an error says."""
+        cause = getattr(error, "orig", None)
+        if getattr(cause, "sqlite_errorcode", 0) in _DAMAGED:
+            raise InternalError(
+                "DATABASE_DAMAGED",
+                f"The database {self.engine.url.database} is damaged ({cause}). Stop what uses it and restore it: "
+                "docs/operations.md says from what.",
+            ) from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -196,20 +225,6 @@ class Prepared:
         if self._order is not None:
             rows = [tuple(row[place] for place in self._order) for row in rows]
         return connection.exec_driver_sql(self._text, list(rows))
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Say UNAVAILABLE where the database is away; a broken rule of the schema stays what it is."""
-    try:
-        yield
-    except (TimeoutError, OperationalError, OSError) as error:
-        raise away(error) from error
-    except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if error.connection_invalidated or state.startswith(_AWAY_STATES):
-            raise away(error) from error
-        raise
 
 
 def away(error: Exception | None = None) -> UnavailableError:

@@ -118,11 +118,13 @@ class Faults:
 
     def _valkey(self) -> None:
         around, random = self._around, self._random
-        how = random.choice(["empty", "old", "old", "kept"])
+        how = random.choice(["empty", "old", "old", "kept", "without ids"])
         around.trace(f"valkey goes down, will come back {how}")
         around.valkey.refuses = True
         snapshot = random.choice(self._snapshots) if how == "old" and self._snapshots else None
-        if how != "kept":
+        if how == "without ids":
+            around.valkey.forget_ids()
+        elif how != "kept":
             around.valkey.restore(snapshot)
         self._later(self._seconds() / 4, lambda: self._back(around.valkey))
 

@@ -120,6 +120,9 @@ class Keys:
         found = self.values.get(name, {})
         return [found.get(each) for each in fields]
 
+    def hlen(self, name: bytes) -> int:
+        return len(self.values.get(name, {}))
+
     def hset(self, name: bytes, *flat: bytes) -> int:
         self.values.setdefault(name, {}).update(zip(flat[::2], flat[1::2], strict=True))
         return len(flat) // 2
@@ -202,6 +205,10 @@ class SimulatedValkey(Server):
         keys, self.source = snapshot or (Keys(), "")
         self.keys = keys.copy()
 
+    def forget_ids(self) -> None:
+        """Come back with everything but the ids that were answered, as if they had been evicted."""
+        self.keys.unlink(*[name for name in self.keys.values if b"}d:" in name])
+
     def function_load(self, source: str) -> None:
         """Take a Function in place of an older one."""
         self.source = source
@@ -239,6 +246,8 @@ class SimulatedClient:
         return await self._ask(command, lambda: self._server.run(command, *words))
 
     async def execute_command(self, command: str, *words: Any) -> Any:
+        if command == "INFO":
+            return await self._ask(command, lambda: {"maxmemory": 0})
         if command == "FUNCTION LOAD":
             return await self._ask(command, lambda: self._server.function_load(words[-1]))
         return await self._run(command.lower(), *words)

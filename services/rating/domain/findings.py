@@ -18,6 +18,7 @@ class Code(StrEnum):
     SEGMENT_NOT_CHAINED = "SEGMENT_NOT_CHAINED"
     PROGRAM_MISSING = "PROGRAM_MISSING"
     PROGRAM_CHANGED = "PROGRAM_CHANGED"
+    EVENT_TWICE = "EVENT_TWICE"
     BOOKS_AHEAD = "BOOKS_AHEAD"
     BOOKS_ROW_MISSING = "BOOKS_ROW_MISSING"
     BOOKS_ROW_UNKNOWN = "BOOKS_ROW_UNKNOWN"
@@ -41,6 +42,7 @@ _REPORT = "The journal itself says so: keep it and report it; no rebuild mends t
 _REPAIRS = {
     "SEGMENT": _RESTORE,
     "PROGRAM": "Restore the program from a replica or backup of the journal.",
+    "EVENT": "Refund one of its two charges (POST /v1/refunds); see that the balance store forgets nothing by itself.",
     "BOOKS": "meterline rebuild --ledger",
     "BALANCE": _REPORT,
     "RESERVED": _REPORT,

@@ -62,6 +62,11 @@ def id_digest(endpoint_id: str, event_id: str) -> bytes:
     return hashlib.blake2b(f"{endpoint_id} {event_id}".encode(), digest_size=16).digest()
 
 
+def repeat_digest(digest: bytes, position: Position) -> bytes:
+    """What stands in the books in place of the digest of an id that was decided before: that one keeps its place."""
+    return hashlib.blake2b(digest + repr(tuple(position)).encode(), digest_size=16).digest()
+
+
 def body_digest(body: bytes) -> bytes:
     """8 bytes that stand for the content of an event (BLAKE2b)."""
     return hashlib.blake2b(body, digest_size=8).digest()

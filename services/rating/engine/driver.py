@@ -22,6 +22,7 @@ from services.rating.domain.decisions import (
     Segment,
     SessionImage,
     SessionState,
+    StateLostError,
     closed,
     last_mark,
 )
@@ -79,9 +80,21 @@ class Engine:
         self._rebuild = (0, 0)
 
     async def install(self) -> None:
-        """Load the Function into the server that holds the cell, in place of an older one."""
+        """Load the Function into the server that holds the cell, in place of an older one.
+
+        Raises:
+            UnavailableError: VALKEY_EVICTS: the server may forget balances by itself.
+        """
         with _translated():
             at = await node_of(self._client, self.meta_key)
+            memory = await self._client.execute_command("INFO", "memory", **at)
+            if memory["maxmemory"] and memory["maxmemory_policy"] != "noeviction":
+                raise UnavailableError(
+                    "VALKEY_EVICTS",
+                    f"The balance store evicts keys ({memory['maxmemory_policy']}) and would forget what was charged. "
+                    "Set its maxmemory-policy to noeviction.",
+                    retry_after_ms=10_000,
+                )
             await self._client.execute_command("FUNCTION LOAD", "REPLACE", LIBRARY.read_text(), **at)
 
     async def decide(
@@ -123,6 +136,8 @@ class Engine:
             raise away() from error
         except (RedisError, OSError, TimeoutError) as error:
             raise away() from error
+        if reply[0] == b"FORGOT":
+            raise closed("the balance store forgot ids that it had answered", StateLostError)
         if isinstance(reply[0], bytes):
             raise closed(f"{reply[0].decode()} {reply[1].decode()}")
         sequence, packed, images = reply

@@ -1670,6 +1670,24 @@ local function load_holders(expected)
   end
 end
 
+-- The ids that are remembered, as `meta` counts them by stretch, the last two: {field, stretch, count}. Less of them are there
+-- if the server forgot some by itself; then what was answered could be decided again.
+local function forgot_ids(counted_ids, present)
+  for _, field in ipairs(counted_ids) do
+    local stretch, count = string.match(field or '', '^(%d+):(%d+)$')
+    if stretch and tonumber(stretch) >= present - 1 and redis.call('HLEN', key('d:', stretch)) < tonumber(count) then
+      return true
+    end
+  end
+  return false
+end
+
+local function count_ids(meta_key, stretch, counted_ids)
+  local here = string.format('%d:%d', stretch, redis.call('HLEN', key('d:', string.format('%d', stretch))))
+  local is_new = string.match(counted_ids[1] or '', '^(%d+):') ~= string.format('%d', stretch)
+  redis.call('HSET', meta_key, 'ids', here, 'ids_before', is_new and counted_ids[1] or counted_ids[2] or '')
+end
+
 -- Operations of which the id is remembered with the answer.
 local function has_id(op)
   return op[1] == CHARGE or op[1] == TOP_UP or (op[1] >= REFUND and op[1] <= TRANSFER) or op[1] == REFILL
@@ -1781,13 +1799,18 @@ local function decide(keys, args)
   local header = unpack_blob(args[1])
   local epoch, least, journalled, expected, ops = header[1], header[2], header[5], header[6], header[7]
   cell, now, purpose = string.sub(keys[1], 1, -2), header[3], header[9]
-  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence', 'mark')
+  local meta = redis.call('HMGET', keys[1], 'epoch', 'sequence', 'mark', 'ids', 'ids_before')
   if meta[1] ~= tostring(epoch) then
     return { 'EPOCH', meta[1] or '' }
   end
   local sequence = tonumber(meta[2])
   if sequence < least then
     return { 'BEHIND', meta[2] }
+  end
+  local counted_ids = { meta[4], meta[5] }
+  local stretch = floor(now / header[4])
+  if forgot_ids(counted_ids, stretch) then
+    return { 'FORGOT', '' }
   end
   local programs = {}
   for index, blob in ipairs(unpack_blob(args[2])) do
@@ -1798,7 +1821,6 @@ local function decide(keys, args)
   refunds, dirty_refunds, place = {}, {}, 0
   notices = {}
   load_holders(expected)
-  local stretch = floor(now / header[4])
   local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
   local outcomes, decided = {}, #due > 0
@@ -1828,6 +1850,9 @@ local function decide(keys, args)
     return { sequence - 1, pack({ outcomes, moves, notices, meta[3], meta[3] }), '' }
   end
   local images = pack(write_state(stretch, header[4], answered_now))
+  if answered_now[1] then
+    count_ids(keys[1], stretch, counted_ids)
+  end
   for _, id in ipairs(due) do
     if not dirty_sessions[id] then
       redis.call('ZREM', key('x', ''), id)
@@ -1858,7 +1883,7 @@ local function begin_rebuild(keys, args)
   if tonumber(meta[1] or 0) >= tonumber(args[1]) or tonumber(building) >= tonumber(args[1]) then
     return 'OVERTAKEN'
   end
-  redis.call('HDEL', keys[1], 'epoch', 'sequence', 'mark')
+  redis.call('HDEL', keys[1], 'epoch', 'sequence', 'mark', 'ids', 'ids_before')
   return note_step(keys[1], args[1] .. ':0')
 end
 
@@ -1887,6 +1912,10 @@ local function rebuild(keys, args)
     load_keys(args)
   else
     redis.call(unpack(args, 3))
+  end
+  local stretch = args[3] == 'HSET' and string.match(args[4], 'd:(%d+)$')
+  if stretch then
+    redis.call('HSET', keys[1], 'ids', stretch .. ':' .. redis.call('HLEN', args[4]))
   end
   return note_step(keys[1], step)
 end

@@ -5,12 +5,15 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
+from prometheus_client import Counter
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import AbortedError
 from services.rating.domain.decisions import Segment, is_throttled
 from services.rating.domain.reasons import Outcome
-from services.rating.domain.records import LINES_MAX, Position
+from services.rating.domain.records import LINES_MAX, Position, repeat_digest
 from services.rating.ports import AnsweredId, Cursor, Sheet, Standing, UsageRow
 from services.rating.storage.refunds import refund_row
 from services.rating.storage.tables import (
@@ -36,6 +39,9 @@ _CHARGED, _REFUSED = int(Outcome.CHARGED), int(Outcome.REFUSED)
 IN_MAX = 500
 """Values in one IN list."""
 
+log = structlog.get_logger(part="ledger")
+REPEATED = Counter("meterline_fold_repeated_events", "Events posted though they had been decided before.")
+
 
 class Ledger:
     """Posts what the fold made, once."""
@@ -59,16 +65,47 @@ class Ledger:
             AbortedError: FOLD_OVERTAKEN, if somebody else moved the cursor meanwhile; nothing is posted.
         """
         try:
-            await self.database.write(lambda connection: self._post(connection, cell, cursor, last, sheet))
+            try:
+                await self.database.write(lambda connection: self._post(connection, cell, cursor, last, sheet))
+            except IntegrityError:
+                self._chain_ids.clear()
+                repeats = await self._repeats(sheet)
+                if not repeats:
+                    raise
+                log.warning("events were decided twice: the balance store forgot ids", cell=cell, records=repeats)
+                REPEATED.inc(len(repeats))
+                await self.database.write(lambda connection: self._post(connection, cell, cursor, last, sheet, repeats))
         except BaseException:
             self._chain_ids.clear()  # ids that were given in a transaction that did not happen
             raise
 
-    def _post(self, connection: sa.Connection, cell: int, cursor: Cursor, last: Segment, sheet: Sheet) -> None:
+    async def _repeats(self, sheet: Sheet) -> frozenset[Position]:
+        """Where events stand that were decided before: in the books by now, or earlier in the sheet.
+
+        It does not happen while the balance store remembers what it answered. Where it did happen the money was taken
+        twice, so the books hold both, and an examination names them.
+        """
+        digests = [row.used.id_digest for row in sheet.usage]
+        known = {digest: position for digest, (position, _, _) in (await self.outcomes(digests)).items()}
+        repeats: set[Position] = set()
+        for row in sheet.usage:
+            if known.setdefault(row.used.id_digest, row.position) != row.position:
+                repeats.add(row.position)
+        return frozenset(repeats)
+
+    def _post(
+        self,
+        connection: sa.Connection,
+        cell: int,
+        cursor: Cursor,
+        last: Segment,
+        sheet: Sheet,
+        repeats: frozenset[Position] = frozenset(),
+    ) -> None:
         self._move_cursor(connection, cell, cursor, last)
         paths = {*(row.path for row in sheet.usage), *(row.path for row in sheet.refunds)}
         chain_ids = self._chains(connection, paths)
-        rows = [_usage_row(row, chain_ids[row.path]) for row in sheet.usage]
+        rows = [_usage_row(row, chain_ids[row.path], is_repeat=row.position in repeats) for row in sheet.usage]
         self._execute(connection, "usage", sa.insert(usage), rows)
         refunded = [refund_row(row, chain_ids[row.path]) for row in sheet.refunds]
         self._execute(connection, "refunds", sa.insert(refunds), refunded)
@@ -209,11 +246,11 @@ async def _some(connection: AsyncConnection, query: sa.Select[Any]) -> AsyncIter
             yield some
 
 
-def _usage_row(row: UsageRow, chain_id: int) -> tuple[Any, ...]:
+def _usage_row(row: UsageRow, chain_id: int, *, is_repeat: bool) -> tuple[Any, ...]:
     used = row.used
     return (
         *row.position,
-        used.id_digest,
+        repeat_digest(used.id_digest, row.position) if is_repeat else used.id_digest,
         used.body_digest,
         used.event_id,
         used.endpoint_id,

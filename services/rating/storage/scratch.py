@@ -3,6 +3,7 @@
 Nothing of it is kept in memory but some thousand rows at a time: how much there is to compare does not matter.
 """
 
+from collections import namedtuple
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.rating.domain.decisions import Segment
 from services.rating.domain.findings import Code, Finding
+from services.rating.domain.records import Position, id_digest, repeat_digest, usage_record_id
 from services.rating.ports import Cursor, Sheet
 from services.rating.storage.ledger import Ledger
 from services.rating.storage.tables import (
@@ -42,6 +44,8 @@ FOLDED = (*BY_SEGMENT, *SUMMED)
 """All that the fold writes besides its cursors, and `chain`, which only numbers paths."""
 PREFIXES = {audit: "aud", events: "evt"}
 """How ids begin in tables to which others write too; behind it stand cell, segment and number, with dots between."""
+
+_UsageRow = namedtuple("_UsageRow", usage.columns.keys())  # noqa: PYI024 - its fields are the table's
 
 scratch = sa.MetaData()
 seen_states = sa.Table(
@@ -134,6 +138,10 @@ class Scratch:
             async with self._books.reading() as books, self._second.reading() as second:
                 there = (await books.execute(query)).all()
                 anew = (await second.execute(query)).all()
+            if table is usage:
+                found += _decided_twice(there)
+            if table is usage and there != anew:
+                there, anew = _with_own_digests(there), _with_own_digests(anew)
             if there != anew:
                 found += _differences(table, iter(there), iter(anew))
             async with self._second.transaction() as connection:
@@ -313,6 +321,25 @@ async def _merged(table: sa.Table, there: AsyncIterator[Any], anew: AsyncIterato
             if tuple(one) != tuple(other):
                 yield _differs(table, one, other)
             one, other = await anext(there, None), await anext(anew, None)
+
+
+def _own_digest(row: Any) -> bytes:
+    """The digest of the id of a usage record's event; of one that was decided twice the books have another."""
+    digest = id_digest(row.endpoint_id, row.event_id)
+    position = Position(row.cell, row.sequence, row.position)
+    return digest if row.id_digest == repeat_digest(digest, position) else row.id_digest
+
+
+def _with_own_digests(rows: Sequence[Any]) -> Sequence[Any]:
+    return [_UsageRow(*row)._replace(id_digest=_own_digest(row)) for row in rows]
+
+
+def _decided_twice(rows: Sequence[Any]) -> Iterator[Finding]:
+    for row in rows:
+        if _own_digest(row) != row.id_digest:
+            again = usage_record_id(Position(row.cell, row.sequence, row.position))
+            message = f"Event {row.event_id!r} of {row.endpoint_id} had been decided before: it was charged again."
+            yield Finding(Code.EVENT_TWICE, f"usage record {again}", message)
 
 
 def _differences(table: sa.Table, there: Iterable[Any], anew: Iterable[Any]) -> Iterator[Finding]:

@@ -399,6 +399,14 @@ class Opening:
         """Begin a new epoch with the state that books and journal tell; `from_journal` does not trust the books."""
         cell = self._engine.cell
         started_ms = self._clock.now_ms()
+        folded = 0 if from_journal else (await self._ledger.cursor(cell)).sequence
+        if folded > (journalled := await self._journal.last_sequence(cell)):
+            raise UnavailableError(
+                "BOOKS_AHEAD",
+                f"The books hold segment {folded} of cell {cell}, and the journal ends with {journalled}: it is not "
+                "theirs, or lost its end. Restore it; docs/operations.md says what to do if this is all of it.",
+                retry_after_ms=10_000,
+            )
         if await self._engine.being_rebuilt() or not await self._journal.raise_epoch(cell, epoch):
             raise UnavailableError(
                 "CELL_CLOSED", "Another process rebuilds the balances; try again.", retry_after_ms=1000

@@ -334,3 +334,17 @@ async def test_an_old_top_up_is_not_made_twice_while_the_books_lag(valkey_url, s
         await core.fold()
         balance = await core.balances.top_up(OPERATOR_CALLER, "", RESELLER, Money("EUR", 10**6), "once")
         assert balance.remaining == 10**6
+
+
+async def test_nothing_is_charged_on_a_server_that_evicts(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.client.config_set("maxmemory", 10**9)
+        await core.client.config_set("maxmemory-policy", "volatile-lru")
+        try:
+            await core.client.function_flush()
+            with pytest.raises(UnavailableError, match="VALKEY_EVICTS"):
+                await core.use(MB, "a")
+        finally:
+            await core.client.config_set("maxmemory", 0)
+            await core.client.config_set("maxmemory-policy", "noeviction")
+        assert (await core.use(MB, "a")).outcome is Outcome.CHARGED

@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from services.common.errors import UnavailableError
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import Outcome
 from tests.integration.rating.test_charging import example, session_call
@@ -216,3 +218,16 @@ async def test_who_waits_for_a_journaller_that_is_given_up_is_told(valkey_url, s
         await core.cell._stop_committing()
         with pytest.raises(CellClosedError):
             await asyncio.wait_for(waiting, 1)
+
+
+async def test_books_that_are_ahead_of_the_journal_are_told_and_nothing_is_charged(valkey_url, sqlite_url):
+    """The journal is another one, or lost its end: whatever is decided now would not be what the books know."""
+    async with world(example(), valkey_url, sqlite_url) as core:
+        for number in range(3):
+            await core.use(MB, f"a{number}")
+        await core.fold()
+        async with core.journal.database.transaction() as connection:
+            await connection.execute(sa.text("DELETE FROM segment WHERE sequence > 1"))
+        await core.client.flushall()
+        with pytest.raises(UnavailableError, match="BOOKS_AHEAD"):
+            await core.use(MB, "b")

@@ -1,7 +1,7 @@
 """`verify` finds nothing where all is well, also while charging goes on, and names what is not."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -237,3 +237,55 @@ async def test_damage_is_found_named_and_told_how_to_repair(name, valkey_url, sq
         assert codes(report) == expected, report.findings
         assert all(finding.place and finding.repair for finding in report.findings)
         assert Code(report.findings[0].code) in report.counts
+
+
+async def forgotten(core: World) -> list[bytes]:
+    """Take away from Valkey what it remembers of answered ids; returns the keys."""
+    keys = [name async for name in core.client.scan_iter(match="[{]c0[}]d:*")]
+    await core.client.delete(*keys)
+    return keys
+
+
+async def test_ids_that_valkey_forgot_by_itself_are_loaded_anew(valkey_url, sqlite_url, tmp_path):
+    """An eviction, or somebody's hand: what was answered must not be charged again."""
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await some_life(core)
+        assert await forgotten(core)
+        assert (await core.use(MB, "a3")).replayed
+        assert (await core.use(MB, "after")).replayed
+        await core.use(MB, "new")
+        assert (await verify(core, tmp_path)).findings == []
+
+
+@pytest.mark.parametrize("folded_before", [True, False])
+async def test_an_event_that_was_charged_twice_stops_nothing_and_is_named(
+    folded_before, valkey_url, sqlite_url, tmp_path
+):
+    """It takes a Valkey that lost the ids and what says that they were there. The books hold both, and go on."""
+    async with world(example(), valkey_url, sqlite_url) as core:
+        first = await core.use(MB, "twice")
+        await core.use(MB, "other")
+        if folded_before:
+            await core.fold()
+        await forgotten(core)
+        await core.client.hdel(core.cell.engine.meta_key, "ids", "ids_before")
+        again = await core.use(MB, "twice")
+        assert not again.replayed
+        assert again.usage_record_id != first.usage_record_id
+        await core.use(MB, "after")
+        for _ in range(2):
+            report = await verify(core, tmp_path)
+            twice = [finding for finding in report.findings if finding.code is Code.EVENT_TWICE]
+            if folded := (await core.ledger.cursor(0)).sequence:
+                assert (len(twice) == 1) == (folded > 2)
+            await core.fold()
+        assert again.usage_record_id in twice[0].place
+        assert "BOOKS_ROW_DIFFERS" not in codes(report)
+        ids = {row.event_id async for row in all_usage(core)}
+        assert ids == {"twice", "other", "after"}
+
+
+async def all_usage(core: World) -> AsyncIterator[Any]:
+    async with core.ledger.database.reading() as connection:
+        for row in await connection.execute(sa.select(tables.usage)):
+            yield row
