@@ -3,7 +3,6 @@
 Nothing of it is kept in memory but some thousand rows at a time: how much there is to compare does not matter.
 """
 
-from collections import namedtuple
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -44,8 +43,6 @@ FOLDED = (*BY_SEGMENT, *SUMMED)
 """All that the fold writes besides its cursors, and `chain`, which only numbers paths."""
 PREFIXES = {audit: "aud", events: "evt"}
 """How ids begin in tables to which others write too; behind it stand cell, segment and number, with dots between."""
-
-_UsageRow = namedtuple("_UsageRow", usage.columns.keys())  # noqa: PYI024 - its fields are the table's
 
 scratch = sa.MetaData()
 seen_states = sa.Table(
@@ -140,8 +137,6 @@ class Scratch:
                 anew = (await second.execute(query)).all()
             if table is usage:
                 found += _decided_twice(there)
-            if table is usage and there != anew:
-                there, anew = _with_own_digests(there), _with_own_digests(anew)
             if there != anew:
                 found += _differences(table, iter(there), iter(anew))
             async with self._second.transaction() as connection:
@@ -330,8 +325,11 @@ def _own_digest(row: Any) -> bytes:
     return digest if row.id_digest == repeat_digest(digest, position) else row.id_digest
 
 
-def _with_own_digests(rows: Sequence[Any]) -> Sequence[Any]:
-    return [_UsageRow(*row)._replace(id_digest=_own_digest(row)) for row in rows]
+def _content(table: sa.Table, row: Any) -> tuple[Any, ...]:
+    """What a row says; which of two decisions on an event was the first is not told by it alone."""
+    if table is not usage:
+        return tuple(row)
+    return tuple(_own_digest(row) if name == "id_digest" else value for name, value in row._mapping.items())  # noqa: SLF001
 
 
 def _decided_twice(rows: Sequence[Any]) -> Iterator[Finding]:
@@ -349,7 +347,7 @@ def _differences(table: sa.Table, there: Iterable[Any], anew: Iterable[Any]) -> 
         found = books.pop(key(row), None)
         if found is None:
             yield _missing(table, row)
-        elif tuple(found) != tuple(row):
+        elif _content(table, found) != _content(table, row):
             yield _differs(table, found, row)
     for row in books.values():
         yield _unknown(table, row)
