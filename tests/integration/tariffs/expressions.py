@@ -15,10 +15,16 @@ from meterline.catalog.v1 import plans_pb2, tariffs_pb2
 
 MICROS = 10**6
 NETWORKS = {"A": ("net_20601", "BE"), "B": ("net_20610", "BE"), "C": ("net_26201", "DE")}
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+UNITS = {"": 1}
+UNITS |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}
+UNITS |= {f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)}
 DEFAULT_TIME = "2026-03-20 12:00"
 NO_TARIFF = {"currency": "EUR"}
 """Of an example that is about bundles only: what they do not cover has no price."""
+
+
+class NotReadError(Exception):
+    """What is said is not of a form that is read; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Use:
     endpoint: str = "a"
     session: str = ""
     time: str = DEFAULT_TIME
+    access_type: str = "4G"
+    cost: str = "0"
+    uncovered: int = 0
+    """Units that are not to be covered: a bound stops them."""
 
     @property
     def at_ms(self) -> int:
@@ -92,22 +102,27 @@ def milliseconds(text: str) -> int:
 
 def volume(text: object) -> int:
     """Read `100KB` as 100000."""
-    found = re.fullmatch(r"([0-9]+)([A-Za-z]*)", str(text))
-    assert found, f"{text!r} is not a volume"
-    return int(found[1]) * UNITS[found[2]]
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", str(text))
+    units = Fraction(found[1]) * UNITS.get(found[2], 0) if found else Fraction(1, 2)
+    if units.denominator != 1 or (found and found[2] not in UNITS):
+        raise NotReadError(f"{text!r} is not a volume of whole units")
+    return int(units)
 
 
 def money(text: object, currency: str) -> Money:
     """Read an amount, whole micros."""
     micros = Fraction(str(text)) * MICROS
-    assert micros.denominator == 1, f"{text!r} is finer than a micro"
+    if micros.denominator != 1:
+        raise NotReadError(f"{text!r} is finer than a micro")
     return Money(currency_code=currency, units=int(micros) // MICROS, nanos=int(micros) % MICROS * 1000)
 
 
 def fill(message: Message, fields: dict[str, Any], currency: str) -> Message:
     """Set fields of a message from plain data."""
     for name, given in fields.items():
-        described = message.DESCRIPTOR.fields_by_name[name]
+        described = message.DESCRIPTOR.fields_by_name.get(name)
+        if described is None:
+            raise NotReadError(f"{name!r} is no field of {message.DESCRIPTOR.name}")
         values = given if isinstance(given, list) else [given]
         read = [_value(described, value, currency) for value in values]
         if described.is_repeated:
@@ -122,7 +137,10 @@ def fill(message: Message, fields: dict[str, Any], currency: str) -> Message:
 def _value(described: Any, value: Any, currency: str) -> Any:
     if described.enum_type is not None:
         first: str = described.enum_type.values[0].name
-        return described.enum_type.values_by_name[first.removesuffix("UNSPECIFIED") + value].number
+        known = described.enum_type.values_by_name.get(f"{first.removesuffix('UNSPECIFIED')}{value}")
+        if known is None:
+            raise NotReadError(f"{value!r} is no {described.enum_type.name}")
+        return known.number
     if described.message_type is not None:
         if described.message_type.full_name == "google.type.Money":
             return money(value, currency)
@@ -147,7 +165,7 @@ def _benefit(fields: dict[str, Any]) -> plans_pb2.Benefit:
 
 def _use(given: Any) -> Use:
     fields = given if isinstance(given, dict) else {"quantity": given}
-    return Use(**{**fields, "quantity": volume(fields["quantity"])})
+    return Use(**{**fields, "quantity": volume(fields["quantity"]), "uncovered": volume(fields.get("uncovered", 0))})
 
 
 def _refill(fields: dict[str, Any]) -> Refill:
@@ -159,28 +177,33 @@ def _bundle(name: str, fields: dict[str, Any]) -> Bundle:
 
 
 def examples(entry: dict[str, Any], count: int) -> list[Example]:
-    """Read the examples of a tariff; each of `count` has one."""
+    """Read the examples of a tariff; each of `count` has one. One that cannot be read spoils no other."""
     read = []
     for said in entry["examples"]:
-        reasons = [(verdict, said[verdict]) for verdict in ("not_usage", "not_yet") if verdict in said]
-        if reasons:
-            read.append(Example(*reasons[0]))
-            continue
-        read.append(
-            Example(
-                tariff=tariff(said.get("tariff") or entry.get("tariff") or NO_TARIFF),
-                benefits=tuple(map(_benefit, said.get("benefits", entry.get("benefits", [])))),
-                bundles=tuple(_bundle(name, fields) for name, fields in said.get("bundles", {}).items()),
-                uses=tuple(map(_use, said.get("uses", ()))),
-                refills=tuple(map(_refill, said.get("refills", ()))),
-                left=tuple(said.get("left", ())),
-                ends=said.get("ends", ""),
-                until=said.get("until", DEFAULT_TIME),
-                fees=Fraction(said.get("fees", 0)),
-                per=Fraction(volume(said["per"]) if "left" in said else said.get("per", 1)),
-                times=said.get("times", 1),
-                within=Fraction(said.get("within", 0)),
-            )
-        )
-    assert len(read) == count, f"says {len(read)} of {count} examples"
+        try:
+            read.append(_example(said, entry))
+        except (NotReadError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+            read.append(Example("not_read", f"its expression: {error!r}"))
+    if len(read) != count:
+        raise NotReadError(f"it says {len(read)} of {count} examples")
     return read
+
+
+def _example(said: dict[str, Any], entry: dict[str, Any]) -> Example:
+    for verdict in ("not_usage", "not_yet"):
+        if verdict in said:
+            return Example(verdict, said[verdict])
+    return Example(
+        tariff=tariff(said.get("tariff") or entry.get("tariff") or NO_TARIFF),
+        benefits=tuple(map(_benefit, said.get("benefits", entry.get("benefits", [])))),
+        bundles=tuple(_bundle(name, fields) for name, fields in said.get("bundles", {}).items()),
+        uses=tuple(map(_use, said.get("uses", ()))),
+        refills=tuple(map(_refill, said.get("refills", ()))),
+        left=tuple(said.get("left", ())),
+        ends=said.get("ends", ""),
+        until=said.get("until", DEFAULT_TIME),
+        fees=Fraction(said.get("fees", 0)),
+        per=Fraction(volume(said["per"]) if "left" in said else said.get("per", 1)),
+        times=said.get("times", 1),
+        within=Fraction(said.get("within", 0)),
+    )
