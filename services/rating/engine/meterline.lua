@@ -701,7 +701,9 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
     for _, ends in ipairs(pricing and falls(pricing, left, use) or { left }) do
       local passes, price = fits(ends)
       if not passes then
+        local ends_why = why
         rated = fits(rated + 1) and highest(fits, rated + 1, ends - 1) or rated
+        why = ends_why
         break
       end
       rated, dearest = ends, max(dearest, price)
@@ -968,18 +970,20 @@ local function needed_at(step, name, payer, quantity, use)
   return amount
 end
 
--- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. `needs` sums up what
--- each holder needs; `held` is what the operation itself will give back of it.
+-- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. The first is used, the
+-- second granted. `needs` sums up what each holder needs; `held` is what the operation itself will give back of it.
 function short_of(program, endpoint, slices, quantities, use, needs, held)
   for _, index in ipairs(slices) do
     local step = program[STEPS][index]
     local name, payer = step_holder(step, endpoint)
     local needed = needs[name] or 0
-    for _, quantity in ipairs(quantities) do
+    for number, quantity in ipairs(quantities) do
+      use.is_grant = number > 1
       if quantity > 0 then
         needed = needed + needed_at(step, name, payer, quantity, use)
       end
     end
+    use.is_grant = false
     needs[name] = needed
     local lacking = needed - unspent(payer, step[MODE] == PREPAID) - (held[name] or 0)
     if needed > 0 and lacking > 0 then
