@@ -113,6 +113,11 @@ class PriceComponent:
         return (self.scope, self.meter, self.counted_per, self.counted_by)
 
     @property
+    def adds_up(self) -> bool:
+        """Whether it adds up the quantities of several uses."""
+        return self.meter is PriceMeter.QUANTITY and self.scope is not PriceScope.RECORD
+
+    @property
     def is_exact(self) -> bool:
         """Whether every price of it stays below 2^53 on the way: the sum of its tiers' fractional parts does."""
         prices = [Fraction(tier.price_micros * self.increment, tier.per_quantity) for tier in self.tiers]

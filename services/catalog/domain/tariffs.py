@@ -96,14 +96,26 @@ class Tariff(Item):
 
 
 def require_counters_agree(tariff: Tariff) -> None:
-    """Raise INVALID_ARGUMENT COUNTER_MISMATCH where components count together but not the same."""
-    known: dict[str, PriceComponent] = {}
+    """Raise INVALID_ARGUMENT where components count together but not the same.
+
+    COUNTER_MISMATCH where they share a counter and have another scope, meter or owner; UNITS_MIXED where bytes and
+    messages would be added up.
+    """
+    known: dict[str, tuple[object, ...]] = {}
     for rate_index, rate in enumerate(tariff.rates):
+        field = f"tariff.rates[{rate_index}]"
+        units = {service.unit for service in rate.services}
+        if len(units) > 1 and any(part.adds_up for part in rate.components):
+            raise invalid(
+                f"{field}.services", "are counted in bytes and in messages; make a rate for each", "UNITS_MIXED"
+            )
         for index, component in enumerate(rate.components):
-            if component.counter and known.setdefault(component.counter, component).counts != component.counts:
+            counts = (*component.counts, units if component.adds_up else None)
+            if component.counter and known.setdefault(component.counter, counts) != counts:
                 raise invalid(
-                    f"tariff.rates[{rate_index}].components[{index}].counter",
-                    f"{component.counter!r} is counted with another scope, meter, counted_per or counted_by elsewhere",
+                    f"{field}.components[{index}].counter",
+                    f"{component.counter!r} is counted with another scope, meter, unit, counted_per or counted_by "
+                    "elsewhere",
                     "COUNTER_MISMATCH",
                 )
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.catalog.domain.components import (
     LimitAction,
     PriceComponent,
+    PriceMeter,
     PriceScope,
     RoundingMode,
     SpendingCap,
@@ -245,3 +246,17 @@ def test_rates_by_the_hour_in_every_country_are_compared_at_once():
     assert time.process_time() - began < 3
     met = find_overlap((*hours, replace(at(((), 12, 14)), rate_id="late", country_codes=("HZ",))), {})
     assert met == Overlap("late", "r12", Service.DATA, AccessType.G2, "HZ")
+
+
+def test_bytes_and_messages_are_not_added_up():
+    day = PriceComponent(scope=PriceScope.DAY, tiers=(Tier(),))
+    mixed = (*DATA, *SMS)
+    require_counters_agree(Tariff(rates=(Rate(services=mixed, price_micros=1),)))
+    require_counters_agree(Tariff(rates=(Rate(services=(Service.DATA, Service.NB_IOT), components=(day,)),)))
+    require_counters_agree(Tariff(rates=(Rate(services=mixed, components=(replace(day, meter=PriceMeter.RECORDS),)),)))
+    with pytest.raises(InvalidArgumentError, match="UNITS_MIXED"):
+        require_counters_agree(Tariff(rates=(Rate(services=mixed, components=(day,)),)))
+    shared = replace(day, counter="all")
+    apart = (Rate(services=DATA, components=(shared,)), Rate(services=SMS, components=(shared,)))
+    with pytest.raises(InvalidArgumentError, match="COUNTER_MISMATCH"):
+        require_counters_agree(Tariff(rates=apart))
