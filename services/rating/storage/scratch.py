@@ -185,7 +185,7 @@ class Scratch:
                     insert.on_conflict_do_update(index_elements=["cell", "balance_id"], set_=sums), values
                 )
 
-    async def unequal_balances(self) -> list[tuple[str, int, int]]:
+    async def unequal_balances(self) -> AsyncIterator[tuple[str, int, int]]:
         """Balances whose entries and holders disagree: balance, sum of its entries, what holders of all cells have."""
         summed = sa.func.sum(holdings.c.remaining).label("remaining")
         in_all = sa.select(holdings.c.balance_id, summed).group_by(holdings.c.balance_id).subquery()
@@ -194,10 +194,13 @@ class Scratch:
         entered = sa.select(balances.c.id, balances.c.remaining, there).select_from(joined)
         without = in_all.outerjoin(balances, in_all.c.balance_id == balances.c.id)
         nothing = sa.select(in_all.c.balance_id, sa.literal(0), in_all.c.remaining).select_from(without)
-        one = entered.where(balances.c.remaining != there).limit(ROWS)
-        other = nothing.where(balances.c.id.is_(None), in_all.c.remaining != 0).limit(ROWS)
+        one = entered.where(balances.c.remaining != there)
+        other = nothing.where(balances.c.id.is_(None), in_all.c.remaining != 0)
         async with self._second.reading() as connection:
-            return [tuple(row) for query in (one, other) for row in await connection.execute(query)]
+            for query in (one, other):
+                async with connection.stream(query.execution_options(yield_per=ROWS)) as rows:
+                    async for row in rows:
+                        yield tuple(row)
 
     async def held(self, cell: int, names: Sequence[str]) -> dict[str, int]:
         """What sessions of a cell hold of balances."""
@@ -262,11 +265,15 @@ class Scratch:
             await connection.execute(sa.update(answers).where(here).values(needed=0))
         return {digest: known.get(digest) for digest, value in given.items() if known.get(digest) != value}
 
-    async def unanswered(self, cell: int) -> list[bytes]:
+    async def unanswered(self, cell: int) -> AsyncIterator[bytes]:
         """Ids that Valkey must remember and was not asked to take off."""
-        query = sa.select(answers.c.digest).where(answers.c.cell == cell, answers.c.needed == 1).limit(ROWS)
-        async with self._second.reading() as connection:
-            return list((await connection.scalars(query)).all())
+        query = sa.select(answers.c.digest).where(answers.c.cell == cell, answers.c.needed == 1)
+        async with (
+            self._second.reading() as connection,
+            connection.stream(query.execution_options(yield_per=ROWS)) as rows,
+        ):
+            async for (digest,) in rows:
+                yield digest
 
     async def _upsert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:

@@ -139,7 +139,7 @@ class SecondBooks(Protocol):
     async def add_held(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
         """Add to what holders have in a cell: balance, remaining, and what sessions hold of it."""
 
-    async def unequal_balances(self) -> list[tuple[str, int, int]]:
+    def unequal_balances(self) -> AsyncIterator[tuple[str, int, int]]:
         """Balances whose entries and holders disagree: balance, sum of its entries, what holders of all cells have."""
         ...
 
@@ -168,6 +168,6 @@ class SecondBooks(Protocol):
         """Take ids of Valkey off; those that the journal does not have, or has otherwise, with what it has."""
         ...
 
-    async def unanswered(self, cell: int) -> list[bytes]:
+    def unanswered(self, cell: int) -> AsyncIterator[bytes]:
         """Ids that Valkey must remember and was not asked to take off."""
         ...

@@ -119,7 +119,7 @@ class StateComparison:
                 elif known is not None:
                     said = f"Valkey remembers {some[digest][8:].decode()}, the journal has {known[8:].decode()}."
                     self._report.add(Code.ID_DIFFERS, f"cell {self._cell} id {digest.hex()}", said)
-        for digest in await self._books.unanswered(self._cell):
+        async for digest in self._books.unanswered(self._cell):
             said = "The journal answered it less than a day ago, Valkey has forgotten it."
             self._report.add(Code.ID_MISSING, f"cell {self._cell} id {digest.hex()}", said)
 

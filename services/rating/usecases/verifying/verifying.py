@@ -69,7 +69,7 @@ class Verification:
             await self._examine_state(cell, walk, tell)
         if any(walk.chain.broken for walk in walks.values()):
             return self.report
-        for balance, entered, remaining in await self._books.unequal_balances():
+        async for balance, entered, remaining in self._books.unequal_balances():
             said = f"Its entries add up to {entered}, its holder has {remaining}."
             self.report.add(Code.BALANCE_UNEQUAL, f"balance {balance}", said)
         return self.report
