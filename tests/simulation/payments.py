@@ -15,6 +15,7 @@ from services.common.pages import PageRequest
 from services.rating.domain.balances import balance_id, bucket_id
 from services.rating.domain.decisions import SegmentContent
 from services.rating.domain.happenings import Happening
+from services.rating.domain.operations import AdjustOp
 from services.rating.domain.payments import (
     Confirmed,
     Declined,
@@ -297,7 +298,8 @@ def disable_rules(tables: WalletTables) -> None:
 def check_payments(tables: WalletTables, provider: Provider, contents: Sequence[SegmentContent]) -> Iterator[str]:
     """What is wrong with the payments of a run when all of them are settled."""
     gifts = Counter((each.request_id, each.holder_id) for content in contents for each in content.requests)
-    taken = Counter(each.op.request.request_id for content in contents for each in content.operations)
+    done = (each.op for content in contents for each in content.operations)
+    taken = Counter(op.request.request_id for op in done if not (isinstance(op, AdjustOp) and op.change == 0))
     payments: list[Payment] = tables.all(Payment)
     for payment in payments:
         yield from _payment(payment, provider, gifts, taken)

@@ -1912,12 +1912,16 @@ local function rebuild(keys, args)
   if building ~= args[1] .. ':' .. string.format('%d', tonumber(args[2]) - 1) then
     return 'OVERTAKEN'
   end
+  cell = string.sub(keys[1], 1, -2)
+  local stretch = args[3] == 'HSET' and string.match(args[4], 'd:(%d+)$')
+  if stretch and forgot_ids(redis.call('HMGET', keys[1], 'ids'), tonumber(stretch)) then
+    return 'OVERTAKEN'
+  end
   if args[3] == 'LOAD' then
     load_keys(args)
   else
     redis.call(unpack(args, 3))
   end
-  local stretch = args[3] == 'HSET' and string.match(args[4], 'd:(%d+)$')
   if stretch then
     redis.call('HSET', keys[1], 'ids', stretch .. ':' .. redis.call('HLEN', args[4]))
   end

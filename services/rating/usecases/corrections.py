@@ -164,6 +164,21 @@ class Corrections:
         self._kit.escrow.replenished(owner.id)
         return adjusted
 
+    async def withdraw(self, caller: Principal, scope: str, owner: Owner, request_id: str, reason: str) -> bool:
+        """See to it that a correction that was refused will never be made; false if it was made.
+
+        Only what was done is remembered, and a call that nobody waits for any more may still be on its way. So
+        something else is done under its id: the owner's money changes by 0.
+        """
+        by = actor_for(caller, owner.path, owner.account_id)
+        asked = Request(correction_digest(caller, scope, request_id), body_digest(b"withdrawn"), request_id, reason, by)
+        nothing = AdjustOp(asked, owner.id, MONEY, 0, 0)
+        try:
+            await self.decide(owner.cell, nothing, [owner.configure], dry_run=False, what="the balance")
+        except AlreadyExistsError:
+            return False
+        return True
+
     async def _elsewhere(self, owner: Owner, balance: str) -> int:
         """What an account above enterprises has, or owes, outside of the cell of its top-ups."""
         if self._kit.cells.count == 1 or owner.endpoint_id or balance not in {MONEY, CREDIT_USED}:

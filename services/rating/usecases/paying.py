@@ -15,6 +15,7 @@ import structlog
 
 from services.common.clock import Clock
 from services.common.errors import (
+    AlreadyExistsError,
     FailedPreconditionError,
     InvalidArgumentError,
     MeterlineError,
@@ -77,7 +78,8 @@ PAYER = Principal("payments", "", AccountKind.OPERATOR, (), Role.ADMIN, service=
 """Who credits payments. Never changes: the ids of credits are made of it."""
 LOW, CHARGED, FAILED = "wallet.low", "wallet.charged", "wallet.failed"
 OWNER_NOT_FOUND = "OWNER_NOT_FOUND"
-TOO_SMALL = "BALANCE_TOO_SMALL"
+WITHDRAWN = "WITHDRAWN"
+"""Decline code of a payment from a wallet that was refused before, if why was not put down."""
 OF_BALANCE = frozenset({"BALANCE_NOT_FOUND", "NOT_REFILLABLE", "CURRENCY_MISMATCH"})
 """Why a rule stops, besides that its owner is not there."""
 
@@ -213,12 +215,21 @@ class Cashier:
             take, scope, prefix = self._transfer, "transfer", "trf"
         try:
             taken = await take(payment, amount)
-        except (FailedPreconditionError, NotFoundError) as error:
-            decided_now = error.reason == TOO_SMALL  # what was done before would be answered as then
-            if not decided_now and await self.balances.happened(correction_digest(PAYER, scope, payment.id)):
-                return Confirmed(payment.id)
-            return Declined(error.reason[:64])
+        except (FailedPreconditionError, NotFoundError, AlreadyExistsError) as error:
+            withdrawn_before = isinstance(error, AlreadyExistsError)
+            if await self._withdrawn(payment, scope):
+                return Declined(WITHDRAWN if withdrawn_before else error.reason[:64])
+            return Confirmed(payment.id)
         return Confirmed(taken.id(prefix))
+
+    async def _withdrawn(self, payment: Payment, scope: str) -> bool:
+        """See to it that a refused payment takes nothing of the wallet later; false if it has taken it."""
+        try:
+            wallet = await self.balances.owner(PAYER, "", payment.account_id)
+        except NotFoundError:
+            return not await self.balances.happened(correction_digest(PAYER, scope, payment.id))
+        reason = f"auto-refill {payment.rule_id} was refused"
+        return await self.corrections.withdraw(PAYER, scope, wallet, payment.id, reason)
 
     async def _transfer(self, payment: Payment, amount: Money) -> Corrected:
         giver, taker = ("", payment.account_id), (payment.endpoint_id, "")

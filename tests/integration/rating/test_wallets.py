@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.common.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from services.common.errors import MeterlineError
+from services.common.errors import AlreadyExistsError, MeterlineError
 from services.common.identity import Principal
 from services.common.money import MICROS, Money
 from services.common.pages import PageRequest
@@ -257,6 +257,11 @@ async def test_an_enterprises_wallet_refills_its_endpoints_and_never_more_than_i
         (payment,) = await here.payments()
         assert (payment.state, payment.decline_code) == (PaymentState.DECLINED, "BALANCE_TOO_SMALL")
         await here.core.balances.top_up(OPERATOR_CALLER, "", ENTERPRISE, Money("EUR", 15 * EUR), "stock")
+        with pytest.raises(AlreadyExistsError):  # a first try of it that was still on its way comes too late
+            await here.core.corrections.transfer(
+                PAYER, ("", ENTERPRISE), (ENDPOINT, ""), TEN, reason=f"auto-refill {rule.id}", request_id=payment.id
+            )
+        assert await here.money(ENTERPRISE) == 15 * EUR
         await here.tick(11 * MINUTE_MS)
         assert (await here.money(), await here.money(ENTERPRISE)) == (11 * EUR, 5 * EUR)
         assert (await here.present(rule)).declines == 0
