@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from services.common.clock import DAY_MS
 from services.rating.domain.balances import RenewOn
 from services.rating.domain.cycles import boundaries
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, CatalogTerms, EndpointTerms, PlanTerms
 from tests.model.prices import Counting, Counts, Price, falls, price, rate_for, version_at
 
 Payer = EndpointTerms | AccountTerms
-DAY_MS = 86_400_000
 WITHOUT_END = 1 << 52
 """What a bucket counts for that is subscribed anew as often as need be."""
 

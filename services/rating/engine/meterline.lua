@@ -190,18 +190,18 @@ local function cumulative(part, count)
   return rounded(part, whole, rest), last.action
 end
 
--- Where a count stands, for the period that a use lies in; for a grant, with what other grants may add to it.
+-- Where a count stands, for the period that a use lies in, and, for a grant, what other grants may add to it.
 local function counted(counter, owner, period, use)
   if period == IN_RECORD then
-    return 0
+    return 0, 0
   elseif period == IN_SESSION then
     if use.session then
-      return (use.session[counter] or 0) + (use.is_grant and use.session['+' .. counter] or 0)
+      return use.session[counter] or 0, use.is_grant and use.session['+' .. counter] or 0
     elseif use.session_ref == '' then
-      return 0
+      return 0, 0
     end
     local found = holder(use.endpoint)[COUNTERS]['|' .. use.session_ref]
-    return found and found[2][counter] or 0
+    return found and found[2][counter] or 0, 0
   end
   local counters = holder(owner == '' and use.endpoint or owner)[COUNTERS]
   local found, begin, count = counters[counter] or NOTHING, use.periods[period], 0
@@ -211,11 +211,8 @@ local function counted(counter, owner, period, use)
       break
     end
   end
-  if use.is_grant then
-    local held = counters['+' .. counter]
-    count = count + (held and held[1] == begin and held[2] or 0)
-  end
-  return count
+  local held = use.is_grant and counters['+' .. counter]
+  return count, held and held[1] == begin and held[2] or 0
 end
 
 -- Notes what a grant may add to a count, until it is given back; returns what is to be kept of it with the grant.
@@ -305,7 +302,8 @@ end
 function quote(pricing, quantity, use)
   local amount, counts, throttled, refused = 0, {}, false, nil
   for _, part in ipairs(pricing.components) do
-    local before = counted(part.counter, part.owner, part.period, use)
+    local stands, held = counted(part.counter, part.owner, part.period, use)
+    local before = stands + held
     local count = before + (part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity)
     local price, action = cumulative(part, count)
     amount = amount + price - cumulative(part, before)
@@ -323,7 +321,8 @@ function quote(pricing, quantity, use)
     end
   end
   for _, cap in ipairs(pricing.caps) do
-    local before = counted(cap.counter, cap.owner, cap.period, use)
+    local stands, held = counted(cap.counter, cap.owner, cap.period, use)
+    local before = stands + held
     local count = before + amount
     if count > EXACT_MAX then
       return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
@@ -346,14 +345,10 @@ function falls(pricing, quantity, use)
   local found = { quantity }
   for _, part in ipairs(pricing.components) do
     if part.mode == TIERS_BY_VOLUME and part.meter ~= METER_RECORDS and part.meter ~= METER_COST then
-      local with_held = counted(part.counter, part.owner, part.period, use)
-      local is_grant = use.is_grant
-      use.is_grant = false
-      local before = counted(part.counter, part.owner, part.period, use)
-      use.is_grant = is_grant
+      local before, held = counted(part.counter, part.owner, part.period, use)
       for _, tier in ipairs(part.tiers) do
-        local ends = part.free + tier.blocks_max * part.increment
-        for _, last in ipairs(tier.blocks_max > 0 and { ends - before, ends - with_held } or NOTHING) do
+        local ends = part.free + tier.blocks_max * part.increment - before
+        for _, last in ipairs(tier.blocks_max > 0 and { ends, ends - held } or NOTHING) do
           if last > 0 and last < quantity then
             found[#found + 1] = last
           end
@@ -1914,7 +1909,8 @@ local function rebuild(keys, args)
   end
   cell = string.sub(keys[1], 1, -2)
   local stretch = args[3] == 'HSET' and string.match(args[4], 'd:(%d+)$')
-  if stretch and forgot_ids(redis.call('HMGET', keys[1], 'ids'), tonumber(stretch)) then
+  local counted_ids = stretch and redis.call('HMGET', keys[1], 'ids', 'ids_before')
+  if stretch and forgot_ids(counted_ids, tonumber(stretch)) then
     return 'OVERTAKEN'
   end
   if args[3] == 'LOAD' then
@@ -1923,7 +1919,7 @@ local function rebuild(keys, args)
     redis.call(unpack(args, 3))
   end
   if stretch then
-    redis.call('HSET', keys[1], 'ids', stretch .. ':' .. redis.call('HLEN', args[4]))
+    count_ids(keys[1], tonumber(stretch), counted_ids)
   end
   return note_step(keys[1], step)
 end

@@ -72,6 +72,10 @@ class StillTerms:
             self.accounts = tuple(chain)
         self._make()
 
+    def become(self, other: "StillTerms") -> None:
+        """Be other terms from now on."""
+        self.__dict__.update(other.__dict__)
+
     @property
     def networks(self) -> dict[str, str]:
         return self.catalog.networks

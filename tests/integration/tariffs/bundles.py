@@ -23,9 +23,7 @@ KINDS = {
 
 async def found(core: World, example: Example, owner: str) -> Sequence[int | str]:
     """What is left of the bundles that an example asks for, or the day on which one ends."""
-    fresh = _terms(example, owner)
-    core.terms.endpoints, core.terms.accounts, core.terms.catalog = fresh.endpoints, fresh.accounts, fresh.catalog
-    core.terms.known = fresh.known
+    core.terms.become(_terms(example, owner))
     for place, use in enumerate(example.uses):
         core.clock.at_ms = use.at_ms
         fields = {"endpoint_id": owner, "network_id": NETWORKS[use.network][0], "usage_time_ms": use.at_ms}

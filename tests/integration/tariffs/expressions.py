@@ -27,6 +27,10 @@ class NotReadError(Exception):
     """What is said is not of a form that is read; the text says what."""
 
 
+UNREADABLE = (NotReadError, ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError)
+"""What reading something that people wrote may fail with."""
+
+
 @dataclass(frozen=True)
 class Use:
     """A use of the network."""
@@ -182,7 +186,7 @@ def examples(entry: dict[str, Any], count: int) -> list[Example]:
     for said in entry["examples"]:
         try:
             read.append(_example(said, entry))
-        except (NotReadError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except UNREADABLE as error:
             read.append(Example("not_read", f"its expression: {error!r}"))
     if len(read) != count:
         raise NotReadError(f"it says {len(read)} of {count} examples")

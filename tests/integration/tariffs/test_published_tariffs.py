@@ -29,7 +29,7 @@ from services.rating.convert.terms import merge_catalog
 from services.rating.domain.terms import Assignment, CatalogTerms
 from tests.integration.rating.world import StillTerms, World, world
 from tests.integration.tariffs import arithmetic, bundles
-from tests.integration.tariffs.expressions import MICROS, NETWORKS, Example, NotReadError, Use, examples
+from tests.integration.tariffs.expressions import MICROS, NETWORKS, UNREADABLE, Example, NotReadError, Use, examples
 from tests.unit.rating.terms import ALL, account, endpoint, plan, tariff
 
 DATA = Path("data")
@@ -100,9 +100,7 @@ def endpoint_id(number: int, name: str) -> str:
 
 async def charged(core: World, example: Example, number: int) -> int:
     """Micros that the endpoints of an example are charged."""
-    fresh = terms_of(example, number)
-    core.terms.endpoints, core.terms.accounts, core.terms.catalog = fresh.endpoints, fresh.accounts, fresh.catalog
-    core.terms.known = fresh.known
+    core.terms.become(terms_of(example, number))
     total = 0
     for place, use in enumerate(example.uses):
         answer = await core.use(use.quantity, f"use{place}", **event_fields(use, number))
@@ -141,7 +139,7 @@ def read(entry: dict[str, Any], said: dict[str, Any]) -> tuple[bool, list[Exampl
         return False, [arithmetic.read(each) for each in worked]
     try:
         return True, examples(known, len(worked))
-    except (NotReadError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except UNREADABLE as error:
         return True, [Example("not_read", f"its expression: {error!r}")] * len(worked)
 
 
