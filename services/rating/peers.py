@@ -119,8 +119,9 @@ class TermsView:
         When it returns, each of the others is in `known` until the caller next waits for something.
         """
         absent: set[str] = set()
-        wanted = list(dict.fromkeys(endpoint_ids))
+        wanted = list(endpoint_ids)
         while missing := [name for name in wanted if name not in self.known and name not in absent]:
+            missing = list(dict.fromkeys(missing))
             async with self._loading:
                 for start in range(0, len(missing), BATCH):
                     chunk = [name for name in missing[start : start + BATCH] if name not in self.known]

@@ -23,9 +23,10 @@ class Position(NamedTuple):
     place: int
 
 
-def usage_record_id(position: Position) -> str:
-    """Id of a usage record."""
-    return f"usg_{position.cell}.{position.sequence}.{position.place}"
+def usage_record_id(position: tuple[int, int, int]) -> str:
+    """Id of a usage record, of which the Position is given, or its parts as a tuple."""
+    cell, sequence, place = position
+    return f"usg_{cell}.{sequence}.{place}"
 
 
 def charge_id(position: Position, step: int) -> str:

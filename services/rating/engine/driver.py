@@ -126,9 +126,8 @@ class Engine:
             [epoch, least, now_ms, ids_ttl_ms, least], expected, self._new_mark(), purpose
         )
         try:
-            reply = await asyncio.wait_for(
-                self._client.execute_command("FCALL", "decide", 1, self.meta_key, *arguments), CALL_SECONDS
-            )
+            async with asyncio.timeout(CALL_SECONDS):
+                reply = await self._client.execute_command("FCALL", "decide", 1, self.meta_key, *arguments)
         except ResponseError as error:
             if "unction not found" in str(error):
                 await self.install()

@@ -66,11 +66,11 @@ local DECIDE, ENQUIRY = 0, 2
 local PLACES, LINES_MAX = 65536, 8 -- places in a segment, and of an operation: one a line of a session's report
 local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or be set back
 
--- The state of one call. Set anew at its beginning; nothing is kept between calls.
+-- The state of one call. Set anew at its beginning; nothing is kept between calls but programs, which never change.
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index
 local leases, dirty_leases
 local place, purpose, refunds, dirty_refunds
-local notices
+local notices, fresh_programs
 
 local function key(kind, name)
   return cell .. kind .. name
@@ -554,6 +554,11 @@ end
 
 end
 
+-- Which buckets a step may draw, in their order ------------------------------------------------------------------
+
+local eligible
+do
+
 local function rank(bucket)
   if bucket[ROLE] == ROLE_BASE then
     return 4
@@ -614,7 +619,7 @@ local function entry_before(a, b)
   return drawn_before(a[1], b[1])
 end
 
-local function eligible(step, name, payer, time)
+function eligible(step, name, payer, time)
   local found = {}
   if payer then
     add_eligible(found, name, payer, step[REFS], time)
@@ -626,6 +631,8 @@ local function eligible(step, name, payer, time)
     table.sort(found, entry_before)
   end
   return found
+end
+
 end
 
 local function headroom_of(step, payer)
@@ -1012,14 +1019,16 @@ end
 
 -- Whether the accounts that a program works with are configured as it expects; the same for all of a batch.
 local function accounts_fresh(program, expected)
-  if program.fresh == nil then
-    program.fresh = true
+  local found = fresh_programs[program]
+  if found == nil then
+    found = true
     for _, name in ipairs(program[ACCOUNTS]) do
       local other = holder(name)
-      program.fresh = program.fresh and other and other[VERSION] == expected[name]
+      found = found and other and other[VERSION] == expected[name] or false
     end
+    fresh_programs[program] = found
   end
-  return program.fresh
+  return found
 end
 
 local function fresh(program, endpoint, expected)
@@ -1656,6 +1665,33 @@ end
 
 -- The call ------------------------------------------------------------------------------------------------------
 
+local load_programs
+do
+
+local PROGRAMS_KEPT = 4096
+local known, count = {}, 0 -- programs, unpacked, by their digests: the same in every call, and read only
+
+-- `places` is {digest, length, ...}; one after the other, `packed` holds them.
+function load_programs(places, packed)
+  local programs, last = {}, 0
+  for index = 1, #places, 2 do
+    local digest, first = places[index], last + 1
+    last = last + places[index + 1]
+    local program = known[digest]
+    if not program then
+      if count == PROGRAMS_KEPT then
+        known, count = {}, 0
+      end
+      program = unpack_blob(string.sub(packed, first, last))
+      known[digest], count = program, count + 1
+    end
+    programs[#programs + 1] = program
+  end
+  return programs
+end
+
+end
+
 local function load_holders(expected)
   local names, keys = {}, {}
   for name in pairs(expected) do
@@ -1788,8 +1824,8 @@ local function changes_something(op, outcome)
 end
 
 -- ARGV: header {epoch, least sequence, now, how long a stretch of answered ids is, journalled up to, expected versions,
--- operations, mark, purpose}, programs,
--- records (kept for the journal as they are). The mark is what a segment made by this call bears.
+-- operations, mark, purpose}, which programs are where, records (kept for the journal as they are), programs. The mark
+-- is what a segment made by this call bears.
 -- Answer: {sequence, outcomes, images} or {refusal word, ...}; outcomes end with the marks of the segment before and of
 -- the last one, so that the journal can tell two segments with one number apart.
 local function decide(keys, args)
@@ -1811,14 +1847,11 @@ local function decide(keys, args)
   if forgot_ids(counted_ids, stretch) then
     return { 'FORGOT', '' }
   end
-  local programs = {}
-  for index, blob in ipairs(unpack_blob(args[2])) do
-    programs[index] = unpack_blob(blob)
-  end
+  local programs = load_programs(unpack_blob(args[2]), args[4])
   holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
   leases, dirty_leases = {}, {}
   refunds, dirty_refunds, place = {}, {}, 0
-  notices = {}
+  notices, fresh_programs = {}, {}
   load_holders(expected)
   local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()

@@ -1,5 +1,6 @@
 """Layouts of what goes to the Function and comes back. The other side is meterline.lua; the numbers are the same."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -44,24 +45,25 @@ class OpKind(IntEnum):
 
 
 class ProgramWires:
-    """Programs in the form that the Function reads, packed once.
+    """Programs in the form that the Function reads, packed once, each with a digest by which it knows them again.
 
     Args:
         entries_max: how many are kept.
     """
 
     def __init__(self, entries_max: int = 100_000) -> None:
-        self._packed: dict[str, bytes] = {}
+        self._packed: dict[str, tuple[bytes, bytes]] = {}
         self._entries_max = entries_max
 
-    def __call__(self, program: Program) -> bytes:
-        """Return a program's packed form."""
-        packed = self._packed.get(program.id)
-        if packed is None:
+    def __call__(self, program: Program) -> tuple[bytes, bytes]:
+        """Return the digest of a program's packed form, and the form."""
+        known = self._packed.get(program.id)
+        if known is None:
             if len(self._packed) >= self._entries_max:
                 self._packed.clear()
-            packed = self._packed[program.id] = pack(program.wire, text_as_bytes=True)
-        return packed
+            packed = pack(program.wire, text_as_bytes=True)
+            known = self._packed[program.id] = (hashlib.blake2b(packed, digest_size=16).digest(), packed)
+        return known
 
 
 class Batch:
@@ -75,6 +77,7 @@ class Batch:
     def __init__(self, ops: Iterable[Op], wires: ProgramWires) -> None:
         self._wires = wires
         self._positions: dict[str, int] = {}
+        self._places: list[bytes | int] = []
         self._programs: list[bytes] = []
         self._named: list[str] = []
         self.ops: list[list[Any]] = []
@@ -88,7 +91,9 @@ class Batch:
     def _position(self, program: Program) -> int:
         position = self._positions.get(program.id)
         if position is None:
-            self._programs.append(self._wires(program))
+            digest, packed = self._wires(program)
+            self._places += (digest, len(packed))
+            self._programs.append(packed)
             position = self._positions[program.id] = len(self._programs)
         return position
 
@@ -155,11 +160,12 @@ class Batch:
     def arguments(
         self, header: Sequence[int], expected: Mapping[str, int], mark: bytes, purpose: Purpose = Purpose.DECIDE
     ) -> list[bytes]:
-        """The three arguments of the Function; the header is epoch, least sequence, now, id ttl, journalled up to."""
+        """The arguments of the Function; the header is epoch, least sequence, now, id ttl, journalled up to."""
         return [
             pack([*header, expected, self.ops, mark, int(purpose)], text_as_bytes=True),
-            pack(self._programs, text_as_bytes=True),
+            pack(self._places, text_as_bytes=True),
             pack([[*self._positions, *self._named], self.records]),
+            b"".join(self._programs),
         ]
 
 

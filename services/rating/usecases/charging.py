@@ -13,7 +13,7 @@ from services.rating.domain.events import BATCH_MAX, Answer, Invalid, UsageEvent
 from services.rating.domain.programs import Program
 from services.rating.domain.reasons import Mode, Reason, Service
 from services.rating.domain.reasons import Outcome as Became
-from services.rating.domain.records import LINES_MAX, Position, body_digest, id_digest, usage_record_id
+from services.rating.domain.records import LINES_MAX, body_digest, id_digest, usage_record_id
 from services.rating.domain.terms import Use
 from services.rating.ports import ChainTerms, KnownEndpoint
 from services.rating.usecases.cells import IDS_WINDOW_MS, Answered, Cell
@@ -174,7 +174,7 @@ class _Charge:
                 if body != self._digests[place][1]:
                     self._answers[place] = _reused()
                 else:
-                    self._answers[place] = self._answer(place, outcome, position, replayed=True)
+                    self._answers[place] = self._answer(place, outcome, usage_record_id(position), replayed=True)
         if behind is not None and not all(self._digests[place][0] in found for place in old):
             raise behind
         return [place for place in places if self._answers[place] is None]
@@ -221,7 +221,7 @@ class _Charge:
             if batch is None:
                 cell = kit.cells.of(known.terms.enterprise_id)
                 batch = batches.setdefault(cell.engine.cell, _Batch(cell))
-            batch.configures.extend(batch.cell.holders.prepare(known, program, batch.expected))
+            batch.configures += batch.cell.holders.prepare(known, program, batch.expected, self._now_ms)
             batch.places.append(place)
             batch.charges.append(
                 ChargeOp(
@@ -261,10 +261,10 @@ class _Charge:
             outcome = outcomes[number]
             status = outcome[0]
             if status <= Status.REFUSED:
-                position = None if self._dry_run else Position(cell, sequence, (first + number) * LINES_MAX)
-                self._answers[place] = self._answer(place, outcome, position, replayed=False)
+                record_id = "" if self._dry_run else usage_record_id((cell, sequence, (first + number) * LINES_MAX))
+                self._answers[place] = self._answer(place, outcome, record_id, replayed=False)
             elif status == Status.REPEATED and outcome[1] > sequence:  # in a dry run: what stands in no journal
-                self._answers[place] = self._answer(place, outcomes[outcome[2] - 1], None, replayed=True)
+                self._answers[place] = self._answer(place, outcomes[outcome[2] - 1], "", replayed=True)
             elif status == Status.REPEATED:
                 repeated.append((place, outcome[1], outcome[2] - 1))
             elif status == Status.REUSED:
@@ -317,28 +317,18 @@ class _Charge:
             for used in self._kit.journal.content(segment).used
         }
         for place, sequence, operation in repeated:
-            position = Position(cell, sequence, operation * LINES_MAX)
-            self._answers[place] = self._answer(place, outcomes[sequence, operation], position, replayed=True)
+            record_id = usage_record_id((cell, sequence, operation * LINES_MAX))
+            self._answers[place] = self._answer(place, outcomes[sequence, operation], record_id, replayed=True)
 
-    def _answer(self, place: int, outcome: Outcome, position: Position | None, *, replayed: bool) -> Answer:
-        record_id = usage_record_id(position) if position else ""
+    def _answer(self, place: int, outcome: Outcome, record_id: str, *, replayed: bool) -> Answer:
+        """What the caller is told; `record_id` is empty if there is no usage record."""
         if outcome[0] == Status.REFUSED:
-            return Answer(
-                Became.REFUSED,
-                Reason(outcome[1]),
-                outcome[2],
-                usage_record_id=record_id,
-                replayed=replayed,
-            )
+            return Answer(Became.REFUSED, Reason(outcome[1]), outcome[2], (), 0, record_id, replayed)
         steps = outcome[2][: self._steps[place]]
-        return Answer(
-            Became.CHARGED,
-            amounts=[step[3] for step in steps],
-            uncovered=max(step[2] for step in steps) if outcome[1] else 0,
-            usage_record_id=record_id,
-            replayed=replayed,
-            throttled=is_throttled(outcome),
-        )
+        amounts = [step[3] for step in steps]
+        uncovered = max(step[2] for step in steps) if outcome[1] else 0
+        slow = is_throttled(outcome)
+        return Answer(Became.CHARGED, Reason.NONE, 0, amounts, uncovered, record_id, replayed, throttled=slow)
 
 
 def _reused() -> Answer:

@@ -76,7 +76,7 @@ class Enquiries:
 
     async def _ask(self, cell: Cell, known: KnownEndpoint, program: Program, use: UsageEvent) -> Outcome:
         expected: dict[str, int] = {}
-        ops: list[Op] = list(cell.holders.prepare(known, program, expected))
+        ops: list[Op] = [*cell.holders.prepare(known, program, expected, self._kit.clock.now_ms())]
         cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
         about = (use.quantity, use.usage_ms, Mode.OFFLINE, b"", use.cost, use.session_ref)
         ops.append(ChargeOp(bytes(16), bytes(8), use.endpoint_id, program, *about))

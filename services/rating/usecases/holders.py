@@ -11,7 +11,7 @@ from services.rating.domain.compiling import own_plans, pooled_plans
 from services.rating.domain.decisions import ConfigureOp
 from services.rating.domain.programs import Program
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
-from services.rating.ports import KnownEndpoint
+from services.rating.ports import ChainTerms, KnownEndpoint
 
 HOLDERS_MAX = 2_000_000
 NO_LIMIT = -1
@@ -52,28 +52,33 @@ class Holders:
         of_accounts = [name for account in accounts for name in (account.id, pool_id(account.id))]
         self.forget([endpoint_id, *of_accounts])
 
-    def prepare(self, known: KnownEndpoint, program: Program, expected: dict[str, int]) -> Iterator[ConfigureOp]:
-        """Note the versions that a program expects; yield what must be configured before."""
-        endpoint = known.terms
+    def prepare(
+        self, known: KnownEndpoint, program: Program, expected: dict[str, int], now_ms: int
+    ) -> list[ConfigureOp]:
+        """Note the versions that a program expects; return what must be configured before."""
+        endpoint, telling, ops = known.terms, now_ms // RETELL_MS, list[ConfigureOp]()
         expected[endpoint.id] = endpoint.version
-        telling = self._clock.now_ms() // RETELL_MS
         if self._configured.get(endpoint.id) != (endpoint.version, 0, telling):
-            enterprise = known.chain.accounts[0]
-            yield self.of_endpoint(endpoint, enterprise, known.chain.catalog)
+            ops.append(self.of_endpoint(endpoint, known.chain.accounts[0], known.chain.catalog))
         for holder_id in program.holders:
-            if holder_id in expected:
-                continue
-            pool = holder_id.startswith(POOL)
-            account = next(each for each in known.chain.accounts if each.id == owner_of_holder(holder_id))
-            expected[holder_id] = account.version
-            shared = self._cells > 1 and account is not known.chain.accounts[0]
-            limit_version = 0 if pool or shared else account.limit_version
-            if self._configured.get(holder_id) == (account.version, limit_version, telling):
-                continue
-            if pool:
-                yield self.of_pool(account, known.chain.catalog)
-            else:
-                yield self.of_account(account, known.chain.catalog, shared=shared)
+            if holder_id not in expected:
+                ops += self._prepare_account(holder_id, known.chain, expected, telling)
+        return ops
+
+    def _prepare_account(
+        self, holder_id: str, chain: ChainTerms, expected: dict[str, int], telling: int
+    ) -> Iterator[ConfigureOp]:
+        pool = holder_id.startswith(POOL)
+        account = next(each for each in chain.accounts if each.id == owner_of_holder(holder_id))
+        expected[holder_id] = account.version
+        shared = self._cells > 1 and account is not chain.accounts[0]
+        limit_version = 0 if pool or shared else account.limit_version
+        if self._configured.get(holder_id) == (account.version, limit_version, telling):
+            return
+        if pool:
+            yield self.of_pool(account, chain.catalog)
+        else:
+            yield self.of_account(account, chain.catalog, shared=shared)
 
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""

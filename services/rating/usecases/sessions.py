@@ -230,7 +230,7 @@ class Sessions:
         for units in call.units:
             usage_ms = units.usage_ms or event_ms
             program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
-            ops.extend(cell.holders.prepare(known, program, expected))
+            ops += cell.holders.prepare(known, program, expected, now_ms)
             slices = self._kit.escrow.slices(program) if may_lease else ()
             lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms, slices))
             switches.append(program.changes_ms(usage_ms))
