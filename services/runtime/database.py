@@ -1,10 +1,11 @@
 """A service's SQL store: SQLite or PostgreSQL behind one engine, short transactions, migrations at start."""
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from services.common.errors import InternalError, UnavailableError
+from services.runtime.telemetry import logger
 
+log = logger("database")
 T = TypeVar("T")
 
 POOL_SIZE = 8
@@ -27,8 +30,10 @@ BUSY_TIMEOUT_MS = 10_000
 WRITER_CACHE_KIB = 65_536
 """Of pages that SQLite's writer keeps at most; with few it reads and writes those of large indexes again and again."""
 WRITER_LOG_PAGES = 4_000
-"""Of SQLite's log after which a commit also moves them to their places (a checkpoint, 20 ms): with the usual 1,000 one
-commit in sixty does so when charging is busy, with these one in three hundred."""
+"""Of SQLite's log after which a commit also moves them to their places (a checkpoint), so that the log begins anew."""
+CHECKPOINT_SECONDS = 0.2
+"""How often another thread does so while there are commits: then little is left for the one that must, and nobody waits
+for a disk that takes long."""
 _SQLITE = "sqlite"
 _AWAY_STATES = ("08", "53", "57P")
 """SQLSTATE classes of PostgreSQL: no connection; out of connections, memory or disk; stopping, crashing, starting."""
@@ -83,7 +88,9 @@ class Database:
             sa.event.listen(self.engine.sync_engine, "connect", _on_sqlite_connect)
         else:
             self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
-        self._thread: tuple[ThreadPoolExecutor, sa.Engine] | None = None
+        self._writing: _Thread | None = None
+        self._checkpointing: _Thread | None = None
+        self._checkpoint_at = 0.0
         self._writer = asyncio.Lock()  # SQLite has one writer: queue here instead of polling its lock
 
     @asynccontextmanager
@@ -106,21 +113,27 @@ class Database:
         if not self.is_sqlite:
             async with self.transaction() as connection:
                 return await connection.run_sync(work)
-        if self._thread is None:
-            engine = sa.create_engine(self.engine.url.set(drivername=_SQLITE), poolclass=sa.StaticPool)
-            sa.event.listen(engine, "connect", _on_sqlite_writer_connect)
-            self._thread = (ThreadPoolExecutor(1, "sqlite-writer"), engine)
-        executor, engine = self._thread
+        if self._writing is None or self._checkpointing is None:
+            self._writing = _Thread(self.engine.url, "sqlite-writer")
+            self._checkpointing = _Thread(self.engine.url, "sqlite-checkpoint")
 
-        def transact() -> T:
-            with engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                result = work(connection)
-                connection.commit()
-                return result
+        def transact(connection: sa.Connection) -> T:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.commit()
+            return result
 
         async with self._writer, self._translated():
-            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(executor, transact))
+            result = await asyncio.shield(asyncio.wrap_future(self._writing.run(transact)))
+        if time.monotonic() >= self._checkpoint_at:
+            self._checkpoint_at = math.inf
+            self._checkpointing.run(_checkpoint).add_done_callback(self._checkpointed)
+        return result
+
+    def _checkpointed(self, done: Future[None]) -> None:
+        self._checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
+        if error := done.exception():  # the next one tries again; a commit for which there is no room says so itself
+            log.warning("checkpoint failed", database=self.engine.url.database, error=str(error))
 
     @asynccontextmanager
     async def reading(self, *, still: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -196,11 +209,37 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._thread is not None:
-            executor, engine = self._thread
-            executor.submit(engine.dispose).result()
-            executor.shutdown()
+        for thread in (self._checkpointing, self._writing):
+            if thread is not None:
+                thread.close()
         await self.engine.dispose()
+
+
+def _checkpoint(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()  # waits for nobody, and nobody for it
+
+
+class _Thread:
+    """A thread with a connection of its own to an SQLite file."""
+
+    def __init__(self, url: sa.URL, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, name)
+        self._engine = sa.create_engine(url.set(drivername=_SQLITE), poolclass=sa.StaticPool)
+        sa.event.listen(self._engine, "connect", _on_sqlite_writer_connect)
+
+    def run(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run a function with the connection."""
+
+        def with_connection() -> T:
+            with self._engine.connect() as connection:
+                return work(connection)
+
+        return self._executor.submit(with_connection)
+
+    def close(self) -> None:
+        """Finish what was begun, and close the connection."""
+        self._executor.submit(self._engine.dispose).result()
+        self._executor.shutdown()
 
 
 class Prepared:
