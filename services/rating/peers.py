@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import structlog
 from google.protobuf.message import Message
@@ -24,7 +25,11 @@ from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTer
 from services.rating.ports import ChainTerms, KnownEndpoint, Signature
 from services.runtime.channels import Channel
 
+T = TypeVar("T")
 BATCH = 1000
+PLANS_BATCH = 100
+"""Plans that are asked for at once: they come with all versions of their tariffs."""
+COVERAGE_BATCH = 500
 ENDPOINTS_MAX = 2_000_000
 STALE_SECONDS = 10.0
 """How long a feed may be silent before nothing is authorised on what it keeps current."""
@@ -41,7 +46,7 @@ class Feed:
         self.cursor = -1
         self.heard = 0.0
         self._watch = watch
-        self._apply = apply
+        self.apply = apply
 
     @property
     def silent_seconds(self) -> float:
@@ -55,7 +60,7 @@ class Feed:
             try:
                 async with asyncio.timeout(STALE_SECONDS) as silence:
                     async for change in self._watch(self.cursor):
-                        self._apply(change)
+                        self.apply(change)
                         self.cursor = change.cursor
                         self.heard = time.monotonic()
                         silence.reschedule(clock() + STALE_SECONDS)
@@ -91,9 +96,10 @@ class TermsView:
         self.endpoints: dict[str, EndpointTerms] = {}
         self.chains: dict[str, ChainTerms] = {}
         self._catalog_terms = CatalogTerms()
-        self._loading = asyncio.Lock()
-        self._changes = 0
+        self._asked: dict[str, asyncio.Future[bool]] = {}
+        self._loader: asyncio.Task[None] | None = None
         self._touched: set[str] = set()
+        """Endpoints and accounts that changed since the present load began."""
         self.on_key_change: Callable[[], None] = lambda: None
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -116,29 +122,52 @@ class TermsView:
     async def load(self, endpoint_ids: Iterable[str]) -> set[str]:
         """Make endpoints and their chains known; return those that do not exist.
 
-        When it returns, each of the others is in `known` until the caller next waits for something.
+        When it returns, each of the others is in `known` until the caller next waits for something. One load is under
+        way at a time; those who come meanwhile are loaded together after it.
         """
         absent: set[str] = set()
         wanted = list(endpoint_ids)
         while missing := [name for name in wanted if name not in self.known and name not in absent]:
-            missing = list(dict.fromkeys(missing))
-            async with self._loading:
-                for start in range(0, len(missing), BATCH):
-                    chunk = [name for name in missing[start : start + BATCH] if name not in self.known]
-                    absent |= await self._load_some(chunk)
+            answers = {name: self._ask(name) for name in missing}
+            await asyncio.wait(answers.values())
+            absent.update(name for name, exists in answers.items() if not exists.result())
         return absent
 
+    def _ask(self, endpoint_id: str) -> asyncio.Future[bool]:
+        """Ask for an endpoint with those that are loaded next; the answer says whether it exists."""
+        answer = self._asked.get(endpoint_id)
+        if answer is None:
+            answer = self._asked[endpoint_id] = asyncio.get_running_loop().create_future()
+        if self._loader is None or self._loader.done():
+            self._loader = asyncio.create_task(self._load_asked())
+        return answer
+
+    async def _load_asked(self) -> None:
+        while self._asked:
+            chunk = {name: self._asked.pop(name) for name in list(islice(self._asked, BATCH))}
+            try:
+                absent = await self._load_some([name for name in chunk if name not in self.known])
+            except Exception as error:  # noqa: BLE001 - each who asked raises it
+                for answer in chunk.values():
+                    answer.set_exception(error)
+                    answer.exception()  # who asked may not wait for it any more
+            else:
+                for name, answer in chunk.items():
+                    answer.set_result(name not in absent)
+
     async def _load_some(self, endpoint_ids: Sequence[str]) -> set[str]:
+        self._touched.clear()
         absent = await self._load_endpoints([name for name in endpoint_ids if name not in self.endpoints])
         present = [self.endpoints[name] for name in endpoint_ids if name in self.endpoints]
         plans: dict[str, set[PlanKey]] = {}
         for endpoint in present:
             plans.setdefault(endpoint.enterprise_id, set()).update(endpoint.plans)
-        for enterprise_id, keys in plans.items():
-            await self._load_chain(enterprise_id, keys)
+        homeless = await self._load_chains(plans)
         for endpoint in present:
             chain = self.chains.get(endpoint.enterprise_id)
-            if chain is not None and self.endpoints.get(endpoint.id) is endpoint:
+            if endpoint.enterprise_id in homeless:
+                absent.add(endpoint.id)
+            elif chain is not None and self.endpoints.get(endpoint.id) is endpoint:
                 programs = chain.programs.setdefault(_signature(endpoint), {})
                 self.known[endpoint.id] = KnownEndpoint(endpoint, chain, programs)
         return absent
@@ -150,14 +179,13 @@ class TermsView:
         if len(self.endpoints) > ENDPOINTS_MAX:
             self.endpoints.clear()
             self.known.clear()
-        self._touched.clear()
         request = charging_context_pb2.BatchGetEndpointContextsRequest(endpoint_ids=endpoint_ids)
         response = await self._endpoints_channel.call(self._endpoints.BatchGetEndpointContexts, request)
         owners = {context.account_id for context in response.contexts}
         active = await self._active_accounts(owners)
         found = [endpoint_terms(context, owner_active=context.account_id in active) for context in response.contexts]
         for endpoint in found:
-            if endpoint.id not in self._touched:
+            if self._touched.isdisjoint((endpoint.id, endpoint.account_id)):
                 self.endpoints[endpoint.id] = endpoint
         return set(endpoint_ids) - {endpoint.id for endpoint in found}
 
@@ -173,55 +201,60 @@ class TermsView:
         path = (await self._paths([account_id])).get(account_id)
         if path is None:
             raise not_found("account", account_id)
-        terms = (await self._account_terms(path))[-1]
+        terms = (await self._account_terms(path))[account_id]
         catalog = self._catalog_terms
         await self._load_plans(set(terms.plans), catalog)
         return terms, catalog
 
     async def _paths(self, account_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        request = accounts_pb2.BatchGetAccountsRequest(account_ids=account_ids)
-        response = await self._accounts_channel.call(self._accounts.BatchGetAccounts, request)
-        return {account.id: tuple(account.path) for account in response.accounts}
+        """Paths of accounts, from the operator down; those that do not exist are left out."""
+        paths = {}
+        for chunk in _chunks(account_ids, BATCH):
+            request = accounts_pb2.BatchGetAccountsRequest(account_ids=chunk)
+            response = await self._accounts_channel.call(self._accounts.BatchGetAccounts, request)
+            paths.update({account.id: tuple(account.path) for account in response.accounts})
+        return paths
 
-    async def _account_terms(self, path: Sequence[str]) -> list[AccountTerms]:
-        request = accounts_pb2.BatchGetAccountsRequest(account_ids=path)
-        accounts = await self._accounts_channel.call(self._accounts.BatchGetAccounts, request)
-        given_request = charging_context_pb2.BatchGetAccountAssignmentsRequest(account_ids=path)
-        given = await self._endpoints_channel.call(self._endpoints.BatchGetAccountAssignments, given_request)
-        assignments = {entry.account_id: entry for entry in given.accounts}
-        terms = {a.id: account_terms(a, assignments.get(a.id)) for a in accounts.accounts}
-        return [terms[name] for name in path]
+    async def _account_terms(self, account_ids: Sequence[str]) -> dict[str, AccountTerms]:
+        terms = {}
+        for chunk in _chunks(account_ids, BATCH):
+            request = accounts_pb2.BatchGetAccountsRequest(account_ids=chunk)
+            accounts = await self._accounts_channel.call(self._accounts.BatchGetAccounts, request)
+            given_request = charging_context_pb2.BatchGetAccountAssignmentsRequest(account_ids=chunk)
+            given = await self._endpoints_channel.call(self._endpoints.BatchGetAccountAssignments, given_request)
+            assignments = {entry.account_id: entry for entry in given.accounts}
+            terms.update({a.id: account_terms(a, assignments.get(a.id)) for a in accounts.accounts})
+        return terms
 
-    async def _load_chain(self, enterprise_id: str, plans: set[PlanKey]) -> ChainTerms:
-        known = self.chains.get(enterprise_id)
-        if known is not None:
-            missing = plans - known.known_plans
-            if missing:
-                await self._load_plans(missing, known.catalog)
-                known.known_plans |= missing
-            return known
-        while True:
-            changes = self._changes
-            path = (await self._paths([enterprise_id]))[enterprise_id]
-            accounts = [*reversed(await self._account_terms(path))]
-            wanted = plans | {key for account in accounts for key in account.plans}
-            catalog = self._catalog_terms
-            await self._load_plans(wanted, catalog)
-            await self._load_reach(enterprise_id, catalog)
-            if changes == self._changes:
-                chain = ChainTerms(tuple(accounts), catalog, wanted)
-                self.chains[enterprise_id] = chain
-                return chain
+    async def _load_chains(self, plans: Mapping[str, set[PlanKey]]) -> set[str]:
+        """Load the chains of enterprises, with these plans of their endpoints; return those that do not exist.
+
+        A chain of which something changes on the way is left out: who needs it asks again.
+        """
+        catalog = self._catalog_terms
+        unknown = [name for name in plans if name not in self.chains]
+        paths = await self._paths(unknown)
+        accounts = await self._account_terms(list(dict.fromkeys(name for path in paths.values() for name in path)))
+        wanted = {name: set(keys) for name, keys in plans.items()}
+        for enterprise_id, path in paths.items():
+            wanted[enterprise_id].update(key for name in path for key in accounts[name].plans)
+        await self._load_plans(set().union(*wanted.values()), catalog)
+        await self._load_reach(list(paths), catalog)
+        if catalog is not self._catalog_terms:
+            return set()
+        for enterprise_id, path in paths.items():
+            if self._touched.isdisjoint(path):
+                chain = tuple(accounts[name] for name in reversed(path))
+                self.chains[enterprise_id] = ChainTerms(chain, catalog, wanted[enterprise_id])
+        for enterprise_id, keys in wanted.items():
+            if enterprise_id in self.chains:
+                self.chains[enterprise_id].known_plans.update(keys)
+        return {name for name in unknown if name not in paths}
 
     async def _load_plans(self, keys: set[PlanKey], catalog: CatalogTerms) -> None:
-        missing = sorted(keys - catalog.plans.keys())
-        for start in range(0, len(missing), BATCH):
-            request = charging_catalog_pb2.BatchGetPlanVersionsRequest(
-                keys=[
-                    charging_catalog_pb2.PlanVersionKey(plan_id=plan_id, version=version)
-                    for plan_id, version in missing[start : start + BATCH]
-                ]
-            )
+        for chunk in _chunks(sorted(keys - catalog.plans.keys()), PLANS_BATCH):
+            named = [charging_catalog_pb2.PlanVersionKey(plan_id=name, version=version) for name, version in chunk]
+            request = charging_catalog_pb2.BatchGetPlanVersionsRequest(keys=named)
             response = await self._catalog_channel.call(self._catalog.BatchGetPlanVersions, request)
             merge_catalog(response, catalog)
 
@@ -237,13 +270,13 @@ class TermsView:
             response = await self._catalog_channel.call(self._catalog.BatchGetNetworks, request)
             catalog.networks.update(network_terms(response.networks))
 
-    async def _load_reach(self, enterprise_id: str, catalog: CatalogTerms) -> None:
+    async def _load_reach(self, enterprise_ids: Sequence[str], catalog: CatalogTerms) -> None:
         await self._load_networks(catalog)
-        if enterprise_id not in catalog.coverage:
-            coverage_request = charging_catalog_pb2.BatchGetCoverageRequest(account_ids=[enterprise_id])
-            covered = await self._catalog_channel.call(self._catalog.BatchGetCoverage, coverage_request)
-            catalog.coverage.update(coverage_terms(covered.coverages))
-            catalog.coverage.setdefault(enterprise_id, frozenset())
+        for chunk in _chunks([name for name in enterprise_ids if name not in catalog.coverage], COVERAGE_BATCH):
+            request = charging_catalog_pb2.BatchGetCoverageRequest(account_ids=chunk)
+            covered = await self._catalog_channel.call(self._catalog.BatchGetCoverage, request)
+            found = coverage_terms(covered.coverages)
+            catalog.coverage.update({name: found.get(name, frozenset()) for name in chunk})
 
     # --- following -----------------------------------------------------------------------------------------------
 
@@ -296,7 +329,6 @@ class TermsView:
 
     def _catalog_changed(self, change: charging_catalog_pb2.WatchCatalogChangesResponse) -> None:
         if change.resource_type and change.resource_type != "plan":  # a plan's versions never change
-            self._changes += 1
             self._catalog_terms = CatalogTerms()
             self.chains.clear()
             self.known.clear()
@@ -310,11 +342,15 @@ class TermsView:
             self._drop_chains_with(change.account_id)
 
     def _drop_chains_with(self, account_id: str) -> None:
-        self._changes += 1
+        self._touched.add(account_id)
         for enterprise_id, chain in list(self.chains.items()):
             if any(account.id == account_id for account in chain.accounts):
                 del self.chains[enterprise_id]
                 self.known.clear()
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _signature(endpoint: EndpointTerms) -> Signature:

@@ -1,7 +1,8 @@
 """Replays the journal in commit order into the reference model, and holds what clients were told against it."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +28,22 @@ from tests.system.stranger import Json, Stranger
 CELL = 0
 
 
-async def terms_of(system: Any, endpoints: Sequence[str]) -> Callable[[], Model]:
-    """The commercial terms of endpoints as the services tell them; makes models of them."""
+@contextlib.asynccontextmanager
+async def view_of(system: Any, kind: type[Channel] = Channel) -> AsyncIterator[TermsView]:
+    """What rating knows of the terms, asked of the running services over channels of a kind."""
     folder = Path(system.description["data_folder"])
     tokens = ServiceTokens((folder / "service.secret").read_text().strip())
     async with AsyncExitStack() as stack:
-        channels = []
-        for name in ("accounts", "catalog", "endpoints"):
-            channel = await stack.enter_async_context(Channel(system.description[name], "rating", tokens))
-            channels.append(channel)
-        view = TermsView(*channels)
+        names = ("accounts", "catalog", "endpoints")
+        channels = [
+            await stack.enter_async_context(kind(system.description[name], "rating", tokens)) for name in names
+        ]
+        yield TermsView(*channels)
+
+
+async def terms_of(system: Any, endpoints: Sequence[str]) -> Callable[[], Model]:
+    """The commercial terms of endpoints as the services tell them; makes models of them."""
+    async with view_of(system) as view:
         assert not await view.load(endpoints)
         known = [view.known[name] for name in endpoints]
     chain = known[0].chain

@@ -1,0 +1,104 @@
+"""How rating comes to know the terms of endpoints that it has not seen before."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from meterline.accounts.v1 import accounts_pb2
+from meterline.catalog.v1 import charging_catalog_pb2
+from meterline.endpoints.v1 import charging_context_pb2
+from services.common.errors import UnavailableError
+from services.runtime.channels import Channel
+from tests.system.launching import System
+from tests.system.market import Market
+from tests.system.replay import view_of
+
+NOBODY = f"ep_{'0' * 26}"
+
+
+class Watched(Channel):
+    """Counts the calls by what they ask, and does something of a test's beside the next of a kind."""
+
+    asked: ClassVar[Counter[str]] = Counter()
+    beside: ClassVar[dict[str, Callable[[], None]]] = {}
+
+    async def call(self, method: Any, request: Any, **options: Any) -> Any:
+        """Pass a call on."""
+        kind = type(request).__name__.removesuffix("Request")
+        Watched.asked[kind] += 1
+        answer = await super().call(method, request, **options)
+        Watched.beside.pop(kind, lambda: None)()
+        return answer
+
+
+def fail() -> None:
+    """Fail the call beside which it is done."""
+    raise UnavailableError("AWAY", "It is away.")
+
+
+async def test_who_comes_while_others_are_loaded_is_loaded_with_all_who_wait(system: System, market: Market):
+    names = await market.endpoints(30)
+    Watched.asked.clear()
+    async with view_of(system, Watched) as view:
+        *found, absent = await asyncio.gather(*(view.load([name]) for name in names), view.load([NOBODY, names[0]]))
+        assert (found, absent) == ([set()] * len(names), {NOBODY})
+        assert {view.known[name].terms.id for name in names} == set(names)
+        assert len({id(view.known[name].chain) for name in names}) == 1
+    assert Watched.asked["BatchGetEndpointContexts"] == 1
+    assert Watched.asked.total() <= 9, "one chain: what each call asks, once"
+
+
+async def test_a_caller_who_goes_away_spoils_no_other_and_a_failure_is_told_to_each_who_waits(
+    system: System, market: Market
+):
+    first, second = await market.endpoints(2)
+    async with view_of(system, Watched) as view:
+        gone, stays = (asyncio.create_task(view.load([name])) for name in (first, second))
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await stays == set()
+        assert first in view.known
+        view.known.clear()
+        view.endpoints.clear()
+        Watched.beside["BatchGetEndpointContexts"] = fail
+        told = await asyncio.gather(view.load([first]), view.load([second]), return_exceptions=True)
+        assert [type(each) for each in told] == [UnavailableError] * 2
+        assert await view.load([first, second]) == set()
+
+
+@pytest.mark.parametrize(
+    ("beside", "change", "again"),
+    [
+        ("BatchGetCoverage", "enterprise", {"BatchGetAccountAssignments": 2, "BatchGetEndpointContexts": 1}),
+        ("BatchGetAccountAssignments", "operator", {"BatchGetAccountAssignments": 2, "BatchGetEndpointContexts": 1}),
+        ("BatchGetAccountAssignments", "stranger", {"BatchGetAccountAssignments": 1, "BatchGetEndpointContexts": 1}),
+        ("BatchGetEndpointContexts", "endpoint", {"BatchGetAccountAssignments": 1, "BatchGetEndpointContexts": 2}),
+        ("BatchGetEndpointContexts", "enterprise", {"BatchGetAccountAssignments": 1, "BatchGetEndpointContexts": 2}),
+        ("BatchGetCoverage", "catalog", {"BatchGetAccountAssignments": 2, "BatchGetNetworks": 2}),
+    ],
+)
+async def test_what_changes_while_it_is_loaded_is_asked_again_and_nothing_else(
+    system: System, market: Market, beside: str, change: str, again: dict[str, int]
+):
+    (name,) = await market.endpoints(1)
+    changed = {
+        "enterprise": charging_context_pb2.WatchEndpointChangesResponse(account_id=market.enterprise.account_id),
+        "operator": accounts_pb2.WatchAccountChangesResponse(
+            account=accounts_pb2.Account(id=market.operator.account_id)
+        ),
+        "stranger": charging_context_pb2.WatchEndpointChangesResponse(account_id=f"acc_{'0' * 26}"),
+        "endpoint": charging_context_pb2.WatchEndpointChangesResponse(endpoint_id=name),
+        "catalog": charging_catalog_pb2.WatchCatalogChangesResponse(resource_type="tariff"),
+    }[change]
+    Watched.asked.clear()
+    async with view_of(system, Watched) as view:
+        feeds = dict(zip(("accounts", "catalog", "endpoints"), view.feeds, strict=True))
+        feed = feeds["accounts" if change == "operator" else "catalog" if change == "catalog" else "endpoints"]
+        Watched.beside[beside] = lambda: feed.apply(changed)
+        assert await view.load([name]) == set()
+        assert name in view.known
+    assert not Watched.beside
+    assert {kind: Watched.asked[kind] for kind in again} == again
