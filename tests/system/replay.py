@@ -35,9 +35,7 @@ async def view_of(system: Any, kind: type[Channel] = Channel) -> AsyncIterator[T
     tokens = ServiceTokens((folder / "service.secret").read_text().strip())
     async with AsyncExitStack() as stack:
         names = ("accounts", "catalog", "endpoints")
-        channels = [
-            await stack.enter_async_context(kind(system.description[name], "rating", tokens)) for name in names
-        ]
+        channels = [await stack.enter_async_context(kind(system.description[name], "rating", tokens)) for name in names]
         yield TermsView(*channels)
 
 
