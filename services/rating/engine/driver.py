@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from services.common.clock import DAY_MS
 from services.common.errors import UnavailableError
@@ -44,9 +45,18 @@ REBUILD_SILENCE_SECONDS = 15
 """A rebuild that has done nothing for so long is taken to be dead, and another process may begin one."""
 
 
-def away() -> UnavailableError:
-    """The error for a Valkey that does not answer."""
-    return UnavailableError("BALANCES_UNAVAILABLE", "The balance store does not answer; try again.", retry_after_ms=500)
+log = structlog.get_logger(part="balances")
+
+
+def away(error: Exception) -> UnavailableError:
+    """The error for a Valkey that does not answer, or answers that it cannot."""
+    what = "does not answer; try again"
+    if isinstance(error, OutOfMemoryError):
+        what = "is full; give it more memory (maxmemory), then try again"
+    elif isinstance(error, ResponseError):
+        what = "refuses the call; rating's log says why"
+        log.error("valkey refuses", error=str(error))
+    return UnavailableError("BALANCES_UNAVAILABLE", f"The balance store {what}.", retry_after_ms=500)
 
 
 @contextmanager
@@ -55,7 +65,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise away() from error
+        raise away(error) from error
 
 
 class Engine:
@@ -132,9 +142,9 @@ class Engine:
             if "unction not found" in str(error):
                 await self.install()
                 raise closed("the server is new") from error
-            raise away() from error
+            raise away(error) from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise away() from error
+            raise away(error) from error
         if reply[0] == b"FORGOT":
             raise closed("the balance store forgot ids that it had answered", StateLostError)
         if isinstance(reply[0], bytes):

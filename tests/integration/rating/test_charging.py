@@ -1,14 +1,17 @@
 """Charging at every level, on real Valkey and a real journal."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.common.errors import UnavailableError
 from services.common.identity import AccountKind, Principal, Role
 from services.common.money import Money
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, Outcome, Reason
+from services.rating.usecases import cells
 from services.rating.usecases.sessions import SessionCall, Units, session_id
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, event, world
 from tests.unit.rating.terms import (
@@ -348,3 +351,33 @@ async def test_nothing_is_charged_on_a_server_that_evicts(valkey_url, sqlite_url
             await core.client.config_set("maxmemory", 0)
             await core.client.config_set("maxmemory-policy", "noeviction")
         assert (await core.use(MB, "a")).outcome is Outcome.CHARGED
+
+
+async def test_a_full_server_is_said_to_be_full_forgets_nothing_and_goes_on_with_more_memory(
+    valkey_url, sqlite_url, monkeypatch
+):
+    monkeypatch.setattr(cells, "RETRY_SECONDS", 0.01)
+    async with world(example(), valkey_url, sqlite_url) as core:
+        before = await core.use(MB, "a")
+        await core.client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(UnavailableError, match="The balance store is full"):
+                await core.use(MB, "b")
+        finally:
+            await core.client.config_set("maxmemory", 0)
+        assert await core.use(MB, "a") == replace(before, replayed=True)
+        assert not (await core.use(MB, "b")).replayed
+
+
+async def test_what_a_server_refuses_for_is_in_the_log_and_not_told_to_callers(valkey_url, sqlite_url, monkeypatch):
+    monkeypatch.setattr(cells, "RETRY_SECONDS", 0.01)
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "a")
+        await core.client.config_set("min-replicas-to-write", 1)
+        try:
+            with capture_logs() as told, pytest.raises(UnavailableError, match="rating's log says why"):
+                await core.use(MB, "b")
+        finally:
+            await core.client.config_set("min-replicas-to-write", 0)
+        assert any("Not enough good replicas" in line["error"] for line in told if line["event"] == "valkey refuses")
+        assert not (await core.use(MB, "b")).replayed
