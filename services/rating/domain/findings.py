@@ -25,6 +25,7 @@ class Code(StrEnum):
     BOOKS_ROW_DIFFERS = "BOOKS_ROW_DIFFERS"
     BALANCE_UNEQUAL = "BALANCE_UNEQUAL"
     BALANCE_NEGATIVE = "BALANCE_NEGATIVE"
+    OWED_UNEQUAL = "OWED_UNEQUAL"
     RESERVED_TOO_MUCH = "RESERVED_TOO_MUCH"
     RESERVED_UNEQUAL = "RESERVED_UNEQUAL"
     STATE_BEHIND = "STATE_BEHIND"
@@ -39,12 +40,14 @@ class Code(StrEnum):
 
 _RESTORE = "Restore the segment from a replica or backup of the journal; until then nothing after it is folded."
 _REPORT = "The journal itself says so: keep it and report it; no rebuild mends this."
+_CORRECT = "If somebody changed Valkey before it was used again, correct it by POST /v1/adjustments; else report it."
 _REPAIRS = {
     "SEGMENT": _RESTORE,
     "PROGRAM": "Restore the program from a replica or backup of the journal.",
     "EVENT": "Refund one of its two charges (POST /v1/refunds); see that the balance store forgets nothing by itself.",
     "BOOKS": "meterline rebuild --ledger",
-    "BALANCE": _REPORT,
+    "BALANCE": _CORRECT,
+    "OWED": _CORRECT,
     "RESERVED": _REPORT,
     "STATE": "meterline rebuild --valkey",
     "SESSION": "meterline rebuild --valkey",

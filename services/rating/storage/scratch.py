@@ -70,6 +70,14 @@ holdings = sa.Table(
     sa.Column("remaining", sa.BigInteger, nullable=False),
     sa.Column("held", sa.BigInteger, nullable=False),
 )
+debts = sa.Table(
+    "debt",
+    scratch,
+    sa.Column("cell", sa.Integer, primary_key=True),
+    sa.Column("holder_id", sa.String, primary_key=True),
+    sa.Column("charged", sa.BigInteger, nullable=False),
+    sa.Column("owed", sa.BigInteger, nullable=False),
+)
 
 
 class Scratch:
@@ -174,16 +182,29 @@ class Scratch:
 
     async def add_held(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
         """Add to what holders have in a cell: balance, remaining, and what sessions hold of it."""
-        insert = sqlite.insert(holdings)
-        sums = {name: holdings.c[name] + insert.excluded[name] for name in ("remaining", "held")}
-        values = [
-            {"cell": cell, "balance_id": name, "remaining": remaining, "held": held} for name, remaining, held in rows
-        ]
-        if values:
-            async with self._second.transaction() as connection:
-                await connection.execute(
-                    insert.on_conflict_do_update(index_elements=["cell", "balance_id"], set_=sums), values
-                )
+        names = ("balance_id", "remaining", "held")
+        await self._add(holdings, [{"cell": cell, **dict(zip(names, row, strict=True))} for row in rows])
+
+    async def add_owed(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
+        """Add to what holders owe in a cell: holder, what it was charged, and what it owes as it says itself."""
+        names = ("holder_id", "charged", "owed")
+        await self._add(debts, [{"cell": cell, **dict(zip(names, row, strict=True))} for row in rows])
+
+    async def _add(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not rows:
+            return
+        insert = sqlite.insert(table)
+        keys = [column.name for column in table.primary_key]
+        sums = {column.name: column + insert.excluded[column.name] for column in table.c if column.name not in keys}
+        async with self._second.transaction() as connection:
+            await connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=sums), list(rows))
+
+    async def unequal_debts(self, cell: int) -> list[tuple[str, int, int]]:
+        """Holders that owe something else than what they were charged: holder, charged, owed."""
+        query = sa.select(debts.c.holder_id, debts.c.charged, debts.c.owed).order_by(debts.c.holder_id)
+        query = query.where(debts.c.cell == cell, debts.c.charged != debts.c.owed)
+        async with self._second.reading() as connection:
+            return [tuple(row) for row in await connection.execute(query)]
 
     async def unequal_balances(self) -> AsyncIterator[tuple[str, int, int]]:
         """Balances whose entries and holders disagree: balance, sum of its entries, what holders of all cells have."""

@@ -1,6 +1,7 @@
 """`verify` finds nothing where all is well, also while charging goes on, and names what is not."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from services.rating.domain.balances import balance_id
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.findings import Code, Report
 from services.rating.engine.inspection import StateInspection
@@ -19,7 +21,7 @@ from services.rating.usecases.verifying.verifying import Verification
 from tests.integration.rating.many import Many, shared_by_cells
 from tests.integration.rating.test_charging import example, session_call
 from tests.integration.rating.world import OPERATOR_CALLER, World, world
-from tests.unit.rating.terms import ENDPOINT, MB
+from tests.unit.rating.terms import ENDPOINT, MB, RESELLER
 
 NOT_FOLDED = {
     "cursor", "chain", "escrow", "escrow_lease", "sandbox_charge",
@@ -64,6 +66,20 @@ async def test_nothing_is_found_where_all_is_well(valkey_url, sqlite_url, tmp_pa
         (about,) = report.cells.values()
         assert (about.state, about.folded, about.compared) == ("compared", about.folded, about.segments - 1)
         assert (about.holders, about.sessions, about.records, about.ids) == (3, 2, 13, 12)
+
+
+async def test_nothing_is_found_after_refunds_and_payments_of_what_is_owed(valkey_url, sqlite_url, tmp_path):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await some_life(core)
+        used = await core.use(10 * MB, "refunded")
+        await core.fold()
+        await core.refunds.refund(OPERATOR_CALLER, used.usage_record_id, 3 * MB, reason="outage", request_id="r1")
+        before = (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used
+        await core.corrections.adjust(
+            OPERATOR_CALLER, balance_id(RESELLER, ""), -5_000, credit_used=True, reason="paid", request_id="r2"
+        )
+        assert (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used == before - 5_000
+        assert (await verify(core, tmp_path)).findings == []
 
 
 async def test_nothing_is_found_on_postgresql(valkey_url, postgres_url, sqlite_url, tmp_path):
@@ -237,6 +253,27 @@ async def test_damage_is_found_named_and_told_how_to_repair(name, valkey_url, sq
         assert codes(report) == expected, report.findings
         assert all(finding.place and finding.repair for finding in report.findings)
         assert Code(report.findings[0].code) in report.counts
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [(ENDPOINT, {"BALANCE_UNEQUAL", "RESERVED_UNEQUAL"}), (RESELLER, {"OWED_UNEQUAL", "RESERVED_UNEQUAL"})],
+)
+async def test_what_was_lost_in_valkey_is_found_after_it_was_used_again(
+    lost, expected, valkey_url, sqlite_url, tmp_path
+):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await some_life(core)
+        owed = (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used
+        assert owed > 0
+        await core.client.delete(f"{{c0}}h:{lost}")
+        assert (await core.use(MB, "again")).amounts
+        report = await verify(core, tmp_path)
+        assert codes(report) == expected, report.findings
+        if lost == RESELLER:
+            (finding,) = [each for each in report.findings if each.code == Code.OWED_UNEQUAL]
+            charged, owes = (int(word) for word in re.findall(r"(\d+)[,.]", finding.message))
+            assert charged - owes == owed
 
 
 async def forgotten(core: World) -> list[bytes]:

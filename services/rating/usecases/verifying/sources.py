@@ -139,6 +139,13 @@ class SecondBooks(Protocol):
     async def add_held(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
         """Add to what holders have in a cell: balance, remaining, and what sessions hold of it."""
 
+    async def add_owed(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
+        """Add to what holders owe in a cell: holder, what it was charged, and what it owes as it says itself."""
+
+    async def unequal_debts(self, cell: int) -> list[tuple[str, int, int]]:
+        """Holders that owe something else than what they were charged: holder, charged, owed."""
+        ...
+
     def unequal_balances(self) -> AsyncIterator[tuple[str, int, int]]:
         """Balances whose entries and holders disagree: balance, sum of its entries, what holders of all cells have."""
         ...

@@ -129,14 +129,21 @@ class StateComparison:
         """Look at what holders have, and at what sessions hold of it, as the journal has it."""
         async for images in self._books.images(self._cell):
             rows: list[tuple[str, int, int]] = []
+            owed: list[tuple[str, int, int]] = []
             for name, image in images.items():
                 if name.startswith("s:"):
                     about.sessions += 1
                     rows += self._holds(image)
                 elif name.startswith("h:"):
                     about.holders += 1
-                    rows += self._has(self._state.read_holder(name[2:], image))
+                    holder = self._state.read_holder(name[2:], image)
+                    rows += self._has(holder)
+                    owed.append((holder.id, 0, holder.credit_used))
             await self._books.add_held(self._cell, rows)
+            await self._books.add_owed(self._cell, owed)
+        for holder_id, charged, owes in await self._books.unequal_debts(self._cell):
+            said = f"It was charged {charged}, less what was given back and paid; it owes {owes}."
+            self._report.add(Code.OWED_UNEQUAL, f"cell {self._cell} holder {holder_id}", said)
         async for images in self._books.images(self._cell):
             holders = [self._state.read_holder(name[2:], image) for name, image in images.items() if name[:2] == "h:"]
             names = [name for holder in holders for name in _names(holder)]

@@ -7,6 +7,7 @@ there. What must hold between balances is looked at where the journal stood when
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from services.common.clock import Clock
@@ -17,6 +18,7 @@ from services.rating.usecases.answering import answered_ids
 from services.rating.usecases.cells import IDS_WINDOW_MS
 from services.rating.usecases.folding import SegmentFold
 from services.rating.usecases.verifying.chain import Chain, Programs
+from services.rating.usecases.verifying.owed import owed_changes
 from services.rating.usecases.verifying.sources import JournalSource, KeptSegment, SecondBooks, StateSource
 from services.rating.usecases.verifying.state import StateComparison
 
@@ -143,15 +145,18 @@ class _Walk:
     async def go(self, upto: int | None, *, compare: bool, tell: Callable[[str], None]) -> None:
         """Fold again up to a sequence, or all; compare rows with the books."""
         while (upto is None or self._cursor.sequence < upto) and (some := await self._next(upto)):
-            sheet = Sheet()
+            sheet, owed = Sheet(), Counter[str]()
             for kept, content in some:
                 if not await self._programs.learn(self._cell, kept.segment.sequence, content):
                     self.chain.broken = True
                     return
                 SegmentFold(self._cell, kept.segment, self._programs.known, sheet).add(content)
+                for holder_id, change in owed_changes(content, self._programs.known):
+                    owed[holder_id] += change
             await self._note_answers(some)
             last = some[-1][0].segment
             await self._books.post(self._cell, self._cursor, last, sheet)
+            await self._books.add_owed(self._cell, [(holder_id, sum_, 0) for holder_id, sum_ in owed.items()])
             if compare:
                 found = await self._books.compare_rows(self._cell, self._cursor.sequence, last.sequence)
                 self._report.extend(found)
