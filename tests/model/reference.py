@@ -372,9 +372,12 @@ class Model:
                 found.append(("SERVICE_BARRED", number))
             if plan.networks is not None and use.network not in plan.networks:
                 found.append(("NETWORK_NOT_ALLOWED", number))
-        if found:
-            return found[0]
-        return ("ENDPOINT_BLOCKED", 0) if use.service in self.purse(endpoint).blocked else None
+        return found[0] if found else None
+
+    def refusal(self, use: Use, reason: str, step: int) -> tuple[str, int]:
+        """Why what is not covered is refused: a service that was used without being covered is blocked."""
+        blocked = use.service in self.purse(self.endpoints[use.endpoint]).blocked
+        return ("ENDPOINT_BLOCKED", 0) if blocked else (reason, step)
 
     def _in(self, zones: Sequence[str], network: str) -> bool:
         return not zones or any(network in self.catalog.zones.get(zone, ()) for zone in zones)
@@ -451,7 +454,7 @@ class Model:
 
         def fits(quantity: int) -> bool:
             found = priced(quantity)
-            payable = headroom is None or found.amount <= max(0, headroom + credit) or found.amount <= 0
+            payable = headroom is None or found.amount <= max(0, headroom) + credit or found.amount <= 0
             return payable and not found.blocked and not found.costless
 
         def why_not(quantity: int) -> str:
@@ -500,8 +503,10 @@ class Model:
         for number, (payer, payee) in enumerate(steps):
             covered = self.cover(payer, payee, use)
             if covered.uncovered and asks:
-                return Verdict(covered.reason, number)
+                return Verdict(*self.refusal(use, covered.reason, number))
             covers.append(covered)
+        if asks:
+            self.purse(endpoint).blocked.clear()
         for (payer, _), covered in zip(steps, covers, strict=True):
             self._pay(payer, covered, use)
         reasons = [covered.reason for covered in covers if covered.uncovered]

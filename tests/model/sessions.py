@@ -88,15 +88,24 @@ class Sessions:
         late = not session.is_open
         if late and not any(line.use.quantity for line in lines):
             return "SESSION_CLOSED"
-        for service in [0] if releases else [line.use.service for line in lines]:
-            session.give_back(self._model.counts, service)
+        if releases:
+            for service in {held.service for held in session.held} - {line.use.service for line in lines}:
+                session.give_back(self._model.counts, service)
+        charged = [self._charge(session, line.use) for line in lines]
         asks = not releases and not late
-        answers = [self._line(session, line, requested=line.requested if asks else 0) for line in lines]
+        answers = [
+            self._grant(session, line, bill, requested=line.requested if asks else 0)
+            for line, bill in zip(lines, charged, strict=True)
+        ]
         session.sequence, session.is_open = sequence, session.is_open and not releases
         return answers
 
-    def _line(self, session: Session, line: Line, *, requested: int) -> Granted:
-        charged = self._model.charge(line.use, asks=False) if line.use.quantity else None
+    def _charge(self, session: Session, use: Use) -> Verdict | None:
+        """Charge a use, which may take what is held of its own service."""
+        session.give_back(self._model.counts, use.service)
+        return self._model.charge(use, asks=False) if use.quantity else None
+
+    def _grant(self, session: Session, line: Line, charged: Verdict | None, *, requested: int) -> Granted:
         granted, reason, step = (0, "", 0)
         if requested:
             granted, reason, step = self._reserve(session, replace(line.use, quantity=requested))
@@ -112,10 +121,11 @@ class Sessions:
             short = next(((step, each) for step, (_, each) in enumerate(covers) if each.uncovered), None)
             if short is None:
                 session.held += [self._hold(payer, covered, use) for payer, covered in covers]
+                self._model.purse(self._model.endpoints[use.endpoint]).blocked.clear()
                 break
             limiting, reason = short[0], short[1].reason
             use = replace(use, quantity=use.quantity - short[1].uncovered)
-        return use.quantity, reason, limiting
+        return use.quantity, *((reason, limiting) if use.quantity else self._model.refusal(use, reason, limiting))
 
     def _hold(self, payer: Payer, covered: Cover, use: Use) -> Held:
         purse, amount = self._model.purse(payer), max(0, covered.owed)

@@ -93,11 +93,8 @@ class Calls:
         number = random.randrange(len(self._sessions))
         action = random.choice(list(SessionAction))
         self._sessions[number] += action is not SessionAction.CREATE
-        lines = [
-            SessionLine(
-                1, random.choice(self._programs), random.choice([0, self._amount()]), self._amount(), self.now_ms
-            )
-        ]
+        used = (random.choice(self._programs), random.choice([0, self._amount()]), self._amount(), self.now_ms)
+        lines = [SessionLine(1, *used, random.choice(self._programs), self.now_ms)]
         times = (self.now_ms, self.now_ms + random.choice([0, MINUTE_MS]), self.now_ms + 5 * MINUTE_MS)
         name, sequence = f"ses_{number}", self._sessions[number]
         return SessionOp(name, "ref", action, sequence, body, endpoint, "net", 3, *times, lines)

@@ -208,13 +208,22 @@ class RefillOp:
 
 @dataclass(frozen=True, slots=True)
 class SessionLine:
-    """What a session's call reports and asks for, for one service at one time (milliseconds since 1970)."""
+    """What a session's call reports and asks for, for one service.
+
+    Attributes:
+        program: for what is reported.
+        usage_ms: when that was used, milliseconds since 1970.
+        grant: the program for what is granted.
+        grant_ms: when that is granted: the present.
+    """
 
     service: int
     program: Program
     used: int
     requested: int
     usage_ms: int
+    grant: Program
+    grant_ms: int
     slices: Sequence[int] = ()
 
 

@@ -672,7 +672,7 @@ end
 -- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first. Of a grant
 -- less may be used than is granted, so each smaller volume must fit, too, and the dearest of them is its amount.
 local function cover_rated(coverage, step, payer, left, wallets, use)
-  local pricing, headroom = step[PRICING], headroom_of(step, payer)
+  local pricing, headroom = step[PRICING], max(0, headroom_of(step, payer)) -- more may be owed than a limit that was lowered
   for _, entry in ipairs(wallets) do
     headroom = headroom + available(entry[1])
   end
@@ -860,7 +860,7 @@ local function is_blocked(program, endpoint)
   return blocked ~= '' and string.find(blocked, program[SERVICE], 1, true)
 end
 
--- What lacked a balance blocks the service until there is one again; a missing rate does not.
+-- What lacked a balance blocks the service until one covers what is asked for; a missing rate does not.
 local function block(program, endpoint, reason)
   local lacks_balance = reason == REASON.BALANCE_DEPLETED or reason == REASON.NO_VALID_ADDON or reason == REASON.CREDIT_LIMIT
   if lacks_balance and not is_blocked(program, endpoint) then
@@ -874,6 +874,7 @@ end
 local function unblock(name, payer)
   if payer[BLOCKED] ~= '' then
     payer[BLOCKED] = ''
+    dirty[name] = true
     notice(name, '', NOTICE.UNBLOCKED, 0)
   end
 end
@@ -1039,24 +1040,29 @@ end
 local the_use = {} -- of the charge that is decided at the moment
 
 local function charge_op(op, programs, expected)
-  local program, endpoint = programs[op[5]], op[4]
+  local program, endpoint, asks = programs[op[5]], op[4], op[8] == ONLINE
   if not fresh(program, endpoint, expected) then
     return { STALE }
   end
-  if op[8] == ONLINE then
-    if program[DENY_REASON] ~= 0 then
-      return { REFUSED, program[DENY_REASON], program[DENY_STEP] }
-    end
-    if is_blocked(program, endpoint) then
-      return { REFUSED, REASON.ENDPOINT_BLOCKED, 0 }
-    end
+  if asks and program[DENY_REASON] ~= 0 then
+    return { REFUSED, program[DENY_REASON], program[DENY_STEP] }
   end
   local use = the_use
   use.endpoint, use.time, use.periods, use.cost, use.session_ref = endpoint, op[7], op[9], op[10], op[11]
+  local outcome
   if op[12] then
-    return charge_from_slices(program, endpoint, op, use)
+    outcome = charge_from_slices(program, endpoint, op, use)
+  else
+    outcome = charge(program, endpoint, op[6], use, op[8])
   end
-  return charge(program, endpoint, op[6], use, op[8])
+  if asks and is_blocked(program, endpoint) then
+    if outcome[1] == REFUSED then
+      return { REFUSED, REASON.ENDPOINT_BLOCKED, 0 }
+    elseif outcome[1] == CHARGED then
+      unblock(endpoint, holder(endpoint))
+    end
+  end
+  return outcome
 end
 
 local configure_op
@@ -1442,10 +1448,10 @@ local function give_back(reservation, session_counts)
   dirty[name] = true
 end
 
-local function give_back_service(open, service)
+local function give_back_services(open, is_meant)
   local kept = {}
   for _, reservation in ipairs(open[RESERVATIONS]) do
-    if service == nil or reservation[5] == service then
+    if is_meant(reservation[5]) then
       give_back(reservation, open[COUNTS])
     else
       kept[#kept + 1] = reservation
@@ -1458,9 +1464,6 @@ end
 local function reserve(open, program, endpoint, service, quantity, use)
   if program[DENY_REASON] ~= 0 then
     return 0, program[DENY_REASON], program[DENY_STEP]
-  end
-  if is_blocked(program, endpoint) then
-    return 0, REASON.ENDPOINT_BLOCKED, 0
   end
   local granted, reason, limiting, coverages = quantity, 0, 0, nil
   use.is_grant = true
@@ -1477,9 +1480,12 @@ local function reserve(open, program, endpoint, service, quantity, use)
       end
     end
   until granted == before or granted == 0
-  if granted == 0 then
+  if granted == 0 and is_blocked(program, endpoint) then
+    return 0, REASON.ENDPOINT_BLOCKED, 0
+  elseif granted == 0 then
     return 0, reason, limiting
   end
+  unblock(endpoint, holder(endpoint))
   local throttled, ends = false, EXACT_MAX
   for index, step in ipairs(program[STEPS]) do
     local name, payer = step_holder(step, endpoint)
@@ -1507,9 +1513,14 @@ local function reserve(open, program, endpoint, service, quantity, use)
       end
       parts[name] = parts[name] or {}
     end
+    local is_held = {} -- components may count together
     for _, counted_of in ipairs(coverage[COUNTED] or NOTHING) do
-      local owner, kept = hold_count(counted_of, use)
-      open[RESERVATIONS][#open[RESERVATIONS] + 1] = { owner, 0, UNLIMITED, NOTHING, service, kept }
+      local counter = counted_of[2] .. ' ' .. counted_of[1]
+      if not is_held[counter] then
+        is_held[counter] = true
+        local owner, kept = hold_count(counted_of, use)
+        open[RESERVATIONS][#open[RESERVATIONS] + 1] = { owner, 0, UNLIMITED, NOTHING, service, kept }
+      end
     end
     for owner, taken in pairs(parts) do
       dirty[owner] = true
@@ -1558,9 +1569,12 @@ local function session_short(op, open, programs)
   end
   for number, line in ipairs(op[9]) do
     if line[7] then
-      local use = { endpoint = op[6], time = line[5], periods = line[6], cost = NO_COST, session = open and open[COUNTS] or NOTHING }
-      local volumes = { line[3], is_release and 0 or line[4] }
-      local short = short_of(programs[line[2]], op[6], line[7], volumes, use, needs, held)
+      local function short_for(program, time, periods, volumes)
+        local use = { endpoint = op[6], time = time, periods = periods, cost = NO_COST, session = open and open[COUNTS] or NOTHING }
+        return short_of(programs[program], op[6], line[7], volumes, use, needs, held)
+      end
+      local short = short_for(line[2], line[5], line[6], { line[3] })
+        or short_for(line[8], now, line[9], { 0, is_release and 0 or line[4] })
       if short then
         short[5] = number - 1
         return short
@@ -1582,13 +1596,31 @@ end
 
 -- What was reserved is given back; a session that was silent for long ends.
 local function lapse(id, open)
-  give_back_service(open, nil)
+  give_back_services(open, function() return true end)
   open[SESSION_STATE] = open[ENDS] <= now and SESSION_EXPIRED or OPEN
   keep_session(id, open)
 end
 
+-- Charges what is reported. What is reserved of a service it may use, not what is reserved of another one.
+local function charge_lines(open, op, programs)
+  local charged, named, first = {}, {}, place
+  for _, line in ipairs(op[9]) do
+    named[line[1]] = true
+  end
+  if op[3] == RELEASE then
+    give_back_services(open, function(service) return not named[service] end)
+  end
+  for index, line in ipairs(op[9]) do
+    give_back_services(open, function(service) return service == line[1] end)
+    place = first + index - 1
+    local use = { endpoint = op[6], time = line[5], periods = line[6], cost = NO_COST, session = open[COUNTS] }
+    charged[index] = line[3] > 0 and charge(programs[line[2]], op[6], line[3], use, OFFLINE) or false
+  end
+  return charged
+end
+
 -- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
--- time of use, begins of periods, steps with slices}, about {endpoint, reference, network, access type}, when it ends without a call
+-- time of use, begins of its periods, steps with slices, program for what is granted, begins of the present periods}, about {endpoint, reference, network, access type}, when it ends without a call
 function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
@@ -1606,7 +1638,7 @@ function session_op(op, programs, expected)
     return { FAILED, SESSION_CLOSED, open[SEQUENCE] }
   end
   for _, line in ipairs(op[9]) do
-    if not fresh(programs[line[2]], endpoint, expected) then
+    if not fresh(programs[line[2]], endpoint, expected) or not fresh(programs[line[8]], endpoint, expected) then
       return { STALE }
     end
   end
@@ -1615,24 +1647,20 @@ function session_op(op, programs, expected)
     return short
   end
   open = open or { 0, OPEN, '', {}, 0, {}, {}, {}, 0, false }
-  if action == RELEASE then
-    give_back_service(open, nil)
-  end
-  for _, line in ipairs(op[9]) do
-    give_back_service(open, line[1])
-  end
+  local charged = charge_lines(open, op, programs)
   local answers, valid_until = {}, op[8]
+  if open[RESERVATIONS][1] then
+    valid_until = min(valid_until, open[VALID_UNTIL]) -- what was granted of services that are not named holds no longer than before
+  end
   for index, line in ipairs(op[9]) do
-    local program, used, requested = programs[line[2]], line[3], line[4]
-    place = place + (index > 1 and 1 or 0)
-    local use = { endpoint = endpoint, time = line[5], periods = line[6], cost = NO_COST, session = open[COUNTS] }
-    local charged = used > 0 and charge(program, endpoint, used, use, OFFLINE) or false
+    local use = { endpoint = endpoint, time = now, periods = line[9], cost = NO_COST, session = open[COUNTS] }
     local granted, reason, limiting, throttled, ends = 0, 0, 0, false, nil
-    if action ~= RELEASE and not late and requested > 0 then
-      granted, reason, limiting, throttled, ends = reserve(open, program, endpoint, line[1], requested, use)
+    if action ~= RELEASE and not late and line[4] > 0 then
+      granted, reason, limiting, throttled, ends = reserve(open, programs[line[8]], endpoint, line[1], line[4], use)
       valid_until = min(valid_until, ends or valid_until)
     end
-    answers[index] = { line[1], granted, reason, limiting, charged, throttled or (charged and charged[4]) or false }
+    local bill = charged[index]
+    answers[index] = { line[1], granted, reason, limiting, bill, throttled or (bill and bill[4]) or false }
   end
   open[SEQUENCE], open[SESSION_HASH], open[SESSION_ANSWER] = sequence, hash, answers
   open[LATE], open[ABOUT] = late, op[10]

@@ -135,6 +135,7 @@ class Batch:
 
     def _session(self, op: SessionOp) -> None:
         positions = [self._position(line.program) for line in op.lines]
+        granting = [self._position(line.grant) for line in op.lines]
         lines = [
             [
                 line.service,
@@ -144,8 +145,10 @@ class Batch:
                 line.usage_ms,
                 line.program.periods(line.usage_ms),
                 line.slices or False,
+                grant,
+                line.grant.periods(line.grant_ms),
             ]
-            for line, position in zip(op.lines, positions, strict=True)
+            for line, position, grant in zip(op.lines, positions, granting, strict=True)
         ]
         head = [op.session_id, int(op.action), op.sequence, op.body_digest, op.endpoint_id]
         about = [op.endpoint_id, op.session_ref, op.network_id, op.access_type]

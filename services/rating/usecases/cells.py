@@ -292,7 +292,8 @@ class Cell:
 
     async def _keep_programs(self, ops: Sequence[Op]) -> None:
         programs = [op.program for op in ops if isinstance(op, ChargeOp)]
-        programs += [line.program for op in ops if isinstance(op, SessionOp) for line in op.lines]
+        lines = [line for op in ops if isinstance(op, SessionOp) for line in op.lines]
+        programs += [program for line in lines for program in (line.program, line.grant)]
         await self._journal.keep_programs(programs)
 
     async def _finish(self, journaller: Journaller, works: Sequence[_Work], decided: Decided) -> None:

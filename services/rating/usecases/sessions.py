@@ -229,11 +229,14 @@ class Sessions:
         now_ms = self._kit.clock.now_ms()
         for units in call.units:
             usage_ms = units.usage_ms or event_ms
-            program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
-            ops += cell.holders.prepare(known, program, expected, now_ms)
-            slices = self._kit.escrow.slices(program) if may_lease else ()
-            lines.append(SessionLine(units.service, program, units.used, units.requested, usage_ms, slices))
-            switches.append(program.changes_ms(usage_ms))
+            kind = (units.service, call.network_id, call.access_type)
+            program, grant = program_for(known, *kind, usage_ms), program_for(known, *kind, now_ms)
+            for each in (program, grant):
+                ops += cell.holders.prepare(known, each, expected, now_ms)
+            slices = self._kit.escrow.slices(grant) if may_lease else ()
+            asked = (units.service, program, units.used, units.requested, usage_ms)
+            lines.append(SessionLine(*asked, grant, now_ms, slices))
+            switches.append(grant.changes_ms(now_ms))
         ops.append(
             SessionOp(
                 call.session_id,

@@ -11,6 +11,7 @@ from services.common.identity import AccountKind, Principal, Role
 from services.common.money import Money
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, Outcome, Reason
+from services.rating.domain.terms import Assignment, Benefit
 from services.rating.usecases import cells
 from services.rating.usecases.sessions import SessionCall, Units, session_id
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, event, world
@@ -381,3 +382,53 @@ async def test_what_a_server_refuses_for_is_in_the_log_and_not_told_to_callers(v
             await core.client.config_set("min-replicas-to-write", 0)
         assert any("Not enough good replicas" in line["error"] for line in told if line["event"] == "valkey refuses")
         assert not (await core.use(MB, "b")).replayed
+
+
+async def test_what_lacked_a_balance_above_the_endpoint_goes_on_when_there_is_one_there(valkey_url, sqlite_url):
+    prepaid, free = plan("pln_pre", prepaid=True, tariff_id="tar_x"), plan("pln_f", tariff_id="tar_f")
+    tariffs = [tariff("tar_x", 10**6), tariff("tar_f", 0)]
+    of_all = catalog([prepaid, free], tariffs)
+    still = StillTerms([endpoint(given("b", free.key))], chain(given("e", prepaid.key), given("r", free.key)), of_all)
+    async with world(still, valkey_url, sqlite_url) as core:
+        await core.balances.top_up(OPERATOR_CALLER, "", ENTERPRISE, Money("EUR", 10**6), "t1")
+        assert (await core.use(2 * GB, "offline", mode=2)).uncovered == GB
+        assert (await core.use(MB, "refused")).reason is Reason.ENDPOINT_BLOCKED
+        await core.balances.top_up(OPERATOR_CALLER, "", ENTERPRISE, Money("EUR", 10**7), "t2")
+        assert (await core.use(MB, "charged")).outcome is Outcome.CHARGED
+        blocked = (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT].blocked
+        assert blocked == ""
+
+
+async def test_a_raised_limit_and_benefits_of_money_beside_an_exceeded_one_are_enough(valkey_url, sqlite_url):
+    paid, free = plan("pln_x", tariff_id="tar_x"), plan("pln_f", tariff_id="tar_f")
+    cashback = addon("pln_w", 0, benefits=(Benefit("b1", frozenset({1}), 5 * 10**6, (), recurring=False, money=True),))
+    links = chain(given("e", free.key), given("r", paid.key), limit=10**6)
+    of_all = catalog([paid, free, cashback], [tariff("tar_x", 10**6), tariff("tar_f", 0)])
+    still = StillTerms([endpoint(given("b", free.key))], links, of_all)
+    async with world(still, valkey_url, sqlite_url) as core:
+
+        def change(version: int, limit: int, *addons: Assignment) -> None:
+            reseller = replace(
+                links[1], credit_limit_micros=limit, limit_version=version, version=version, addons=addons
+            )
+            still.change(still.endpoints[ENDPOINT], chain=[links[0], reseller, links[2]])
+
+        assert (await core.use(2 * GB, "offline", mode=2)).uncovered == GB
+        assert (await core.use(MB, "refused")).reason is Reason.ENDPOINT_BLOCKED
+        change(2, 3 * 10**6)
+        assert (await core.use(2 * GB, "raised")).outcome is Outcome.CHARGED
+        change(3, 10**6, given("w", cashback.key))  # 3 EUR are owed now
+        assert (await core.use(GB, "cashback")).outcome is Outcome.CHARGED
+        assert (await core.use(5 * GB, "more")).outcome is Outcome.REFUSED
+
+
+async def test_a_new_cycle_is_enough_for_a_blocked_endpoint(valkey_url, sqlite_url):
+    monthly = plan("pln_m", prepaid=True, benefits=(Benefit("b1", frozenset({1}), 10 * MB, (), recurring=True),))
+    free = plan("pln_f", tariff_id="tar_f")
+    of_all = catalog([monthly, free], [tariff("tar_f", 0)])
+    still = StillTerms([endpoint(given("b", monthly.key))], chain(given("e", free.key), given("r", free.key)), of_all)
+    async with world(still, valkey_url, sqlite_url) as core:
+        assert (await core.use(11 * MB, "offline", mode=2)).uncovered == MB
+        assert (await core.use(MB, "refused")).reason is Reason.ENDPOINT_BLOCKED
+        core.clock.advance(40 * DAY_MS)
+        assert (await core.use(MB, "new", usage_time_ms=core.clock.now_ms())).outcome is Outcome.CHARGED

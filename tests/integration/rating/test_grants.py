@@ -186,3 +186,93 @@ async def test_what_comes_late_counts_on_the_day_of_its_use(stores):
         paid = [(await core.use(MB, f"e{n}", usage_time_ms=at_ms)).amounts[0] for n, at_ms in enumerate(times)]
         assert paid == [5 * EUR] * 9 + [0] * 15
         assert (await core.use(MB, "older", usage_time_ms=times[0] - DAY_MS)).outcome is Outcome.CHARGED
+
+
+async def report(
+    core: World, sequence: int, *units: Units, at_ms: int = 0, action: SessionAction | None = None
+) -> Session:
+    """The next call of session "a"; `at_ms` is when its client says that it happens."""
+    kind = action or (SessionAction.UPDATE if sequence else SessionAction.CREATE)
+    name, digest = session_id(ENDPOINT, "a"), f"{sequence}".encode().rjust(8)
+    asks = SessionCall(name, "a", kind, sequence, ENDPOINT, EU, 3, units, at_ms, digest)
+    return await core.sessions.call(OPERATOR_CALLER, asks)
+
+
+def uncovered(session: Session) -> list[int]:
+    return [grant.uncovered for grant in session.grants]
+
+
+async def test_all_that_a_call_reports_is_charged_before_any_of_it_is_granted_anew(stores):
+    async with priced(stores, counts(a_mb(EUR)), 10 * EUR) as core:
+        first = await report(core, 0, Units(DATA, 0, 5 * MB), Units(NB_IOT, 0, 5 * MB))
+        assert granted(first) == [5 * MB, 5 * MB]
+        again = await report(core, 1, Units(DATA, 5 * MB, 5 * MB), Units(NB_IOT, 5 * MB, 5 * MB))
+        assert (uncovered(again), granted(again)) == ([0, 0], [0, 0])
+
+
+async def test_one_service_at_two_times_is_charged_before_it_is_granted_anew(stores):
+    async with priced(stores, counts(a_mb(EUR)), 10 * EUR) as core:
+        await report(core, 0, Units(DATA, 0, 10 * MB))
+        core.clock.advance(MINUTE_MS)
+        again = await report(core, 1, Units(DATA, 5 * MB, 10 * MB), Units(DATA, 5 * MB, 0, NOW_MS))
+        assert (uncovered(again), granted(again)) == ([0, 0], [0, 0])
+
+
+@pytest.mark.parametrize("action", [SessionAction.UPDATE, SessionAction.RELEASE])
+async def test_use_above_a_grant_takes_nothing_that_another_service_of_the_call_has_reserved(stores, action):
+    async with priced(stores, counts(a_mb(EUR)), 10 * EUR) as core:
+        await report(core, 0, Units(DATA, 0, 5 * MB), Units(NB_IOT, 0, 5 * MB))
+        told = await report(core, 1, Units(DATA, 8 * MB, 0), Units(NB_IOT, 5 * MB, 0), action=action)
+        assert uncovered(told) == [3 * MB, 0]
+
+
+async def test_a_grant_is_made_at_the_time_of_the_call_not_of_the_use_that_it_reports(stores):
+    async with priced(stores, counts(*DAY_PASS, scope=Scope.DAY), 5 * EUR) as core:
+        core.clock.at_ms = MIDNIGHT_MS - 10 * MINUTE_MS
+        await report(core, 0, Units(DATA, 0, 10 * MB))
+        core.clock.at_ms = MIDNIGHT_MS + 1000
+        late = await report(core, 1, Units(DATA, 10 * MB, 10 * MB), at_ms=MIDNIGHT_MS - 1000)
+        assert (uncovered(late), granted(late)) == ([0], [0])  # the pass of the day before took the money
+        assert late.grants[0].switch_ms == MIDNIGHT_MS + DAY_MS
+
+
+async def test_a_late_report_does_not_free_what_grants_of_today_hold(stores):
+    async with priced(stores, counts(a_mb(EUR), free=100 * MB, scope=Scope.DAY), 0) as core:
+        core.clock.at_ms = MIDNIGHT_MS - MINUTE_MS
+        await report(core, 0, Units(DATA, 0, 10 * MB))
+        core.clock.at_ms = MIDNIGHT_MS + 2000
+        assert granted(await call(core, "b", 0, 0, 100 * MB)) == [100 * MB]
+        assert granted(await report(core, 1, Units(DATA, 10 * MB, 10 * MB), at_ms=MIDNIGHT_MS - 1)) == [0]
+        assert granted(await call(core, "c", 0, 0, 100 * MB)) == [0]
+
+
+async def test_nothing_is_granted_of_a_bundle_that_has_ended_since_the_use_that_is_reported(stores):
+    end = NOW_MS + 10 * MINUTE_MS
+    async with priced(stores, counts(a_mb(EUR)), 0, expires_ms=end) as core:
+        assert granted(await report(core, 0, Units(DATA, 0, 10 * MB))) == [10 * MB]
+        core.clock.at_ms = end + MINUTE_MS
+        late = await report(core, 1, Units(DATA, 5 * MB, 10 * MB, end - 1))
+        assert granted(late) == [0]
+
+
+async def test_a_call_about_one_service_does_not_prolong_what_is_granted_of_another(stores):
+    end = NOW_MS + 10 * MINUTE_MS
+    async with priced(stores, counts(a_mb(EUR)), 10 * EUR, expires_ms=end) as core:
+        assert (await report(core, 0, Units(DATA, 0, 10 * MB))).valid_until_ms == end
+        assert (await report(core, 1, Units(NB_IOT, 0, MB))).valid_until_ms == end
+        assert (await report(core, 2, Units(DATA, 10 * MB, 0))).valid_until_ms == end  # the add-on gave NB-IoT, too
+        assert (await report(core, 3, Units(NB_IOT, MB, 0))).valid_until_ms == NOW_MS + VALIDITY_MS
+
+
+async def test_components_that_count_together_hold_a_grant_once(stores):
+    free = counts(a_mb(EUR), free=100 * MB, counter="x")
+    async with priced(stores, free, 0) as core:
+        (made,) = core.terms.catalog.tariffs["tar_x"]
+        tiers = (TierTerms(100 * MB, 0, 1, 0, Action.CHARGE), TierTerms(0, 0, 1, EUR, Action.CHARGE))
+        rate = replace(made.rates[0], components=(free, counts(*tiers, id="c2", counter="x")))
+        core.terms.catalog.tariffs["tar_x"] = (replace(made, rates=(rate,)),)
+        core.terms.change()
+        assert granted(await call(core, "a", 0, 0, 60 * MB)) == [60 * MB]
+        assert granted(await call(core, "b", 0, 0, 60 * MB)) == [40 * MB]
+        await call(core, "a", 1, 0, 0)
+        assert granted(await call(core, "b", 1, 0, 100 * MB)) == [100 * MB]
