@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from meterline.catalog.v1 import charging_catalog_pb2, charging_catalog_pb2_grpc, profiles_pb2, profiles_pb2_grpc
 from meterline.rating.v1 import charging_pb2, charging_pb2_grpc
-from services.common.errors import DeadlineExceededError, UnavailableError
+from services.common.errors import DeadlineExceededError, UnavailableError, not_found
 from services.common.identity import Principal
 from services.endpoints.convert import plans
 from services.endpoints.domain.plans import Plan
@@ -43,6 +43,13 @@ class CatalogClient:
         found = await self._versions(plan_ids, 0)
         unpublished = [plan_id for plan_id in plan_ids if plan_id not in found]
         return found | await self._versions(unpublished, 1)
+
+    async def plan_version(self, plan_id: str, version: int) -> Plan:
+        """Return a version of a plan, or raise NOT_FOUND."""
+        found = await self._versions([plan_id], version)
+        if plan_id not in found:
+            raise not_found("plan", plan_id)
+        return found[plan_id]
 
     async def defaults(self, enterprise_id: str) -> Defaults:
         """Return what new endpoints of an enterprise get."""

@@ -36,6 +36,11 @@ class Account(Protocol):
         ...
 
     @property
+    def currency(self) -> str:
+        """ISO 4217 code of the currency that it is charged in."""
+        ...
+
+    @property
     def parent_id(self) -> str:
         """The account above; empty for the OPERATOR."""
         ...
@@ -67,6 +72,10 @@ class Catalog(Protocol):
 
     async def plans(self, plan_ids: Collection[str]) -> Mapping[str, Plan]:
         """Return the newest published version of each plan that exists, or what it has instead."""
+        ...
+
+    async def plan_version(self, plan_id: str, version: int) -> Plan:
+        """Return a version of a plan, or raise NOT_FOUND."""
         ...
 
     async def defaults(self, enterprise_id: str) -> Defaults:

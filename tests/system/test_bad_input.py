@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.market import BE, EU, SERVICES, Market, default_of, eur, usage, zone
+from tests.system.market import BE, EU, SERVICES, Market, default_of, eur, plan, service_profile, usage, zone
 from tests.system.stranger import Json, Stranger, fresh
 
 NOBODY = "01m7y8zsfqe7yasf881gnsnpjc"
@@ -76,6 +76,8 @@ def of_the_objects(at: dict[str, str]) -> list[Case]:
         Case("a top-up over 2^53", "POST", "/v1/topups", topup | {"amount": eur(10**12)}, 400, "AMOUNT_OUT_OF_RANGE", "#/amount/units"),
         Case("less than a micro", "POST", "/v1/topups", topup | {"amount": eur(0, 1)}, 400, "FIELD_INVALID", "#/amount/nanos"),
         Case("another currency", "POST", "/v1/topups", topup | {"amount": eur(1) | {"currency_code": "USD"}}, 409, "CURRENCY_MISMATCH"),
+        Case("a plan in other money than the endpoint's", "POST", f"{endpoint}:changePlan", {"plan_id": at["dollars"]}, 409, "CURRENCY_MISMATCH"),
+        Case("a plan in other money than the account's", "POST", f"/v1/accounts/{at['account']}/plans", {"plan_id": at["wholesale dollars"]}, 409, "CURRENCY_MISMATCH", who="reseller"),
         Case("a wrong check digit", "POST", "/v1/sims:import", {"sims": [{"iccid": "89320000000000000001", "imsi": "206010000000000"}]}, 400, "FIELD_INVALID", "#/sims/0/iccid", "operator"),
         Case("no SIMs", "POST", "/v1/sims:import", {"sims": []}, 400, "FIELD_REQUIRED", "#/sims", "operator"),
     ]  # fmt: skip
@@ -96,6 +98,12 @@ def of_the_catalog(at: dict[str, str]) -> list[Case]:
         Case("a profile of no services", "POST", "/v1/service-profiles", {"name": "n", "services": []}, 400, "FIELD_REQUIRED", "#/services"),
         Case("a profile with a service twice", "POST", "/v1/service-profiles", {"name": "n", "services": SERVICES + SERVICES[:1]}, 400, "SERVICE_TWICE", "#/services"),
     ]  # fmt: skip
+
+
+async def in_dollars(owner: Stranger, **fields: str) -> str:
+    """A published base plan in USD, where everybody has EUR."""
+    fields |= {"charging_mode": "CHARGING_MODE_PREPAID", "service_profile_id": await service_profile(owner)}
+    return await plan(owner, type="PLAN_TYPE_BASE", currency="USD", **fields)
 
 
 async def told(case: Case, market: Market) -> tuple[Any, ...]:
@@ -119,12 +127,16 @@ async def test_bad_input_is_told_by_code_and_field_and_changes_nothing(
         for of in (await zone(market.reseller, EU), await zone(market.reseller, EU[:1]))
     ]
     tariff = {"name": fresh("overlapping"), "currency": "EUR", "rates": rates}
+    roaming = (await default_of(market.enterprise, "roaming-profiles", "DEFAULT"))["id"]
     at = {
         "endpoint": endpoint_id,
         "plan": market.prepaid_plan,
         "zone": rates[0]["rate_zone_id"],
         "overlapping": (await market.reseller.post("/v1/tariffs", tariff))["id"],
         "profile": (await default_of(market.enterprise, "service-profiles", "DEFAULT"))["id"],
+        "account": market.enterprise.account_id,
+        "dollars": await in_dollars(market.enterprise, roaming_profile_id=roaming),
+        "wholesale dollars": await in_dollars(market.reseller),
     }
     before = await everything(market)
     cases = table(at)

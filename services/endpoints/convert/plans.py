@@ -19,6 +19,8 @@ def from_proto(plan: plans_pb2.Plan) -> Plan:
         validity_ms=plan.validity.ToMilliseconds() if plan.HasField("validity") else None,
         recurs=plan.recurrence == plans_pb2.RECURRENCE_RECURRING,
         designated_account_ids=frozenset(plan.designated_account_ids),
+        currency=plan.currency,
+        pooled=plan.account_scope == plans_pb2.ACCOUNT_SCOPE_ENDPOINTS,
     )
 
 

@@ -28,6 +28,8 @@ class Plan:
         validity_ms: how long an add-on is valid from its activation; None means without end.
         recurs: whether it is subscribed anew when that is over.
         designated_account_ids: accounts besides the owner that may use it.
+        currency: ISO 4217 code of its money; empty if it has none.
+        pooled: whether an add-on of an account is for what its endpoints pay, not for what it pays itself.
     """
 
     id: str
@@ -40,6 +42,8 @@ class Plan:
     validity_ms: int | None = None
     recurs: bool = False
     designated_account_ids: frozenset[str] = frozenset()
+    currency: str = ""
+    pooled: bool = False
 
     def serves_endpoints_of(self, account_ids: set[str]) -> bool:
         """Whether endpoints of a partition and its enterprise (`account_ids`) may have it: owned or designated."""
@@ -63,6 +67,35 @@ class Plan:
             raise FailedPreconditionError(
                 "PLAN_NOT_BASE" if kind is PlanType.BASE else "PLAN_NOT_ADDON",
                 f"Plan {self.id} is of type {self.type.name}; a plan of type {kind.name} is needed here.",
+                resource=("plan", self.id),
+            )
+
+    def require_currency_of_account(self, account_id: str, currency: str) -> None:
+        """Raise FAILED_PRECONDITION if what the account pays by it is in another currency than the account."""
+        if not self.pooled and self.currency not in {"", currency}:
+            raise FailedPreconditionError(
+                "CURRENCY_MISMATCH",
+                f"Plan {self.id} is in {self.currency}, account {account_id} is charged in {currency}. "
+                f"Take a plan in {currency}, or a new account in {self.currency}.",
+                metadata={"plan_currency": self.currency, "account_currency": currency},
+                resource=("plan", self.id),
+            )
+
+    def require_currency_of_endpoint(self, endpoint_id: str, currency: str, default: str) -> None:
+        """Raise FAILED_PRECONDITION if by this base plan an endpoint's money would become that of another currency.
+
+        Args:
+            endpoint_id: the endpoint.
+            currency: of the money that the endpoint has.
+            default: of the money of endpoints whose plan says nothing: their enterprise's.
+        """
+        would_be = self.currency or default
+        if would_be != currency:
+            raise FailedPreconditionError(
+                "CURRENCY_MISMATCH",
+                f"The money of endpoint {endpoint_id} is in {currency}; with plan {self.id} it would be in {would_be}, "
+                f"and money is not exchanged. Take a plan in {currency}, or give this one to a new endpoint.",
+                metadata={"plan_currency": would_be, "endpoint_currency": currency},
                 resource=("plan", self.id),
             )
 

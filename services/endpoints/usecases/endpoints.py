@@ -114,8 +114,11 @@ async def change_plan(
 ) -> Endpoint:
     """Replace the base plan; add-ons stay (R065, R108). The version that it has already stays as it is.
 
+    The endpoint's money stays as well, so the new plan has to be in the same currency.
+
     Raises:
-        FailedPreconditionError: PLAN_NOT_PUBLISHED, PLAN_NOT_BASE, PLAN_NOT_AVAILABLE, ENDPOINT_STATE.
+        FailedPreconditionError: PLAN_NOT_PUBLISHED, PLAN_NOT_BASE, PLAN_NOT_AVAILABLE, CURRENCY_MISMATCH,
+            ENDPOINT_STATE.
     """
     require_endpoint_writer(caller)
     before = await store.endpoints.lock(caller, endpoint_id)
@@ -128,6 +131,10 @@ async def change_plan(
     plan.require_assignable(PlanType.BASE)
     if before.base and (before.base.plan_id, before.base.plan_version) == (plan.id, plan.version):
         return before
+    default = (await accounts.get(before.enterprise_id)).currency
+    present = await catalog.plan_version(before.base.plan_id, before.base.plan_version) if before.base else None
+    currency = (present.currency if present else "") or default
+    plan.require_currency_of_endpoint(endpoint_id, currency, default)
     after = touched(replace(before, base=assign(plan, before.target, now_ms)), now_ms)
     await replace_base(store, before.base, after.base, now_ms)
     await store.endpoints.replace(before, after)

@@ -18,7 +18,7 @@ from services.common.errors import (
 from services.common.ids import new_id
 from services.endpoints import peers
 from services.endpoints.domain.assignments import ADDONS_MAX
-from tests.integration.endpoints.world import NOW_MS, Client, World, account
+from tests.integration.endpoints.world import NOW_MS, Client, World, account, plan_id
 
 PENDING, ACTIVE, REMOVED = 1, 2, 3
 BASE, ADDON = 1, 2
@@ -56,6 +56,49 @@ async def test_a_new_base_plan_replaces_the_one_before_and_add_ons_stay(world):
     newer = await change_plan(enterprise, endpoint.id, silver)
     assert newer.base_assignment.plan_version == 4
     assert newer.base_assignment.id != changed.base_assignment.id
+
+
+async def test_a_base_plan_does_not_turn_the_money_of_an_endpoint_into_another_currency(world):
+    add, enterprise = world.catalog.add, world.as_("enterprise")  # of an enterprise in EUR
+    yen, other_yen = add("yen", "enterprise", currency="JPY"), add("other yen", "enterprise", currency="JPY")
+    francs, euro, free = (
+        add("francs", "enterprise", currency="CHF"),
+        add("euro", "enterprise", currency="EUR"),
+        add("free", "enterprise"),
+    )
+    endpoint = await world.active_endpoint(plan_id=yen)
+    for plan in (francs, euro, free):  # what names no currency is in the enterprise's
+        with pytest.raises(FailedPreconditionError, match="CURRENCY_MISMATCH") as refused:
+            await change_plan(enterprise, endpoint.id, plan)
+        would_be = "CHF" if plan == francs else "EUR"
+        assert refused.value.metadata == {"plan_currency": would_be, "endpoint_currency": "JPY"}
+        assert "is in JPY" in refused.value.message
+        assert f"would be in {would_be}" in refused.value.message
+        assert "Take a plan in JPY, or give this one to a new endpoint." in refused.value.message
+    assert await enterprise.endpoint(endpoint.id) == endpoint
+    assert (await change_plan(enterprise, endpoint.id, other_yen)).base_assignment.plan_id == other_yen
+    other = await world.active_endpoint(plan_id=francs)
+    assert other.base_assignment.plan_id == francs  # a new one has no money yet
+
+
+async def test_an_endpoint_without_a_currency_of_its_own_has_its_money_in_the_enterprises(small_world):
+    world, add = small_world, small_world.catalog.add
+    del world.catalog.plans[plan_id("default of enterprise")]
+    euro, yen, free = (
+        add("euro", "enterprise", currency="EUR"),
+        add("yen", "enterprise", currency="JPY"),
+        add("free", "enterprise"),
+    )
+    enterprise = world.as_("enterprise")
+    bare, of_free = await enterprise.create(), await enterprise.create(plan_id=free)
+    of_sub = await world.as_("sub").create(plan_id=free)
+    assert not bare.HasField("base_assignment")
+    add("free", "enterprise", version=2, currency="JPY")  # the version that an endpoint has says what its money is
+    for endpoint_id in (bare.id, of_free.id, of_sub.id):
+        for plan in (yen, free):
+            with pytest.raises(FailedPreconditionError, match="CURRENCY_MISMATCH"):
+                await change_plan(enterprise, endpoint_id, plan)
+        assert (await change_plan(enterprise, endpoint_id, euro)).base_assignment.plan_id == euro
 
 
 @pytest.mark.requirement("R068", "R074", "R075", "R086", "R087", "R088", "R090", "R109", "R115")
@@ -242,6 +285,25 @@ async def test_a_parent_sets_the_price_of_its_child_and_gives_it_add_ons(world):
             await attempt()
     with pytest.raises(NotFoundError):
         await world.as_("sibling").assignment(replaced.id)
+
+
+async def test_an_account_pays_only_in_its_own_currency(world):
+    add, reseller = world.catalog.add, world.as_("reseller")  # whose child is in EUR
+    yen, credit = add("yen", "reseller", currency="JPY"), add("credit", "reseller", addon=True, currency="JPY")
+    base = await reseller.price("enterprise", add("euro", "reseller", currency="EUR"))
+    for plan in (yen, credit):
+        with pytest.raises(FailedPreconditionError, match="CURRENCY_MISMATCH") as refused:
+            await reseller.price("enterprise", plan)
+        assert refused.value.metadata == {"plan_currency": "JPY", "account_currency": "EUR"}
+        assert "is charged in EUR. Take a plan in EUR, or a new account in JPY." in refused.value.message
+    given = await reseller.assigned(account_id=account("enterprise"))
+    assert [one.id for one in given] == [base.id]
+    shared = add("shared", "reseller", addon=True, currency="JPY", account_scope=plans_pb2.ACCOUNT_SCOPE_ENDPOINTS)
+    volume = add("volume", "reseller", addon=True)
+    for plan in (shared, volume):  # its endpoints may pay in JPY, and a volume is no money
+        assert (await reseller.price("enterprise", plan)).plan_id == plan
+    free = add("free", "reseller")
+    assert (await reseller.price("enterprise", free)).plan_id == free
 
 
 @pytest.mark.requirement("R283", "R285")

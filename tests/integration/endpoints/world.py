@@ -128,6 +128,7 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer, profiles
 
     def __init__(self) -> None:
         self.plans: dict[str, plans_pb2.Plan] = {}
+        self._versions: dict[tuple[str, int], plans_pb2.Plan] = {}
         self.delay_seconds = 0.0
         for name in ("enterprise", "sibling", "deep", "far", "ended"):
             self.add(f"default of {name}", name)
@@ -140,7 +141,7 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer, profiles
             validity=Duration(seconds=days * 86_400) if days else None,
             **{"version": 1, "state": plans_pb2.PLAN_STATE_PUBLISHED, **fields},
         )
-        self.plans[plan.id] = plan
+        self.plans[plan.id] = self._versions[plan.id, plan.version] = plan
         return plan.id
 
     async def BatchGetPlanVersions(
@@ -148,11 +149,14 @@ class Catalog(charging_catalog_pb2_grpc.ChargingCatalogServiceServicer, profiles
     ) -> charging_catalog_pb2.BatchGetPlanVersionsResponse:
         current_call().caller.require_service()
         await asyncio.sleep(self.delay_seconds)
-        found = []
+        found: list[plans_pb2.Plan] = []
         for key in request.keys:
             plan = self.plans.get(key.plan_id)
-            published = plan is not None and plan.state == plans_pb2.PLAN_STATE_PUBLISHED
-            if plan is not None and (key.version == plan.version or (not key.version and published)):
+            if plan is not None and key.version:
+                plan = self._versions.get((key.plan_id, key.version))
+            elif plan is not None and plan.state != plans_pb2.PLAN_STATE_PUBLISHED:
+                plan = None
+            if plan is not None:
                 found.append(plan)
         return charging_catalog_pb2.BatchGetPlanVersionsResponse(plans=found)
 
