@@ -15,7 +15,7 @@ from services.common.errors import (
     invalid,
     not_found,
 )
-from services.common.identity import BALANCE_READERS, WRITERS, Principal, path_text
+from services.common.identity import BALANCE_READERS, WRITERS, AccountKind, Principal, path_text
 from services.common.money import Money
 from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, Role, balance_id, owner_of_holder
 from services.rating.domain.decisions import Actor, ConfigureOp, Status, TopUpOp
@@ -152,7 +152,7 @@ class Balances:
         """Add money, once for a request id. A dry run returns the balance as it would be, and changes nothing.
 
         Raises:
-            PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
+            PermissionDeniedError: NOT_THE_SELLER, see `require_seller`.
             FailedPreconditionError: CURRENCY_MISMATCH, BALANCE_OVERFLOW.
             AlreadyExistsError: REQUEST_ID_REUSED.
             UnavailableError: BOOKS_BEHIND: a repeat could not be told.
@@ -161,8 +161,7 @@ class Balances:
         if amount.micros <= 0:
             raise invalid("amount", "must be more than 0")
         owner = await self.owner(caller, endpoint_id, account_id)
-        if account_id and owner.id == caller.account_id and not caller.service:
-            raise PermissionDeniedError("NOT_THE_SELLER", "An account's wallet is topped up by the account above it.")
+        require_seller(caller, owner)
         require_currency(owner, amount)
         digest = gift_digest(caller, TOP_UP, owner.id, request_id)
         body = body_digest(f"{owner.id} {amount}".encode())
@@ -319,6 +318,19 @@ def gift_digest(caller: Principal, kind: str, owner_id: str, request_id: str) ->
 def actor_for(caller: Principal, path: Sequence[str], owner_id: str) -> Actor:
     """The caller, as the audit trail names it beside the owner of what changes."""
     return Actor(caller.actor, caller.account_id, path_text(path), owner_id)
+
+
+def require_seller(caller: Principal, owner: Owner) -> None:
+    """Refuse a change of balances by another than who sells to their owner, or an account above.
+
+    The enterprise sells to its endpoints, and pays for those of its sub-accounts too; to an account its parent does.
+    """
+    own_wallet = not owner.endpoint_id and owner.id == caller.account_id
+    if not caller.service and (own_wallet or caller.account_kind is AccountKind.SUB_ACCOUNT):
+        raise PermissionDeniedError(
+            "NOT_THE_SELLER",
+            "Only the account that sells to the balance's owner, or one above it, may do this: ask in its context.",
+        )
 
 
 def require_currency(owner: Owner, amount: Money) -> None:

@@ -16,6 +16,7 @@ from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import MovementKind, Outcome, Reason
 from services.rating.storage.tables import audit
 from services.rating.usecases.corrections import Corrected
+from services.rating.usecases.refills import Refills
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER, example, session_call
 from tests.integration.rating.test_refunds import RESELLER_CALLER, paid
 from tests.integration.rating.world import OPERATOR_CALLER, World, world
@@ -135,6 +136,21 @@ async def test_only_who_sells_to_the_owner_adjusts(valkey_url, sqlite_url):
         for change, reason in ((0, "why"), (1, " "), (1, "x" * 257)):
             with pytest.raises(MeterlineError, match="FIELD_INVALID"):
                 await adjust(core, ENDPOINT_MONEY, change, reason=reason)
+
+
+async def test_a_sub_account_adds_nothing_to_endpoints_that_its_enterprise_pays_for(valkey_url, sqlite_url):
+    sub = Principal("k", "acc_s", AccountKind.SUB_ACCOUNT, ("acc_o", RESELLER, ENTERPRISE, "acc_s"), Role.ADMIN)
+    async with world(paid(), valkey_url, sqlite_url) as core:
+        core.terms.change(replace(core.terms.endpoints[ENDPOINT], account_id="acc_s"))
+        assert (await core.balances.get(sub, ENDPOINT_MONEY)).remaining == 0
+        for dry_run in (True, False):
+            with pytest.raises(MeterlineError, match="NOT_THE_SELLER"):
+                await core.balances.top_up(sub, ENDPOINT, "", Money("EUR", 5_000), "t", dry_run=dry_run)
+        with pytest.raises(MeterlineError, match="NOT_THE_SELLER"):
+            await Refills(core.kit, core.balances).refill(sub, ENDPOINT_MONEY, MB, 0, 0, "r")
+        assert (
+            await core.balances.top_up(ENTERPRISE_CALLER, ENDPOINT, "", Money("EUR", 5_000), "t")
+        ).remaining == 5_000
 
 
 async def test_a_transfer_moves_money_at_once_and_never_overdraws(valkey_url, sqlite_url):
