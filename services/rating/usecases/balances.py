@@ -116,11 +116,20 @@ class Balances:
         raise not_found("balance", name)
 
     async def owners_of(self, name: str) -> Sequence[str]:
-        """Who may hold a balance, by its id."""
+        """Who may hold a balance, by its id.
+
+        The books say whose a bucket is. They hold it a little after the list, which is live, first shows it.
+
+        Raises:
+            UnavailableError: BOOKS_BEHIND: they do not hold all yet, so whether it is there is not known.
+        """
         tail, _, bucket = name.removeprefix("bal_").partition(".")
         if bucket == MONEY_BUCKET:
             return [f"ep_{tail}", f"acc_{tail}"]
         holder = await self._kit.ledger.holder_of(name)
+        if holder is None:
+            await self._caught_up()
+            holder = await self._kit.ledger.holder_of(name)
         return [owner_of_holder(holder)] if holder else []
 
     async def owner_of(self, caller: Principal, name: str) -> tuple[Owner, str]:
@@ -191,7 +200,14 @@ class Balances:
     async def happened(self, digest: bytes) -> bool:
         """Whether a request was decided before now, whatever became since of those whom it concerned.
 
-        Waits until the books hold all that was decided by now, which takes them half a second.
+        Raises:
+            UnavailableError: BOOKS_BEHIND: it is not known.
+        """
+        await self._caught_up()
+        return await self._kit.ledger.answered_request(digest) is not None
+
+    async def _caught_up(self) -> None:
+        """Wait until the books hold all that was decided by now, which takes them half a second.
 
         Raises:
             UnavailableError: BOOKS_BEHIND: they do not after five seconds.
@@ -203,7 +219,7 @@ class Balances:
         for _ in range(FOLD_LOOKS_MAX):
             folded = [(await kit.ledger.cursor(number)).sequence >= sequence for number, sequence in decided.items()]
             if all(folded):
-                return await kit.ledger.answered_request(digest) is not None
+                return
             await asyncio.sleep(FOLD_LOOK_SECONDS)
         raise UnavailableError(
             "BOOKS_BEHIND", "The books do not hold all that was decided; see that the fold runs.", retry_after_ms=10_000
