@@ -13,6 +13,7 @@ from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.records import Position, charge_id, usage_record_id
 from services.rating.ports import Journal, Terms
 from services.rating.usecases.explaining import sentences_of
+from services.rating.usecases.seeing import require_own_endpoint, sees_usage
 
 ALL_STEPS = 64
 
@@ -180,21 +181,10 @@ class Books:
         self._journal = journal
         self._terms = terms
 
-    async def _require_own_endpoint(self, caller: Principal, endpoint_id: str) -> None:
-        """A sub-account sees the usage of its own endpoints only, one at a time."""
-        if caller.account_kind is not AccountKind.SUB_ACCOUNT or caller.service:
-            return
-        if not endpoint_id:
-            raise invalid("endpoint_id", "is required in the context of a sub-account", "FIELD_REQUIRED")
-        await self._terms.load([endpoint_id])
-        known = self._terms.known.get(endpoint_id)
-        if known is None or known.terms.account_id != caller.account_id:
-            raise not_found("endpoint", endpoint_id)
-
     async def records(self, caller: Principal, selection: Selection, page: PageRequest) -> Found:
         """List usage records, newest first."""
         caller.require_role(*READERS)
-        await self._require_own_endpoint(caller, selection.endpoint_id)
+        await require_own_endpoint(self._terms, caller, selection.endpoint_id)
         complete = await self._store.complete_until_ms()
         rows = await self._store.records(tree_of(caller), selection, page)
         return Found(rows[: page.size], _next(rows, page), complete)
@@ -205,7 +195,7 @@ class Books:
         """List charges of the steps that the caller sees, newest first; a page holds whole usage records."""
         caller.require_role(*READERS)
         selection = _charged(selection, payer_id)
-        await self._require_own_endpoint(caller, selection.endpoint_id)
+        await require_own_endpoint(self._terms, caller, selection.endpoint_id)
         complete = await self._store.complete_until_ms()
         rows = await self._store.records(tree_of(caller), selection, page)
         kept = rows[: page.size]
@@ -232,8 +222,7 @@ class Books:
     ) -> tuple[Charge, Step]:
         caller.require_role(*READERS)
         rows = await self._store.records(tree_of(caller), Selection(position=position), PageRequest(1))
-        if rows:
-            await self._require_own_endpoint(caller, rows[0].endpoint_id)
+        if rows and await sees_usage(self._terms, caller, rows[0].endpoint_id):
             steps = (await self._steps(rows))[rows[0].program_id]
             for charge in _visible(caller, rows[0], steps):
                 if charge.step == step:
@@ -254,7 +243,7 @@ class Books:
     ) -> Found:
         """Sum charges by dimensions, for the tree of an account with path `own`."""
         caller.require_role(*READERS)
-        await self._require_own_endpoint(caller, selection.endpoint_id)
+        await require_own_endpoint(self._terms, caller, selection.endpoint_id)
         if caller.account_kind is not AccountKind.SUB_ACCOUNT:
             caller.require_sees(own, "account", own[-1] if own else "")
         complete = await self._store.complete_until_ms()
