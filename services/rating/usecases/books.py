@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from services.common.errors import invalid, not_found
 from services.common.identity import READERS, AccountKind, Principal, path_text, tree_of
-from services.common.pages import PageRequest, page_token
+from services.common.pages import PageRequest, page_token, token_invalid
 from services.rating.domain.periods import Clock
 from services.rating.domain.programs import Step, clocks_from_body, steps_from_body
 from services.rating.domain.reasons import Outcome, Reason
@@ -16,6 +16,8 @@ from services.rating.usecases.explaining import sentences_of
 from services.rating.usecases.seeing import require_own_endpoint, sees_usage
 
 ALL_STEPS = 64
+PLACE_TYPES = [str, int, str, str, str, str, str, int]
+"""Of the place of a sum, in a page token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +254,11 @@ class Books:
         countries = await self._terms.countries() if "country" in group_by else {}
         sums = await self._store.sums(seen, under, selection, group_by, countries)
         refusals = [] if page.after else await self._store.refusals(under, selection)
-        offset = int(page.after[0]) if page.after else 0
-        end = offset + page.size
-        return Found(sums[offset:end], page_token(end) if len(sums) > end else "", complete, refusals)
+        if page.after:
+            sums = _sums_after(sums, page.after, len(seen))
+        kept = sums[: page.size]
+        token = page_token(*_place(kept[-1], len(seen))) if len(sums) > page.size else ""
+        return Found(kept, token, complete, refusals)
 
     async def entries(self, balance: str, page: PageRequest) -> Found:
         """List the movements of a balance that the caller was found to see, newest first."""
@@ -269,6 +273,20 @@ def _next(rows: Sequence[Record], page: PageRequest) -> str:
         return ""
     last = rows[page.size - 1]
     return page_token(last.usage_ms, *last.position)
+
+
+def _place(row: Sum, above: int) -> tuple[str | int, ...]:
+    """Where a sum stands in their order. Accounts `above` are the same for all: they are left out, so not told."""
+    path = path_text(row.path[above:])
+    of = (row.endpoint_id, row.network_id, row.country, row.day, row.service)
+    return (path, row.step, row.currency, *of)
+
+
+def _sums_after(sums: Sequence[Sum], after: tuple[str | int, ...], above: int) -> list[Sum]:
+    """The sums after a place; which others have come or grown meanwhile makes no difference."""
+    if [type(part) for part in after] != PLACE_TYPES:
+        raise token_invalid()
+    return [row for row in sums if _place(row, above) > after]
 
 
 def _charged(selection: Selection, payer_id: str) -> Selection:
