@@ -56,7 +56,7 @@ class Refills:
         await self._require_refillable(balance)
         digest = gift_digest(caller, REFILL, owner.id, request_id)
         body = body_digest(f"{name} {quantity} {validity_ms} {maximum}".encode())
-        if not await self._balances.is_answered(digest, body, request_id):
+        if await self._balances.earlier_answer(digest, body, request_id) is None:
             by = actor_for(caller, owner.path, owner.account_id)
             bucket = name.removeprefix("bal_")
             await self._decide(

@@ -13,8 +13,9 @@ from services.common.identity import AccountKind, Principal, Role
 from services.common.money import Money
 from services.common.pages import PageRequest
 from services.rating.domain.decisions import SessionAction
-from services.rating.domain.reasons import MovementKind, Outcome, Reason
+from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason
 from services.rating.storage.tables import audit
+from services.rating.usecases.balances import Balance
 from services.rating.usecases.corrections import Corrected
 from services.rating.usecases.refills import Refills
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER, example, session_call
@@ -151,6 +152,29 @@ async def test_a_sub_account_adds_nothing_to_endpoints_that_its_enterprise_pays_
         assert (
             await core.balances.top_up(ENTERPRISE_CALLER, ENDPOINT, "", Money("EUR", 5_000), "t")
         ).remaining == 5_000
+
+
+@pytest.mark.parametrize("memory", ["ids", "books", "rebuilt"])
+async def test_a_repeated_top_up_answers_what_was_there_after_the_first(memory, valkey_url, sqlite_url):
+    async with world(paid(), valkey_url, sqlite_url) as core:
+
+        async def top_up(**fields: Any) -> Balance:
+            return await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", 10_000), "t", **fields)
+
+        first = await top_up()
+        assert (first.remaining, first.reserved) == (10_000, 0)
+        await core.use(2 * MB, "a")
+        await adjust(core, ENDPOINT_MONEY, 50_000)
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 10 * MB))
+        if memory == "books":
+            await core.fold()
+        if memory == "rebuilt":
+            await core.client.flushall()
+        assert await top_up() == await top_up(dry_run=True) == replace(first, reserved=10_000)
+        now = (await core.balances.of_owner(OPERATOR_CALLER, ENDPOINT, ""))[-1]
+        assert (now.remaining, now.reserved) == (56_000, 20_000)
+        await core.use(28 * MB, "b", mode=2)
+        assert (await top_up()).state is BalanceState.ACTIVE
 
 
 async def test_a_transfer_moves_money_at_once_and_never_overdraws(valkey_url, sqlite_url):
