@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.common.errors import invalid
+from services.common.errors import InvalidArgumentError, invalid
 
 T = TypeVar("T")
 
@@ -45,12 +45,15 @@ def page_request(page_size: int, page_token: str) -> PageRequest:
     except ValueError:
         after = None
     if not isinstance(after, list) or not after or not all(isinstance(part, str | int) for part in after):
-        raise invalid(
-            "page_token",
-            "is not a token of this list; take next_page_token of the page before",
-            "PAGE_TOKEN_INVALID",
-        )
+        raise token_invalid()
     return PageRequest(size, tuple(after))
+
+
+def token_invalid() -> InvalidArgumentError:
+    """The error for a token that is not of the list that it came with."""
+    return invalid(
+        "page_token", "is not a token of this list; take next_page_token of the page before", "PAGE_TOKEN_INVALID"
+    )
 
 
 def page_token(*after: str | int) -> str:

@@ -149,7 +149,7 @@ requests = sa.Table(
     sa.Column("answer", BIG, nullable=False),
     sa.Column("decided_ms", BIG, nullable=False),
 )
-"""Top-ups that were answered, by the digest of their request id; `answer` is the money after it, in micros."""
+"""Requests that were answered, by the digest of their id; `answer` is what is left after a top-up or refill."""
 
 entries = sa.Table(
     "ledger_entry",

@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from services.common.errors import AbortedError, AlreadyExistsError, PermissionDeniedError, invalid
+from services.common.errors import AbortedError, AlreadyExistsError, invalid
 from services.common.etags import require_etag
 from services.common.identity import WRITERS, Principal
 from services.common.ids import new_id
 from services.common.money import Money
 from services.rating.domain.balances import balance_id
 from services.rating.domain.refills import COOL_OFF_MAX_MS, COOL_OFF_MIN_MS, Rule, Source, reset
-from services.rating.usecases.balances import Owner, require_currency
+from services.rating.usecases.balances import Owner, require_currency, require_seller
 from services.rating.usecases.refills import Refills
 from services.rating.usecases.wallets import RULE, Wallets, Write
 
@@ -103,8 +103,7 @@ class AutoRefill:
 
     async def _check_bundle(self, caller: Principal, rule: Rule, owner: Owner) -> None:
         """Check what a rule says of a bundle; who sells it to its owner states what a refill is and costs."""
-        if not rule.endpoint_id and owner.id == caller.account_id:
-            raise PermissionDeniedError("NOT_THE_SELLER", "An account's bundle is refilled by the account above it.")
+        require_seller(caller, owner)
         if rule.threshold_micros:
             raise invalid("auto_refill_rule.threshold", "is for money; state threshold_quantity for a bundle")
         if rule.threshold_quantity <= 0:

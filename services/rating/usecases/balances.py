@@ -15,10 +15,10 @@ from services.common.errors import (
     invalid,
     not_found,
 )
-from services.common.identity import BALANCE_READERS, WRITERS, Principal, path_text
+from services.common.identity import BALANCE_READERS, WRITERS, AccountKind, Principal, path_text
 from services.common.money import Money
 from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, Role, balance_id, owner_of_holder
-from services.rating.domain.decisions import Actor, ConfigureOp, Status, TopUpOp
+from services.rating.domain.decisions import Actor, ConfigureOp, Outcome, Status, TopUpOp
 from services.rating.domain.escrow import Kind
 from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
@@ -116,11 +116,20 @@ class Balances:
         raise not_found("balance", name)
 
     async def owners_of(self, name: str) -> Sequence[str]:
-        """Who may hold a balance, by its id."""
+        """Who may hold a balance, by its id.
+
+        The books say whose a bucket is. They hold it a little after the list, which is live, first shows it.
+
+        Raises:
+            UnavailableError: BOOKS_BEHIND: they do not hold all yet, so whether it is there is not known.
+        """
         tail, _, bucket = name.removeprefix("bal_").partition(".")
         if bucket == MONEY_BUCKET:
             return [f"ep_{tail}", f"acc_{tail}"]
         holder = await self._kit.ledger.holder_of(name)
+        if holder is None:
+            await self._caught_up()
+            holder = await self._kit.ledger.holder_of(name)
         return [owner_of_holder(holder)] if holder else []
 
     async def owner_of(self, caller: Principal, name: str) -> tuple[Owner, str]:
@@ -151,8 +160,10 @@ class Balances:
     ) -> Balance:
         """Add money, once for a request id. A dry run returns the balance as it would be, and changes nothing.
 
+        What remains is what was there right after it; a repeat says the same, whatever was used since.
+
         Raises:
-            PermissionDeniedError: NOT_THE_SELLER, if an account tops itself up.
+            PermissionDeniedError: NOT_THE_SELLER, see `require_seller`.
             FailedPreconditionError: CURRENCY_MISMATCH, BALANCE_OVERFLOW.
             AlreadyExistsError: REQUEST_ID_REUSED.
             UnavailableError: BOOKS_BEHIND: a repeat could not be told.
@@ -161,21 +172,21 @@ class Balances:
         if amount.micros <= 0:
             raise invalid("amount", "must be more than 0")
         owner = await self.owner(caller, endpoint_id, account_id)
-        if account_id and owner.id == caller.account_id and not caller.service:
-            raise PermissionDeniedError("NOT_THE_SELLER", "An account's wallet is topped up by the account above it.")
+        require_seller(caller, owner)
         require_currency(owner, amount)
         digest = gift_digest(caller, TOP_UP, owner.id, request_id)
         body = body_digest(f"{owner.id} {amount}".encode())
-        if not await self.is_answered(digest, body, request_id):
+        left = await self.earlier_answer(digest, body, request_id)
+        if left is None:
             by = actor_for(caller, owner.path, owner.account_id)
             op = TopUpOp(digest, body, owner.id, amount.micros, request_id, by)
             if dry_run:
                 return await self._would_be(owner, op)
-            await self._decide(owner, op)
-        return (await self.of(owner))[-1]
+            left = await self._decide(owner, op)
+        return self._answer(owner, (await self.of(owner))[-1], left)
 
-    async def is_answered(self, digest: bytes, body: bytes, request_id: str) -> bool:
-        """Whether the books have a request: one that is older than the memory of ids is told by nothing else.
+    async def earlier_answer(self, digest: bytes, body: bytes, request_id: str) -> int | None:
+        """What was left after a request that the books have: nothing else tells one older than the memory of ids.
 
         Raises:
             AlreadyExistsError: REQUEST_ID_REUSED.
@@ -187,12 +198,19 @@ class Balances:
             raise reused(request_id)
         if earlier is None and behind is not None:
             raise behind
-        return earlier is not None
+        return earlier[1] if earlier is not None else None
 
     async def happened(self, digest: bytes) -> bool:
         """Whether a request was decided before now, whatever became since of those whom it concerned.
 
-        Waits until the books hold all that was decided by now, which takes them half a second.
+        Raises:
+            UnavailableError: BOOKS_BEHIND: it is not known.
+        """
+        await self._caught_up()
+        return await self._kit.ledger.answered_request(digest) is not None
+
+    async def _caught_up(self) -> None:
+        """Wait until the books hold all that was decided by now, which takes them half a second.
 
         Raises:
             UnavailableError: BOOKS_BEHIND: they do not after five seconds.
@@ -204,7 +222,7 @@ class Balances:
         for _ in range(FOLD_LOOKS_MAX):
             folded = [(await kit.ledger.cursor(number)).sequence >= sequence for number, sequence in decided.items()]
             if all(folded):
-                return await kit.ledger.answered_request(digest) is not None
+                return
             await asyncio.sleep(FOLD_LOOK_SECONDS)
         raise UnavailableError(
             "BOOKS_BEHIND", "The books do not hold all that was decided; see that the fold runs.", retry_after_ms=10_000
@@ -215,19 +233,44 @@ class Balances:
         outcome = (await owner.cell.preview([owner.configure, op], {})).outcomes[-1]
         _require_taken(outcome[0], op.request_id)
         holder = (await owner.cell.engine.holders([owner.id])).get(owner.id) or _nothing(owner.id)
-        if self._kit.cells.count > 1 and not owner.endpoint_id:
+        if self._is_spread(owner):
             holder = await self._summed(owner, holder)
-        now, added = _of_money(owner, holder), op.micros if outcome[0] == Status.DONE else 0
-        return replace(now, remaining=now.remaining + added, state=BalanceState.ACTIVE)
+        now = _of_money(owner, holder)
+        if outcome[0] == Status.DONE:
+            return replace(now, remaining=now.remaining + op.micros, state=BalanceState.ACTIVE)
+        return self._answer(owner, now, await self._left_after(owner.cell, outcome))
 
-    async def _decide(self, owner: Owner, op: TopUpOp) -> None:
+    async def _left_after(self, cell: Cell, outcome: Outcome) -> int:
+        """What was left after a top-up; of a repeat, out of the journal."""
+        if outcome[0] == Status.DONE:
+            return int(outcome[1])
+        _, sequence, position = outcome
+        segment = (await self._kit.journal.get(cell.engine.cell, [sequence]))[sequence]
+        requests = self._kit.journal.content(segment).requests
+        return next(each.answer for each in requests if each.operation == position - 1)
+
+    def _answer(self, owner: Owner, now: Balance, left: int) -> Balance:
+        """A balance with what was left right after a top-up.
+
+        Of an account that is in several cells only the part in one of them is known: it is told as it stands now.
+        """
+        if self._is_spread(owner):
+            return now
+        return replace(now, remaining=left, reserved=min(now.reserved, left), state=BalanceState.ACTIVE)
+
+    def _is_spread(self, owner: Owner) -> bool:
+        """Whether the owner's money may be in several cells."""
+        return self._kit.cells.count > 1 and not owner.endpoint_id
+
+    async def _decide(self, owner: Owner, op: TopUpOp) -> int:
+        """Top up; return what is left after it."""
         for _ in range(TRIES_MAX):
             answered = await owner.cell.submit([owner.configure, op], {owner.id: owner.configure.version})
-            status = answered.outcomes[-1][0]
-            if status in {Status.DONE, Status.REPEATED}:
+            outcome = answered.outcomes[-1]
+            if outcome[0] in {Status.DONE, Status.REPEATED}:
                 self._kit.escrow.replenished(owner.id)
-                return
-            _require_taken(status, op.request_id)
+                return await self._left_after(owner.cell, outcome)
+            _require_taken(outcome[0], op.request_id)
         raise UnavailableError("TERMS_CHANGING", "The owner's plans are changing; try again.")
 
     async def owner(self, caller: Principal, endpoint_id: str, account_id: str) -> Owner:
@@ -272,7 +315,7 @@ class Balances:
         if owner.pool is not None:
             pool = await self._holder(owner.cell, owner.pool)
             balances += self._of_buckets(owner, pool, owner.pool.holder_id)
-        if self._kit.cells.count > 1 and not owner.endpoint_id:
+        if self._is_spread(owner):
             holder = await self._summed(owner, holder)
         return [*balances, _of_money(owner, holder)]
 
@@ -319,6 +362,19 @@ def gift_digest(caller: Principal, kind: str, owner_id: str, request_id: str) ->
 def actor_for(caller: Principal, path: Sequence[str], owner_id: str) -> Actor:
     """The caller, as the audit trail names it beside the owner of what changes."""
     return Actor(caller.actor, caller.account_id, path_text(path), owner_id)
+
+
+def require_seller(caller: Principal, owner: Owner) -> None:
+    """Refuse a change of balances by another than who sells to their owner, or an account above.
+
+    The enterprise sells to its endpoints, and pays for those of its sub-accounts too; to an account its parent does.
+    """
+    own_wallet = not owner.endpoint_id and owner.id == caller.account_id
+    if not caller.service and (own_wallet or caller.account_kind is AccountKind.SUB_ACCOUNT):
+        raise PermissionDeniedError(
+            "NOT_THE_SELLER",
+            "Only the account that sells to the balance's owner, or one above it, may do this: ask in its context.",
+        )
 
 
 def require_currency(owner: Owner, amount: Money) -> None:

@@ -6,15 +6,18 @@ from typing import Any, Protocol
 
 from services.common.errors import invalid, not_found
 from services.common.identity import READERS, AccountKind, Principal, path_text, tree_of
-from services.common.pages import PageRequest, page_token
+from services.common.pages import PageRequest, page_token, token_invalid
 from services.rating.domain.periods import Clock
 from services.rating.domain.programs import Step, clocks_from_body, steps_from_body
 from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.records import Position, charge_id, usage_record_id
 from services.rating.ports import Journal, Terms
 from services.rating.usecases.explaining import sentences_of
+from services.rating.usecases.seeing import require_own_endpoint, sees_usage
 
 ALL_STEPS = 64
+PLACE_TYPES = [str, int, str, str, str, str, str, int]
+"""Of the place of a sum, in a page token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,21 +183,10 @@ class Books:
         self._journal = journal
         self._terms = terms
 
-    async def _require_own_endpoint(self, caller: Principal, endpoint_id: str) -> None:
-        """A sub-account sees the usage of its own endpoints only, one at a time."""
-        if caller.account_kind is not AccountKind.SUB_ACCOUNT or caller.service:
-            return
-        if not endpoint_id:
-            raise invalid("endpoint_id", "is required in the context of a sub-account", "FIELD_REQUIRED")
-        await self._terms.load([endpoint_id])
-        known = self._terms.known.get(endpoint_id)
-        if known is None or known.terms.account_id != caller.account_id:
-            raise not_found("endpoint", endpoint_id)
-
     async def records(self, caller: Principal, selection: Selection, page: PageRequest) -> Found:
         """List usage records, newest first."""
         caller.require_role(*READERS)
-        await self._require_own_endpoint(caller, selection.endpoint_id)
+        await require_own_endpoint(self._terms, caller, selection.endpoint_id)
         complete = await self._store.complete_until_ms()
         rows = await self._store.records(tree_of(caller), selection, page)
         return Found(rows[: page.size], _next(rows, page), complete)
@@ -205,7 +197,7 @@ class Books:
         """List charges of the steps that the caller sees, newest first; a page holds whole usage records."""
         caller.require_role(*READERS)
         selection = _charged(selection, payer_id)
-        await self._require_own_endpoint(caller, selection.endpoint_id)
+        await require_own_endpoint(self._terms, caller, selection.endpoint_id)
         complete = await self._store.complete_until_ms()
         rows = await self._store.records(tree_of(caller), selection, page)
         kept = rows[: page.size]
@@ -232,8 +224,7 @@ class Books:
     ) -> tuple[Charge, Step]:
         caller.require_role(*READERS)
         rows = await self._store.records(tree_of(caller), Selection(position=position), PageRequest(1))
-        if rows:
-            await self._require_own_endpoint(caller, rows[0].endpoint_id)
+        if rows and await sees_usage(self._terms, caller, rows[0].endpoint_id):
             steps = (await self._steps(rows))[rows[0].program_id]
             for charge in _visible(caller, rows[0], steps):
                 if charge.step == step:
@@ -254,7 +245,7 @@ class Books:
     ) -> Found:
         """Sum charges by dimensions, for the tree of an account with path `own`."""
         caller.require_role(*READERS)
-        await self._require_own_endpoint(caller, selection.endpoint_id)
+        await require_own_endpoint(self._terms, caller, selection.endpoint_id)
         if caller.account_kind is not AccountKind.SUB_ACCOUNT:
             caller.require_sees(own, "account", own[-1] if own else "")
         complete = await self._store.complete_until_ms()
@@ -263,9 +254,11 @@ class Books:
         countries = await self._terms.countries() if "country" in group_by else {}
         sums = await self._store.sums(seen, under, selection, group_by, countries)
         refusals = [] if page.after else await self._store.refusals(under, selection)
-        offset = int(page.after[0]) if page.after else 0
-        end = offset + page.size
-        return Found(sums[offset:end], page_token(end) if len(sums) > end else "", complete, refusals)
+        if page.after:
+            sums = _sums_after(sums, page.after, len(seen))
+        kept = sums[: page.size]
+        token = page_token(*_place(kept[-1], len(seen))) if len(sums) > page.size else ""
+        return Found(kept, token, complete, refusals)
 
     async def entries(self, balance: str, page: PageRequest) -> Found:
         """List the movements of a balance that the caller was found to see, newest first."""
@@ -280,6 +273,20 @@ def _next(rows: Sequence[Record], page: PageRequest) -> str:
         return ""
     last = rows[page.size - 1]
     return page_token(last.usage_ms, *last.position)
+
+
+def _place(row: Sum, above: int) -> tuple[str | int, ...]:
+    """Where a sum stands in their order. Accounts `above` are the same for all: they are left out, so not told."""
+    path = path_text(row.path[above:])
+    of = (row.endpoint_id, row.network_id, row.country, row.day, row.service)
+    return (path, row.step, row.currency, *of)
+
+
+def _sums_after(sums: Sequence[Sum], after: tuple[str | int, ...], above: int) -> list[Sum]:
+    """The sums after a place; which others have come or grown meanwhile makes no difference."""
+    if [type(part) for part in after] != PLACE_TYPES:
+        raise token_invalid()
+    return [row for row in sums if _place(row, above) > after]
 
 
 def _charged(selection: Selection, payer_id: str) -> Selection:

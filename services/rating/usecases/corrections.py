@@ -7,11 +7,10 @@ from services.common.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     MeterlineError,
-    PermissionDeniedError,
     UnavailableError,
     invalid,
 )
-from services.common.identity import WRITERS, AccountKind, Principal
+from services.common.identity import WRITERS, Principal
 from services.common.money import Money
 from services.rating.domain.decisions import Actor, ConfigureOp, Failure, Op, Outcome, Status
 from services.rating.domain.escrow import Kind
@@ -26,7 +25,7 @@ from services.rating.domain.operations import (
     TransferOp,
 )
 from services.rating.domain.records import body_digest, id_digest
-from services.rating.usecases.balances import Balances, Owner, actor_for
+from services.rating.usecases.balances import Balances, Owner, actor_for, require_seller
 from services.rating.usecases.cells import Answered, Cell
 from services.rating.usecases.charging import books_behind
 from services.rating.usecases.kit import Kit
@@ -146,7 +145,7 @@ class Corrections:
 
         Raises:
             NotFoundError: no such balance for the caller.
-            PermissionDeniedError: NOT_THE_SELLER.
+            PermissionDeniedError: NOT_THE_SELLER, see `require_seller`.
         """
         caller.require_role(*WRITERS)
         if change == 0:
@@ -154,7 +153,7 @@ class Corrections:
         owner, bucket = await self._balances.owner_of(caller, name)
         if credit_used and bucket:
             raise invalid("balance_id", "must be a money balance to change what its owner owes")
-        _require_seller(caller, owner)
+        require_seller(caller, owner)
         balance = CREDIT_USED if credit_used else bucket
         asked = request(caller, "adjust", request_id, reason, owner, f"{owner.id} {balance} {change}")
         what = "what is owed" if credit_used else "the balance"
@@ -248,15 +247,6 @@ async def _submit(cell: Cell, ops: Sequence[Op], *, dry_run: bool) -> Answered:
     if answered.outcomes[-1][0] == Status.FAILED:  # it may have failed for want of what the balance store lost
         return await cell.submit_surely(ops, {})
     return answered
-
-
-def _require_seller(caller: Principal, owner: Owner) -> None:
-    """Who sells to the owner adjusts: the enterprise for endpoints, an account above for an account."""
-    own_wallet = not owner.endpoint_id and owner.id == caller.account_id
-    if not caller.service and (own_wallet or caller.account_kind is AccountKind.SUB_ACCOUNT):
-        raise PermissionDeniedError(
-            "NOT_THE_SELLER", "A balance is adjusted by the account that sells to its owner, or one above it."
-        )
 
 
 def _reused(request_id: str) -> AlreadyExistsError:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.common.errors import invalid, not_found
-from services.common.identity import READERS, AccountKind, Principal, tree_of
+from services.common.identity import READERS, Principal, tree_of
 from services.common.pages import Page, PageRequest, page_of
 from services.rating.domain.happenings import Happening
 from services.rating.ports import Terms
+from services.rating.usecases.seeing import require_own_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,5 @@ class Happenings:
     async def list(self, caller: Principal, wanted: Wanted, page: PageRequest) -> Page[Happening]:
         """List events, newest first."""
         caller.require_role(*READERS)
-        if caller.account_kind is AccountKind.SUB_ACCOUNT:
-            await self._require_own(caller, wanted.endpoint_id)
+        await require_own_endpoint(self._terms, caller, wanted.endpoint_id)
         return page_of(await self._store.list(tree_of(caller), wanted, page), page, "created_ms", "id")
-
-    async def _require_own(self, caller: Principal, endpoint_id: str) -> None:
-        """A sub-account sees what happened to its own endpoints, one at a time."""
-        if not endpoint_id:
-            raise invalid("endpoint_id", "is required in the context of a sub-account", "FIELD_REQUIRED")
-        await self._terms.load([endpoint_id])
-        known = self._terms.known.get(endpoint_id)
-        if known is None or known.terms.account_id != caller.account_id:
-            raise not_found("endpoint", endpoint_id)

@@ -1,6 +1,6 @@
 """Refills: volume added to a bundle, which extends the validity of all that is in it (model, e-13)."""
 
-from services.common.errors import FailedPreconditionError, PermissionDeniedError, UnavailableError, invalid, not_found
+from services.common.errors import FailedPreconditionError, UnavailableError, invalid, not_found
 from services.common.identity import WRITERS, Principal
 from services.rating.domain.decisions import Failure, RefillOp, Status
 from services.rating.domain.records import body_digest
@@ -12,6 +12,7 @@ from services.rating.usecases.balances import (
     Owner,
     actor_for,
     gift_digest,
+    require_seller,
     reused,
 )
 from services.rating.usecases.kit import Kit
@@ -39,7 +40,7 @@ class Refills:
 
         Raises:
             NotFoundError: no such balance for the caller.
-            PermissionDeniedError: NOT_THE_SELLER, if an account refills itself.
+            PermissionDeniedError: NOT_THE_SELLER, see `require_seller`.
             FailedPreconditionError: NOT_REFILLABLE, BALANCE_OVERFLOW.
             AlreadyExistsError: REQUEST_ID_REUSED.
             UnavailableError: BOOKS_BEHIND: a repeat could not be told.
@@ -51,12 +52,11 @@ class Refills:
         owner = await self._balances.owner(
             caller, balance.endpoint_id, "" if balance.endpoint_id else balance.account_id
         )
-        if not balance.endpoint_id and owner.id == caller.account_id:
-            raise PermissionDeniedError("NOT_THE_SELLER", "An account's balance is refilled by the account above it.")
+        require_seller(caller, owner)
         await self._require_refillable(balance)
         digest = gift_digest(caller, REFILL, owner.id, request_id)
         body = body_digest(f"{name} {quantity} {validity_ms} {maximum}".encode())
-        if not await self._balances.is_answered(digest, body, request_id):
+        if await self._balances.earlier_answer(digest, body, request_id) is None:
             by = actor_for(caller, owner.path, owner.account_id)
             bucket = name.removeprefix("bal_")
             await self._decide(

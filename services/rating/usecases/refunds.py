@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.common.errors import FailedPreconditionError, PermissionDeniedError, invalid, not_found
-from services.common.identity import READERS, WRITERS, AccountKind, Principal, tree_of
+from services.common.identity import READERS, WRITERS, Principal, tree_of
 from services.common.pages import PageRequest, page_token
 from services.rating.domain.decisions import Status, Used
 from services.rating.domain.operations import PLACES, RefundOp, charged_step
@@ -17,6 +17,7 @@ from services.rating.usecases.books import BooksStore, Record, Selection
 from services.rating.usecases.corrections import Corrected, Corrections, request
 from services.rating.usecases.folding import path_of
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.seeing import owns, require_own_endpoint, sees_usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class Refunds:
     async def find(self, caller: Principal, selection: RefundSelection, page: PageRequest) -> RefundPage:
         """List refunds of charges below the caller's account, newest first: of each, the steps that it sees."""
         caller.require_role(*READERS)
-        await self._require_endpoint(caller, selection.endpoint_id)
+        await require_own_endpoint(self._kit.terms, caller, selection.endpoint_id)
         complete = await self._books.complete_until_ms()
         rows = await self._store.find(tree_of(caller), selection, page)
         kept = rows[: page.size]
@@ -185,27 +186,12 @@ class Refunds:
         """Return a refund, or raise NOT_FOUND."""
         caller.require_role(*READERS)
         rows = await self._store.find(tree_of(caller), RefundSelection(position=position), PageRequest(1))
-        if rows:
-            await self._require_endpoint(caller, rows[0].endpoint_id)
+        if rows and await sees_usage(self._kit.terms, caller, rows[0].endpoint_id):
             bodies = await self._kit.journal.programs([rows[0].program_id])
             seen = _seen(caller, rows[0], steps_from_body(bodies[rows[0].program_id]))
             if seen.steps:
                 return seen
         raise not_found("refund", name)
-
-    async def _require_endpoint(self, caller: Principal, endpoint_id: str) -> None:
-        """A sub-account sees the refunds of its own endpoints only, one at a time."""
-        if caller.account_kind is not AccountKind.SUB_ACCOUNT or caller.service:
-            return
-        if not endpoint_id:
-            raise invalid("endpoint_id", "is required in the context of a sub-account", "FIELD_REQUIRED")
-        if not await self._owns(caller, endpoint_id):
-            raise not_found("endpoint", endpoint_id)
-
-    async def _owns(self, caller: Principal, endpoint_id: str) -> bool:
-        await self._kit.terms.load([endpoint_id])
-        known = self._kit.terms.known.get(endpoint_id)
-        return known is not None and known.terms.account_id == caller.account_id
 
     async def _paid_steps(self, caller: Principal, record: Record) -> int:
         """How many steps the caller may refund: from the endpoint's up to the one at which it is paid itself."""
@@ -213,7 +199,7 @@ class Refunds:
             return len(record.path)
         if caller.account_id in record.path:
             return len(record.path) - record.path.index(caller.account_id)
-        if await self._owns(caller, record.endpoint_id):
+        if await owns(self._kit.terms, caller, record.endpoint_id):
             raise PermissionDeniedError(
                 "NOT_PAID", "A charge is refunded by an account that was paid for it: the enterprise, or one above it."
             )

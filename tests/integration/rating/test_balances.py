@@ -139,6 +139,26 @@ async def test_money_is_reserved_by_sessions_and_given_back(valkey_url, sqlite_u
         assert next((b.remaining, b.reserved) for b in await balances(core)) == (600_000, 0)
 
 
+# --- by id ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_balance_that_the_list_shows_is_found_by_its_id_at_once(valkey_url, sqlite_url):
+    async with settled_world(terms(BUNDLE), valkey_url, sqlite_url) as core:
+        (shown, _) = await balances(core)
+        found, _ = await asyncio.gather(core.balances.get(ENTERPRISE_CALLER, shown.id), core.fold())
+        assert found == shown
+        with pytest.raises(MeterlineError, match="BALANCE_NOT_FOUND"):
+            await core.balances.get(OPERATOR_CALLER, "bal_base.b9")
+
+
+async def test_whether_there_is_a_balance_is_not_said_while_the_books_stand_still(valkey_url, sqlite_url, monkeypatch):
+    monkeypatch.setattr("services.rating.usecases.balances.FOLD_LOOK_SECONDS", 0)
+    async with settled_world(terms(BUNDLE), valkey_url, sqlite_url) as core:
+        (shown, _) = await balances(core)
+        with pytest.raises(MeterlineError, match="BOOKS_BEHIND"):
+            await core.balances.get(OPERATOR_CALLER, shown.id)
+
+
 # --- pools ----------------------------------------------------------------------------------------------------------
 
 

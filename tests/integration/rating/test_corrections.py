@@ -13,9 +13,11 @@ from services.common.identity import AccountKind, Principal, Role
 from services.common.money import Money
 from services.common.pages import PageRequest
 from services.rating.domain.decisions import SessionAction
-from services.rating.domain.reasons import MovementKind, Outcome, Reason
+from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason
 from services.rating.storage.tables import audit
+from services.rating.usecases.balances import Balance
 from services.rating.usecases.corrections import Corrected
+from services.rating.usecases.refills import Refills
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER, example, session_call
 from tests.integration.rating.test_refunds import RESELLER_CALLER, paid
 from tests.integration.rating.world import OPERATOR_CALLER, World, world
@@ -135,6 +137,44 @@ async def test_only_who_sells_to_the_owner_adjusts(valkey_url, sqlite_url):
         for change, reason in ((0, "why"), (1, " "), (1, "x" * 257)):
             with pytest.raises(MeterlineError, match="FIELD_INVALID"):
                 await adjust(core, ENDPOINT_MONEY, change, reason=reason)
+
+
+async def test_a_sub_account_adds_nothing_to_endpoints_that_its_enterprise_pays_for(valkey_url, sqlite_url):
+    sub = Principal("k", "acc_s", AccountKind.SUB_ACCOUNT, ("acc_o", RESELLER, ENTERPRISE, "acc_s"), Role.ADMIN)
+    async with world(paid(), valkey_url, sqlite_url) as core:
+        core.terms.change(replace(core.terms.endpoints[ENDPOINT], account_id="acc_s"))
+        assert (await core.balances.get(sub, ENDPOINT_MONEY)).remaining == 0
+        for dry_run in (True, False):
+            with pytest.raises(MeterlineError, match="NOT_THE_SELLER"):
+                await core.balances.top_up(sub, ENDPOINT, "", Money("EUR", 5_000), "t", dry_run=dry_run)
+        with pytest.raises(MeterlineError, match="NOT_THE_SELLER"):
+            await Refills(core.kit, core.balances).refill(sub, ENDPOINT_MONEY, MB, 0, 0, "r")
+        assert (
+            await core.balances.top_up(ENTERPRISE_CALLER, ENDPOINT, "", Money("EUR", 5_000), "t")
+        ).remaining == 5_000
+
+
+@pytest.mark.parametrize("memory", ["ids", "books", "rebuilt"])
+async def test_a_repeated_top_up_answers_what_was_there_after_the_first(memory, valkey_url, sqlite_url):
+    async with world(paid(), valkey_url, sqlite_url) as core:
+
+        async def top_up(**fields: Any) -> Balance:
+            return await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", 10_000), "t", **fields)
+
+        first = await top_up()
+        assert (first.remaining, first.reserved) == (10_000, 0)
+        await core.use(2 * MB, "a")
+        await adjust(core, ENDPOINT_MONEY, 50_000)
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 10 * MB))
+        if memory == "books":
+            await core.fold()
+        if memory == "rebuilt":
+            await core.client.flushall()
+        assert await top_up() == await top_up(dry_run=True) == replace(first, reserved=10_000)
+        now = (await core.balances.of_owner(OPERATOR_CALLER, ENDPOINT, ""))[-1]
+        assert (now.remaining, now.reserved) == (56_000, 20_000)
+        await core.use(28 * MB, "b", mode=2)
+        assert (await top_up()).state is BalanceState.ACTIVE
 
 
 async def test_a_transfer_moves_money_at_once_and_never_overdraws(valkey_url, sqlite_url):

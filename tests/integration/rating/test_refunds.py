@@ -16,9 +16,10 @@ from services.common.pages import PageRequest
 from services.rating.domain.decisions import Actor, ConfigureOp, SessionAction, Status
 from services.rating.domain.operations import ChargedStep, RefundOp, Request
 from services.rating.domain.reasons import MovementKind, Outcome, Reason
+from services.rating.domain.records import read_refund_id, read_usage_record_id
 from services.rating.domain.terms import Benefit
 from services.rating.engine.driver import Engine
-from services.rating.usecases.books import Selection
+from services.rating.usecases.books import Books, Selection
 from services.rating.usecases.refunds import Refund, RefundSelection
 from services.runtime.valkey import connect
 from tests.integration.rating.test_charging import (
@@ -307,6 +308,27 @@ async def test_the_books_hold_the_refund_and_each_sees_its_own_steps_of_it(valke
             (seen,) = (await core.refunds.find(caller, wanted, PageRequest(10))).refunds
             assert (seen.id, [step.step for step in seen.steps], seen.reason) == (back.id, steps, reason)
         assert (await core.refunds.find(STRANGER, wanted, PageRequest(10))).refunds == []
+
+
+async def test_a_charge_of_another_endpoint_does_not_exist_for_a_sub_account(valkey_url, sqlite_url):
+    sub = Principal("k", "acc_s", AccountKind.SUB_ACCOUNT, ("acc_o", RESELLER, ENTERPRISE, "acc_s"), Role.ADMIN)
+    async with world(paid(), valkey_url, sqlite_url) as core:
+        used = await core.use(10 * MB, "x", mode=2)
+        back = await refund(core, used.usage_record_id)
+        await core.fold()
+        books = Books(core.books, core.journal, core.terms)
+        position, done = read_usage_record_id(used.usage_record_id), read_refund_id(back.id)
+        for caller in (sub, STRANGER):
+            for ask, reason in (
+                (books.charge(caller, position, 0, "chg_x"), "CHARGE_NOT_FOUND: There is no charge 'chg_x'"),
+                (books.explain(caller, position, 0, "chg_x"), "CHARGE_NOT_FOUND: There is no charge 'chg_x'"),
+                (core.refunds.get(caller, done, back.id), f"REFUND_NOT_FOUND: There is no refund '{back.id}'"),
+            ):
+                with pytest.raises(NotFoundError, match=reason):
+                    await ask
+        core.terms.change(replace(core.terms.endpoints[ENDPOINT], account_id="acc_s"))
+        assert (await books.charge(sub, position, 0, "chg_x")).payer_id == ENDPOINT
+        assert (await core.refunds.get(sub, done, back.id)).id == back.id
 
 
 @pytest.mark.parametrize("folded", [False, True])
