@@ -170,9 +170,7 @@ class Purse:
         for rest in (rest for rests in changes for rest in rests):
             self.pots[rest.id] = rest
         if changes:
-            gone = [
-                pot for pot in self.pots.values() if pot.rest_of_ms and (not pot.remaining or pot.state == "EXPIRED")
-            ]
+            gone = [pot for pot in self.pots.values() if pot.rest_of_ms and pot.state == "EXPIRED"]
             for pot in gone:
                 del self.pots[pot.id]
 

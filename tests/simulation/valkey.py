@@ -205,6 +205,10 @@ class SimulatedValkey(Server):
         keys, self.source = snapshot or (Keys(), "")
         self.keys = keys.copy()
 
+    def decided(self, cell: int) -> int:
+        """The last segment that was decided in a cell."""
+        return int(self.keys.hmget(f"{{c{cell}}}m".encode(), b"sequence")[0] or 0)
+
     def forget_ids(self) -> None:
         """Come back with everything but the ids that were answered, as if they had been evicted."""
         self.keys.unlink(*[name for name in self.keys.values if b"}d:" in name])

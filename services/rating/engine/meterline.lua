@@ -495,7 +495,7 @@ function refresh(name, payer, bucket, time)
   return true
 end
 
--- Refreshes buckets (`refs` nil: all); drops rests of former cycles that are used up or have ended.
+-- Refreshes buckets (`refs` nil: all); drops rests of former cycles that have ended: until then a refund may fill them.
 function refresh_all(name, payer, refs, time)
   local buckets, changed = payer[BUCKETS], false
   for index = 1, #buckets do -- those that roll over on the way come behind
@@ -510,7 +510,7 @@ function refresh_all(name, payer, refs, time)
   dirty[name] = true
   local kept = {}
   for _, bucket in ipairs(buckets) do
-    if bucket[VALIDITY] ~= ROLLED or (bucket[REMAINING] > 0 and bucket[STATE] ~= EXPIRED) then
+    if bucket[VALIDITY] ~= ROLLED or bucket[STATE] ~= EXPIRED then
       kept[#kept + 1] = bucket
     end
   end
@@ -1067,9 +1067,27 @@ end
 
 local configure_op
 do
+-- When the present cycle of a bucket ends, if the end of its assignment was moved; nil if that does not touch it.
+local function moved_end(bucket, cycles)
+  local known, ends = bucket[CYCLES], bucket[EXPIRES]
+  local was_last, is_past = known[#known] == ends, #cycles > 0 and cycles[#cycles] < ends
+  if ends <= now or not (was_last or is_past) then
+    return nil
+  end
+  for _, boundary in ipairs(cycles) do
+    if boundary > now then
+      return boundary
+    end
+  end
+  return cycles[#cycles]
+end
+
 -- Brings a bucket that is there to what its assignment says now; what was drawn from it stays.
 local function adjust_bucket(bucket, spec)
   local renewal = bucket[RENEWAL]
+  if next(bucket[CYCLES]) and bucket[STATE] ~= EXPIRED then
+    bucket[EXPIRES] = moved_end(bucket, spec[CYCLES]) or bucket[EXPIRES]
+  end
   bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end

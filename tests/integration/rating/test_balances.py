@@ -502,7 +502,7 @@ async def test_cycles_that_nobody_looked_at_roll_over_too_and_rests_are_bounded(
         assert [b.remaining for b in found[:-1]] == [100 * MB, 100 * MB, 100 * MB]
         assert (await core.use(300 * MB, "b", usage_time_ms=core.clock.now_ms())).outcome is Outcome.CHARGED
         core.clock.advance(40 * DAY_MS)
-        assert [b.remaining for b in (await balances(core))[:-1]] == [100 * MB]
+        assert [b.remaining for b in (await balances(core))[:-1]] == [0, 100 * MB]  # a refund may still fill the first
 
 
 async def test_sessions_keep_their_reservation_over_a_boundary(valkey_url, sqlite_url):
@@ -672,3 +672,39 @@ async def test_use_above_a_monthly_bundle_is_charged(valkey_url, sqlite_url):
         assert (await core.use(10 * MB, "b")).amounts[0] == 20_000
         assert await use_at(core, NOVEMBER_MS, 100 * MB, "c") is Outcome.CHARGED
         assert (await balances(core))[0].remaining == 0
+
+
+async def test_a_refund_goes_back_into_a_rest_that_was_used_up_and_has_not_ended(valkey_url, sqlite_url):
+    monthly = Benefit("b1", frozenset({1}), 10 * MB, (), recurring=True, roll_over_cycles=2)
+    base = plan("pln_b", prepaid=True, benefits=(monthly,))
+    async with settled_world(terms(base), valkey_url, sqlite_url) as core:
+        core.clock.at_ms = NOVEMBER_MS + 1
+        used = await core.use(
+            10 * MB, "a", usage_time_ms=core.clock.now_ms()
+        )  # all of October's rest; it ends in January
+        core.clock.at_ms = DECEMBER_MS + 1
+        await balances(core)
+        await core.fold()
+        refund = await core.refunds.refund(OPERATOR_CALLER, used.usage_record_id, 0, reason="outage", request_id="r")
+        assert (refund.steps[0].balances[0].restored, refund.steps[0].balances[0].lapsed) == (10 * MB, 0)
+        core.clock.at_ms = JANUARY_MS + 1
+        await core.use(1, "b", usage_time_ms=core.clock.now_ms())
+        assert sorted(b.remaining for b in await balances(core) if b.remaining) == [10 * MB - 1, 10 * MB, 10 * MB]
+
+
+@pytest.mark.parametrize("ends_ms", [0, NOW_MS + DAY_MS, NOW_MS + 60 * DAY_MS])
+async def test_a_cycle_ends_with_its_assignment_also_when_that_end_was_moved(ends_ms, valkey_url, sqlite_url):
+    monthly = addon("pln_r", 0, benefits=(Benefit("b1", frozenset({1}), 10 * MB, (), recurring=True),))
+    for number, moved_ms in enumerate((0, NOW_MS + DAY_MS, NOW_MS + 2 * DAY_MS, NOW_MS + 90 * DAY_MS)):
+        given_terms = terms(PREPAID, (assigned("m", monthly, expires_ms=ends_ms), monthly))
+        async with settled_world(given_terms, valkey_url, sqlite_url.replace(".sqlite", f"{number}.sqlite")) as core:
+            await core.client.flushall()
+            await core.use(9 * MB, "a")
+            known = given_terms.endpoints[ENDPOINT]
+            given_terms.change(replace(known, addons=(replace(known.addons[0], expires_ms=moved_ms),)))
+            await core.use(1, "b")
+            bucket = next(each for each in await balances(core) if each.granted)
+            assert (bucket.remaining, bucket.expires_ms) == (MB - 1, min(moved_ms or NOVEMBER_MS, NOVEMBER_MS))
+            core.clock.advance(3 * DAY_MS)
+            after = await core.use(2 * MB, "c", usage_time_ms=core.clock.now_ms())
+            assert after.outcome is Outcome.REFUSED
