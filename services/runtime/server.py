@@ -13,11 +13,11 @@ from typing import Any, Self, cast
 
 import grpc
 import uvloop
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services.common.errors import InternalError, MeterlineError
+from services.common.errors import InternalError, InvalidArgumentError, MeterlineError
 from services.common.identity import Principal
 from services.runtime.identity import Authenticator
 from services.runtime.limits import require_within_limits
@@ -74,6 +74,25 @@ class _Collector:
         self.services[service] = handlers
 
 
+def _reader(read: Callable[[bytes], Message]) -> Callable[[bytes], Message | DecodeError]:
+    """Read a message; what is none is told by its behavior, since gRPC itself would call it a fault of the server."""
+
+    def read_or_tell(content: bytes) -> Message | DecodeError:
+        try:
+            return read(content)
+        except DecodeError as error:
+            return error
+
+    return read_or_tell
+
+
+def _require_message(request: object) -> None:
+    if isinstance(request, DecodeError):
+        raise InvalidArgumentError(
+            "MESSAGE_UNREADABLE", f"The request is not a message of its contract ({request}). Send what that says."
+        )
+
+
 class Door:
     """Wraps each handler of a service.
 
@@ -108,7 +127,8 @@ class Door:
             make, behavior = grpc.unary_stream_rpc_method_handler, self._stream(method, short, handler.unary_stream)
         else:
             make, behavior = grpc.unary_unary_rpc_method_handler, self._unary(method, short, handler.unary_unary)
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
+        read = handler.request_deserializer if handler.request_streaming else _reader(handler.request_deserializer)
+        return make(behavior, read, handler.response_serializer)
 
     def _unary(self, method: str, short: str, inner: Callable[..., Awaitable[Message]]) -> Any:
         checked = method.rpartition("/")[2] not in self._unchecked
@@ -121,6 +141,7 @@ class Door:
             try:
                 caller = await authenticate(_metadata(context))
                 _CALL.set(Call(caller, method))
+                _require_message(request)
                 if checked:
                     require_within_limits(request)
                 response = await inner(request, context)
@@ -143,6 +164,7 @@ class Door:
             try:
                 caller = await self._authenticator.principal(_metadata(context))
                 _CALL.set(Call(caller, method))
+                _require_message(request)
                 if isinstance(request, Message):
                     require_within_limits(request)
                 async for response in inner(request, context):

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import pytest
 
+from meterline.rating.v1 import charging_pb2
 from tests.system.market import BE, EU, SERVICES, Market, default_of, eur, plan, service_profile, usage, zone
 from tests.system.stranger import Json, Stranger, fresh
 
@@ -189,3 +191,25 @@ async def test_without_a_good_key_there_is_no_answer(market: Market):
         answer = await market.operator.http.get("/v1/me", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "CREDENTIAL_INVALID")
         assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_batch_that_cannot_be_charged_does_not_end_its_stream(market: Market):
+    endpoint_id = await market.endpoint()
+    good = [usage(endpoint_id, 1) for _ in range(2)]
+    batches = {1: good[:1], 2: [], 3: [usage(endpoint_id, 1)] * 1001, 4: good[1:]}
+    answers = await market.enterprise.charge_stream(batches)
+    assert {number: len(results) for number, results in answers.items()} == {1: 1, 2: 0, 3: 1001, 4: 1}
+    assert answers[1][0].outcome == answers[4][0].outcome != charging_pb2.OUTCOME_INVALID
+    assert {(each.outcome, each.reason) for each in answers[3]} == {
+        (charging_pb2.OUTCOME_INVALID, charging_pb2.REASON_FIELD_INVALID)
+    }
+    assert "send at most 1000" in answers[3][0].detail
+
+
+async def test_bytes_that_are_no_message_are_the_callers_fault(market: Market):
+    channel, metadata = market.enterprise.rating, market.enterprise.metadata
+    for name in ("ChargingService/ChargeEvent", "ChargingService/ChargeUsage", "BalanceService/GetBalance"):
+        call: Any = channel.unary_unary(f"/meterline.rating.v1.{name}")
+        with pytest.raises(grpc.aio.AioRpcError, match="is not a message of its contract") as told:
+            await call(b"\xff\xff\xff", metadata=metadata)
+        assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
