@@ -219,6 +219,27 @@ def price(
     return found
 
 
+def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, counts: Counts) -> int:
+    """The most that a grant may cost, however much of the other grants is used before it: it begins or ends where a
+    tier or the free units end, or is used first or last.
+    """
+    amount = 0
+    for part in components_of(rate):
+        scope, key = counting.scope_of(part.scope), counting.key(rate, part)
+        first, last = (counts.get(key, scope, with_held=held) if scope else 0 for held in (False, True))
+        more = 1 if part.meter is Meter.RECORDS else quantity
+        ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
+        near = {height for end in ends for height in (end, end - more, end + 1 - more) if first < height < last}
+        prices = [cumulative(part, at + more)[0] - cumulative(part, at)[0] for at in {first, last, *near}]
+        amount += max(prices)
+    for cap in counting.tariff.caps:
+        if not cap.services or service in cap.services:
+            scope = counting.scope_of(cap.scope)
+            before = counts.get(counting.cap_key(cap), scope) if scope else 0
+            amount = min(before + amount, cap.amount) - min(before, cap.amount)
+    return amount
+
+
 def falls(counting: Counting, rate: RateTerms, quantity: int, counts: Counts) -> list[int]:
     """Volumes up to `quantity` between which a larger one never costs less: a tier that prices all is not left."""
     ends = {quantity}

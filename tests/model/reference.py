@@ -7,7 +7,7 @@ from services.common.clock import DAY_MS
 from services.rating.domain.balances import RenewOn
 from services.rating.domain.cycles import boundaries
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, CatalogTerms, EndpointTerms, PlanTerms
-from tests.model.prices import Counting, Counts, Price, falls, price, rate_for, version_at
+from tests.model.prices import Counting, Counts, Price, dearest, falls, price, rate_for, version_at
 
 Payer = EndpointTerms | AccountTerms
 WITHOUT_END = 1 << 52
@@ -443,11 +443,10 @@ class Model:
         credit = sum(pot.free for pot in wallets)
 
         def priced(quantity: int) -> Price:
-            """The price; of a grant the dearer one of being used before the other grants and after them."""
+            """The price; of a grant the dearest, whichever of the other grants is used before it."""
             found = price(counting, rate, use.service, quantity, use.cost, self.counts, grant=grant)
-            if grant:
-                first = price(counting, rate, use.service, quantity, use.cost, self.counts, grant=False)
-                found.amount = max(found.amount, first.amount)
+            if grant and not (found.blocked or found.costless):
+                found.amount = max(found.amount, dearest(counting, rate, use.service, quantity, self.counts))
             return found
 
         def fits(quantity: int) -> bool:

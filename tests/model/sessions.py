@@ -131,8 +131,8 @@ class Sessions:
         purse, amount = self._model.purse(payer), max(0, covered.owed)
         plan = self._model.plan_of(payer)
         held = Held(use.service, purse, units=covered.draws)
-        for key, scope, _, more in covered.price.counts:
-            self._model.counts.hold(key, scope, more)
+        for key, scope, more in {each[:2]: (*each[:2], each[3]) for each in covered.price.counts}.values():
+            self._model.counts.hold(key, scope, more)  # once, also if components count together
             held.counts.append((key, scope, more))
         if plan is not None and plan.prepaid:
             held.money = amount

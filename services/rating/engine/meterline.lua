@@ -133,7 +133,7 @@ end
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
 -- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
 
-local quote, set_count, hold_count, give_back_count, falls
+local quote, dearest, set_count, hold_count, give_back_count, falls
 do
 
 local SESSIONS_COUNTED_MAX = 16
@@ -337,6 +337,47 @@ function quote(pricing, quantity, use)
     counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count, count - before }
   end
   return amount, counts, throttled, refused
+end
+
+-- The counts between `first` and `last` from which a use of `more` may be dearest: it begins where the free units or a
+-- tier end, or ends there.
+local function heights(part, first, last, more)
+  local found = { first, last }
+  local function add(ends)
+    for height = ends - more, ends + 1 - more do
+      found[#found + 1] = height > first and height < last and height or nil
+    end
+    found[#found + 1] = ends > first and ends < last and ends or nil
+  end
+  if first < last then
+    add(part.free)
+    for _, tier in ipairs(part.tiers) do
+      if tier.blocks_max > 0 then
+        add(part.free + tier.blocks_max * part.increment)
+      end
+    end
+  end
+  return found
+end
+
+-- The most that a use of `quantity` units may cost, however much of what other grants hold is used before it.
+function dearest(pricing, quantity, use)
+  local amount = 0
+  for _, part in ipairs(pricing.components) do
+    local stands, held = counted(part.counter, part.owner, part.period, use)
+    local more = part.meter == METER_RECORDS and 1 or quantity
+    local most = -EXACT_MAX
+    for _, height in ipairs(heights(part, stands, stands + held, more)) do
+      local price = cumulative(part, height + more)
+      most = max(most, price - cumulative(part, height))
+    end
+    amount = amount + most
+  end
+  for _, cap in ipairs(pricing.caps) do
+    local stands = counted(cap.counter, cap.owner, cap.period, use)
+    amount = min(stands + amount, cap.amount) - min(stands, cap.amount)
+  end
+  return amount
 end
 
 -- The volumes below `quantity` after which the price of a use may fall: the ends of tiers that price all of the count.
@@ -681,10 +722,8 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
       return simple_quote(step[RATE], quantity)
     end
     local amount, counts, throttled, refused = quote(pricing, quantity, use)
-    if use.is_grant then -- whatever is used first, this or what other grants hold
-      use.is_grant = false
-      amount = max(amount, (quote(pricing, quantity, use)))
-      use.is_grant = true
+    if use.is_grant and not refused then
+      amount = max(amount, dearest(pricing, quantity, use))
     end
     return amount, counts, throttled, refused
   end
@@ -1069,17 +1108,15 @@ local configure_op
 do
 -- When the present cycle of a bucket ends, if the end of its assignment was moved; nil if that does not touch it.
 local function moved_end(bucket, cycles)
-  local known, ends = bucket[CYCLES], bucket[EXPIRES]
-  local was_last, is_past = known[#known] == ends, #cycles > 0 and cycles[#cycles] < ends
-  if ends <= now or not (was_last or is_past) then
-    return nil
-  end
-  for _, boundary in ipairs(cycles) do
-    if boundary > now then
+  local known, ends, last = bucket[CYCLES], bucket[EXPIRES], cycles[#cycles]
+  local is_later = last and last > ends and known[#known] == ends
+  local is_earlier = last and last < ends and ends > now
+  for _, boundary in ipairs((is_later or is_earlier) and cycles or NOTHING) do
+    if boundary > (is_later and ends or now) then
       return boundary
     end
   end
-  return cycles[#cycles]
+  return is_earlier and last or nil
 end
 
 -- Brings a bucket that is there to what its assignment says now; what was drawn from it stays.

@@ -708,3 +708,16 @@ async def test_a_cycle_ends_with_its_assignment_also_when_that_end_was_moved(end
             core.clock.advance(3 * DAY_MS)
             after = await core.use(2 * MB, "c", usage_time_ms=core.clock.now_ms())
             assert after.outcome is Outcome.REFUSED
+
+
+async def test_an_end_that_was_moved_before_it_came_does_not_end_the_cycle_though_nobody_looked(valkey_url, sqlite_url):
+    monthly = addon("pln_r", 0, benefits=(Benefit("b1", frozenset({1}), 10 * MB, (), recurring=True),))
+    given_terms = terms(PREPAID, (assigned("m", monthly, expires_ms=NOW_MS + DAY_MS), monthly))
+    async with settled_world(given_terms, valkey_url, sqlite_url) as core:
+        await core.use(9 * MB, "a")
+        known = given_terms.endpoints[ENDPOINT]
+        given_terms.change(replace(known, addons=(replace(known.addons[0], expires_ms=NOW_MS + 60 * DAY_MS),)))
+        core.clock.advance(2 * DAY_MS)
+        now_ms = core.clock.now_ms()
+        assert (await core.use(2 * MB, "b", usage_time_ms=now_ms)).outcome is Outcome.REFUSED
+        assert (await core.use(MB, "c", usage_time_ms=now_ms)).outcome is Outcome.CHARGED

@@ -276,3 +276,32 @@ async def test_components_that_count_together_hold_a_grant_once(stores):
         assert granted(await call(core, "b", 0, 0, 60 * MB)) == [40 * MB]
         await call(core, "a", 1, 0, 0)
         assert granted(await call(core, "b", 1, 0, 100 * MB)) == [100 * MB]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "fields"),
+    [
+        (DAY_PASS, {"free": 100 * MB}),
+        ((TierTerms(100 * MB, 0, 1, 0, Action.CHARGE), *DAY_PASS), {}),
+        ((a_mb(EUR),), {"free": 100 * MB, "highest": 5 * EUR}),
+        ((a_mb(0, 100 * MB), a_mb(5 * CENT, 200 * MB), a_mb(0)), {}),
+    ],
+)
+async def test_what_is_dear_in_the_middle_is_reserved_by_each_that_may_come_to_it(stores, tiers, fields):
+    async with priced(stores, counts(*tiers, **fields), 5 * EUR) as core:
+        asked = [granted(await call(core, ref, 0, 0, 100 * MB)) for ref in "abc"]
+        assert asked == [[100 * MB], [100 * MB], [0]]  # b has reserved the 5 EUR that c could come to pay
+        assert [uncovered(await call(core, ref, 1, 100 * MB, 0)) for ref in "ab"] == [[0], [0]]
+        assert (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT].money == 0
+
+
+async def test_a_use_that_was_granted_later_is_covered_though_an_earlier_grant_used_little(stores):
+    tiers = (a_mb(0, 100 * MB), a_mb(CENT, 200 * MB), a_mb(0))
+    async with priced(stores, counts(*tiers), EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 200 * MB)) == [200 * MB]
+        late = granted(await call(core, "b", 0, 0, 100 * MB))
+        await call(core, "a", 1, 100 * MB, 0)
+        first = granted(await call(core, "c", 0, 0, 100 * MB))
+        for ref, quantity in (("c", first[0]), ("b", late[0])):
+            if quantity:
+                assert uncovered(await call(core, ref, 1, quantity, 0)) == [0]
