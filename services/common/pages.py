@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
+KEY_NUMBERS_END = 1 << 63
+"""Numbers of a key are below it, as those of a database are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,17 @@ class PageRequest:
 
     size: int = DEFAULT_PAGE_SIZE
     after: tuple[str | int, ...] = ()
+
+    def key(self, *kinds: type) -> tuple[str | int, ...]:
+        """The key of the last row, of these types; empty for the first page.
+
+        Raises:
+            InvalidArgumentError: PAGE_TOKEN_INVALID: the token is one of another list.
+        """
+        fits = all(not isinstance(part, int) or abs(part) < KEY_NUMBERS_END for part in self.after)
+        if self.after and not (fits and [type(part) for part in self.after] == list(kinds)):
+            raise token_invalid()
+        return self.after
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Bad input over HTTP: each a problem with a stable code that names the field, and nothing half done."""
 
+import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -213,3 +215,20 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(market: Market):
         with pytest.raises(grpc.aio.AioRpcError, match="is not a message of its contract") as told:
             await call(b"\xff\xff\xff", metadata=metadata)
         assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+TOKENS = [["x"], [1, "x"], [1, 2, 3, 4], ["1", 2, 3, 4], [2**64, 0, 0, 0], ["o/", 0, "EUR", "", "", "", "", 0], [True]]
+"""What next_page_token of one list or another may hold, or somebody may make up."""
+
+
+async def test_a_page_token_of_another_list_is_refused_or_harmless_and_never_a_fault(market: Market):
+    endpoint_id = await market.endpoint()
+    balance = (await market.enterprise.get("/v1/balances", endpoint_id=endpoint_id))["balances"][0]["id"]
+    lists = ["usage-records", "usage-summaries", "charges", "refunds", "events", "payments", "endpoints", "tariffs"]
+    for path in (*lists, "accounts", f"balances/{balance}/ledger-entries"):
+        for token in TOKENS:
+            packed = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
+            answer = await market.operator.ask("GET", f"/v1/{path}", params={"page_token": packed})
+            assert answer.status_code in {200, 400}, (path, token, answer.text)
+            if answer.status_code == 400:
+                assert answer.json()["code"] == "PAGE_TOKEN_INVALID", (path, token, answer.text)

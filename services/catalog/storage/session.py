@@ -6,7 +6,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.common.errors import invalid
 from services.common.identity import path_text
 from services.common.pages import PageRequest
 from services.runtime.database import dialect_insert
@@ -59,13 +58,10 @@ def is_below(column: sa.ColumnElement[str], path: tuple[str, ...]) -> sa.ColumnE
 
 def comes_after(page: PageRequest, *key: sa.Column[Any]) -> sa.ColumnElement[bool]:
     """Whether a row lies behind the page before; true for all if there is none."""
-    if not page.after:
+    after = page.key(*(column.type.python_type for column in key))
+    if not after:
         return sa.true()
-    if [type(part) for part in page.after] != [column.type.python_type for column in key]:
-        raise invalid(
-            "page_token", "is not a token of this list; take next_page_token of the page before", "PAGE_TOKEN_INVALID"
-        )
-    return sa.tuple_(*key) > sa.tuple_(*map(sa.literal, page.after))
+    return sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after))
 
 
 def path_of(text: str) -> tuple[str, ...]:

@@ -76,8 +76,8 @@ class Books:
             query = query.where(_below(selection.account_id))
         for condition in _common(selection, columns.endpoint_id, columns.usage_ms, 1):
             query = query.where(condition)
-        if page.after:
-            query = query.where(sa.tuple_(*order) < tuple(int(part) for part in page.after))
+        if after := page.key(int, int, int, int):
+            query = query.where(sa.tuple_(*order) < after)
         async with self._database.reading() as connection:
             return [_record(row) for row in await connection.execute(query)]
 
@@ -152,8 +152,8 @@ class Books:
         columns = entries.c
         order = (columns.created_ms, columns.cell, columns.sequence, columns.number)
         query = sa.select(entries).where(columns.balance_id == balance)
-        if page.after:
-            query = query.where(sa.tuple_(*order) < tuple(int(part) for part in page.after))
+        if after := page.key(int, int, int, int):
+            query = query.where(sa.tuple_(*order) < after)
         query = query.order_by(*(column.desc() for column in order)).limit(page.size + 1)
         async with self._database.reading() as connection:
             return list((await connection.execute(query)).all())

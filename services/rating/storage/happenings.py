@@ -27,9 +27,8 @@ class Happenings:
             query = query.where(columns.resource_id == wanted.resource_id)
         if wanted.endpoint_id:
             query = query.where(columns.payload["holder_id"].as_string() == wanted.endpoint_id)
-        if page.after:
-            created_ms, name = page.after
-            query = query.where(sa.tuple_(columns.created_ms, columns.id) < (int(created_ms), str(name)))
+        if after := page.key(int, str):
+            query = query.where(sa.tuple_(columns.created_ms, columns.id) < after)
         query = query.order_by(columns.created_ms.desc(), columns.id.desc()).limit(page.size + 1)
         async with self._database.reading() as connection:
             return [Happening(**row) for row in (await connection.execute(query)).mappings()]

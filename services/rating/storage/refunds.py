@@ -48,8 +48,8 @@ class Refunds:
         if selection.position is not None:
             place = sa.tuple_(columns.cell, columns.sequence, columns.operation)
             query = query.where(place == tuple(selection.position))
-        if page.after:
-            query = query.where(sa.tuple_(*order) < tuple(int(part) for part in page.after))
+        if after := page.key(int, int, int, int):
+            query = query.where(sa.tuple_(*order) < after)
         async with self._database.reading() as connection:
             return [_posted(row) for row in await connection.execute(query)]
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from services.common.errors import invalid, not_found
 from services.common.identity import READERS, AccountKind, Principal, path_text, tree_of
-from services.common.pages import PageRequest, page_token, token_invalid
+from services.common.pages import PageRequest, page_token
 from services.rating.domain.periods import Clock
 from services.rating.domain.programs import Step, clocks_from_body, steps_from_body
 from services.rating.domain.reasons import Outcome, Reason
@@ -16,8 +16,6 @@ from services.rating.usecases.explaining import sentences_of
 from services.rating.usecases.seeing import require_own_endpoint, sees_usage
 
 ALL_STEPS = 64
-PLACE_TYPES = [str, int, str, str, str, str, str, int]
-"""Of the place of a sum, in a page token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +253,8 @@ class Books:
         sums = await self._store.sums(seen, under, selection, group_by, countries)
         refusals = [] if page.after else await self._store.refusals(under, selection)
         if page.after:
-            sums = _sums_after(sums, page.after, len(seen))
+            after = page.key(str, int, str, str, str, str, str, int)
+            sums = [row for row in sums if _place(row, len(seen)) > after]
         kept = sums[: page.size]
         token = page_token(*_place(kept[-1], len(seen))) if len(sums) > page.size else ""
         return Found(kept, token, complete, refusals)
@@ -280,13 +279,6 @@ def _place(row: Sum, above: int) -> tuple[str | int, ...]:
     path = path_text(row.path[above:])
     of = (row.endpoint_id, row.network_id, row.country, row.day, row.service)
     return (path, row.step, row.currency, *of)
-
-
-def _sums_after(sums: Sequence[Sum], after: tuple[str | int, ...], above: int) -> list[Sum]:
-    """The sums after a place; which others have come or grown meanwhile makes no difference."""
-    if [type(part) for part in after] != PLACE_TYPES:
-        raise token_invalid()
-    return [row for row in sums if _place(row, above) > after]
 
 
 def _charged(selection: Selection, payer_id: str) -> Selection:
