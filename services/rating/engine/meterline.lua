@@ -713,7 +713,8 @@ end
 -- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first. Of a grant
 -- less may be used than is granted, so each smaller volume must fit, too, and the dearest of them is its amount.
 local function cover_rated(coverage, step, payer, left, wallets, use)
-  local pricing, headroom = step[PRICING], max(0, headroom_of(step, payer)) -- more may be owed than a limit that was lowered
+  local pricing = step[PRICING]
+  local headroom = max(0, headroom_of(step, payer)) -- more may be owed than a limit that was lowered
   for _, entry in ipairs(wallets) do
     headroom = headroom + available(entry[1])
   end
@@ -1675,7 +1676,8 @@ local function charge_lines(open, op, programs)
 end
 
 -- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
--- time of use, begins of its periods, steps with slices, program for what is granted, begins of the present periods}, about {endpoint, reference, network, access type}, when it ends without a call
+-- time of use, begins of its periods, steps with slices, program for what is granted, begins of the present periods},
+-- about {endpoint, reference, network, access type}, when it ends without a call
 function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
@@ -1705,7 +1707,7 @@ function session_op(op, programs, expected)
   local charged = charge_lines(open, op, programs)
   local answers, valid_until = {}, op[8]
   if open[RESERVATIONS][1] then
-    valid_until = min(valid_until, open[VALID_UNTIL]) -- what was granted of services that are not named holds no longer than before
+    valid_until = min(valid_until, open[VALID_UNTIL]) -- what other services were granted holds no longer than before
   end
   for index, line in ipairs(op[9]) do
     local use = { endpoint = endpoint, time = now, periods = line[9], cost = NO_COST, session = open[COUNTS] }
