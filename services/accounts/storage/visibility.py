@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from services.common.errors import invalid
 from services.common.identity import AccountKind, Principal, path_text
+from services.common.pages import token_invalid
 
 _MS_MAX = 2**63 - 1
 
@@ -27,9 +27,7 @@ def after(table: sa.Table, key: tuple[str | int, ...]) -> sa.ColumnElement[bool]
             return sa.true()
         case (int(created_ms), str(row_id)) if 0 <= created_ms <= _MS_MAX:
             return sa.tuple_(table.c.created_ms, table.c.id) > sa.tuple_(sa.literal(created_ms), sa.literal(row_id))
-    raise invalid(
-        "page_token", "is not a token of this list; take next_page_token of the page before", "PAGE_TOKEN_INVALID"
-    )
+    raise token_invalid()
 
 
 ORDER = ("created_ms", "id")

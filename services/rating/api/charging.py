@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from meterline.rating.v1 import charging_pb2, charging_pb2_grpc
+from services.common.errors import InvalidArgumentError
 from services.rating.convert.charging import (
     answer_to_proto,
     answers_to_proto,
@@ -15,7 +16,7 @@ from services.rating.convert.charging import (
     update_from_proto,
 )
 from services.rating.domain.decisions import SessionAction
-from services.rating.domain.events import BATCH_MAX, Answer
+from services.rating.domain.events import Answer
 from services.rating.domain.reasons import Outcome, Reason
 from services.rating.usecases.charging import Charging
 from services.rating.usecases.kit import Kit
@@ -24,16 +25,6 @@ from services.runtime.server import current_call
 
 STREAM_BATCHES_MAX = 64
 WAIT_SECONDS_MAX = 5.0
-
-
-def _refused(request: charging_pb2.ChargeUsageRequest) -> charging_pb2.ChargeUsageResponse | None:
-    """The answer to a batch of a stream that has no events, or too many: it spoils no other batch."""
-    count = len(request.events)
-    if 1 <= count <= BATCH_MAX:
-        return None
-    detail = f"the batch has {count} events; send at most {BATCH_MAX} in one"
-    answer = Answer(Outcome.INVALID, Reason.FIELD_INVALID, detail=detail)
-    return answers_to_proto(request.batch_id, [answer] * count)
 
 
 class ChargingServicer(charging_pb2_grpc.ChargingServiceServicer):
@@ -70,7 +61,10 @@ class ChargingServicer(charging_pb2_grpc.ChargingServiceServicer):
 
         async def answer(request: charging_pb2.ChargeUsageRequest) -> None:
             try:
-                answered.put_nowait(_refused(request) or await self.ChargeUsage(request, context))
+                answered.put_nowait(await self.ChargeUsage(request, context))
+            except InvalidArgumentError as error:  # a batch that is empty or too large: it spoils no other
+                refused = Answer(Outcome.INVALID, Reason.FIELD_INVALID, detail=error.message)
+                answered.put_nowait(answers_to_proto(request.batch_id, [refused] * len(request.events)))
             except BaseException as error:  # noqa: BLE001 - it ends the stream, below
                 answered.put_nowait(error)
             finally:

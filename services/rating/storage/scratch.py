@@ -182,22 +182,15 @@ class Scratch:
 
     async def add_held(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
         """Add to what holders have in a cell: balance, remaining, and what sessions hold of it."""
-        names = ("balance_id", "remaining", "held")
-        await self._add(holdings, [{"cell": cell, **dict(zip(names, row, strict=True))} for row in rows])
+        await self._add(holdings, cell, rows)
 
     async def add_owed(self, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
         """Add to what holders owe in a cell: holder, what it was charged, and what it owes as it says itself."""
-        names = ("holder_id", "charged", "owed")
-        await self._add(debts, [{"cell": cell, **dict(zip(names, row, strict=True))} for row in rows])
+        await self._add(debts, cell, rows)
 
-    async def _add(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        if not rows:
-            return
-        insert = sqlite.insert(table)
-        keys = [column.name for column in table.primary_key]
-        sums = {column.name: column + insert.excluded[column.name] for column in table.c if column.name not in keys}
-        async with self._second.transaction() as connection:
-            await connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=sums), list(rows))
+    async def _add(self, table: sa.Table, cell: int, rows: Iterable[tuple[str, int, int]]) -> None:
+        """Add to what a table of sums has of a cell."""
+        await self._upsert(table, [dict(zip(table.c.keys(), (cell, *row), strict=True)) for row in rows], adds=True)
 
     async def unequal_debts(self, cell: int) -> list[tuple[str, int, int]]:
         """Holders that owe something else than what they were charged: holder, charged, owed."""
@@ -296,12 +289,14 @@ class Scratch:
             async for (digest,) in rows:
                 yield digest
 
-    async def _upsert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def _upsert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, adds: bool = False) -> None:
+        """Write rows in place of those that are there, or add their numbers to them."""
         if not rows:
             return
         insert = sqlite.insert(table)
         keys = [column.name for column in table.primary_key]
-        new = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys}
+        values = [column for column in table.columns if column.name not in keys]
+        new = {c.name: c + insert.excluded[c.name] if adds else insert.excluded[c.name] for c in values}
         async with self._second.transaction() as connection:
             await connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=new), list(rows))
 

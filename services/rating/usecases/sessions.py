@@ -231,7 +231,7 @@ class Sessions:
             usage_ms = units.usage_ms or event_ms
             kind = (units.service, call.network_id, call.access_type)
             program, grant = program_for(known, *kind, usage_ms), program_for(known, *kind, now_ms)
-            for each in (program, grant):
+            for each in dict.fromkeys((program, grant)):  # one and the same but around a change
                 ops += cell.holders.prepare(known, each, expected, now_ms)
             slices = self._kit.escrow.slices(grant) if may_lease else ()
             asked = (units.service, program, units.used, units.requested, usage_ms)
