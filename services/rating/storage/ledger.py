@@ -1,6 +1,7 @@
 """The ledger: usage records, charges, totals, movements and balances, as the fold has posted them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict
 from typing import Any
 
@@ -65,19 +66,18 @@ class Ledger:
             AbortedError: FOLD_OVERTAKEN, if somebody else moved the cursor meanwhile; nothing is posted.
         """
         try:
-            try:
-                await self.database.write(lambda connection: self._post(connection, cell, cursor, last, sheet))
-            except IntegrityError:
-                self._chain_ids.clear()
-                repeats = await self._repeats(sheet)
-                if not repeats:
-                    raise
-                log.warning("events were decided twice: the balance store forgot ids", cell=cell, records=repeats)
-                REPEATED.inc(len(repeats))
-                await self.database.write(lambda connection: self._post(connection, cell, cursor, last, sheet, repeats))
-        except BaseException:
-            self._chain_ids.clear()  # ids that were given in a transaction that did not happen
-            raise
+            learned = await self.database.write(lambda connection: self._post(connection, cell, cursor, last, sheet))
+        except IntegrityError:
+            self._chain_ids = {}
+            repeats = await self._repeats(sheet)
+            if not repeats:
+                raise
+            log.warning("events were decided twice: the balance store forgot ids", cell=cell, records=repeats)
+            REPEATED.inc(len(repeats))
+            learned = await self.database.write(
+                lambda connection: self._post(connection, cell, cursor, last, sheet, repeats)
+            )
+        self._chain_ids.update(learned)
 
     async def _repeats(self, sheet: Sheet) -> frozenset[Position]:
         """Where events stand that were decided before: in the books by now, or earlier in the sheet.
@@ -101,7 +101,8 @@ class Ledger:
         last: Segment,
         sheet: Sheet,
         repeats: frozenset[Position] = frozenset(),
-    ) -> None:
+    ) -> Mapping[str, int]:
+        """Write a sheet; returns the ids of its chains, which hold for others when the transaction has happened."""
         self._move_cursor(connection, cell, cursor, last)
         paths = {*(row.path for row in sheet.usage), *(row.path for row in sheet.refunds)}
         chain_ids = self._chains(connection, paths)
@@ -123,6 +124,7 @@ class Ledger:
             connection.execute(sa.insert(events), [asdict(event) for event in sheet.events])
         kept = [(name, cell, value) for name, value in sheet.images.items()]
         self._execute(connection, "images", self._replacing_images(), kept)
+        return chain_ids
 
     def _move_cursor(self, connection: sa.Connection, cell: int, cursor: Cursor, last: Segment) -> None:
         first = self.database.insert(cursors).values(cell=cell, sequence=0, decided_ms=0)
@@ -135,14 +137,15 @@ class Ledger:
         if moved.rowcount != 1:
             raise AbortedError("FOLD_OVERTAKEN", "Another process folds this cell; it is further.")
 
-    def _chains(self, connection: sa.Connection, paths: Iterable[str]) -> Mapping[str, int]:
-        for path in sorted(paths):
-            if path not in self._chain_ids:
-                connection.execute(self.database.insert(chains).values(path=path).on_conflict_do_nothing())
-                found = connection.scalar(sa.select(chains.c.id).where(chains.c.path == path))
-                assert found is not None  # noqa: S101 - it was just inserted
-                self._chain_ids[path] = found
-        return self._chain_ids
+    def _chains(self, connection: sa.Connection, paths: AbstractSet[str]) -> Mapping[str, int]:
+        known = self._chain_ids
+        ids = {path: known[path] for path in paths & known.keys()}
+        for path in sorted(paths - ids.keys()):
+            connection.execute(self.database.insert(chains).values(path=path).on_conflict_do_nothing())
+            found = connection.scalar(sa.select(chains.c.id).where(chains.c.path == path))
+            assert found is not None  # noqa: S101 - it was just inserted
+            ids[path] = found
+        return ids
 
     def _adding(self, table: sa.Table, columns: int, key: int = 0) -> Any:
         """An insert that adds to the sums of a row that is there; `columns` lead, the rest are sums."""
