@@ -35,7 +35,7 @@ demo: setup ## Charge a month of roaming for 10,000 endpoints, print each level'
 WORKERS ?= 2
 
 test: check ## Run every check and every test, with real Valkey, SQLite and PostgreSQL (WORKERS=1: one by one)
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
 check: setup ## Run the checks that start nothing: style, types, architecture, contracts
 	$(BIN)/ruff check $(CODE)

@@ -1,13 +1,15 @@
 """What every test may ask for: real servers, started when first asked for, and a fresh database each time."""
 
+import faulthandler
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import asyncpg
 import hypothesis
 import pytest
 import pytest_asyncio
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 from services.runtime import valkey
 from tests.postgres import EmbeddedPostgres
@@ -20,6 +22,8 @@ __all__ = ["tell"]
 hypothesis.settings.register_profile("meterline", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=2_000)  # `make test-sim`
 hypothesis.settings.load_profile("meterline")
+
+TEARDOWN_TIMEOUT_S = 120
 
 _database_numbers = itertools.count(1)
 
@@ -41,13 +45,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(TellingPlugin(), "telling")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one worker what shares servers: the tests of a file, and all that use a system on one kind of stores."""
-    for item in items:
-        chosen = getattr(item, "callspec", None)
-        kind = chosen.params.get("system") if chosen else None
-        item.add_marker(pytest.mark.xdist_group(f"system on {kind}" if kind else str(item.path)))
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """End the process when what a test left behind does not end: pytest-timeout stops its clock where a test fails."""
+    faulthandler.dump_traceback_later(
+        TEARDOWN_TIMEOUT_S, exit=True, file=item.config.stash[fault_handler_stderr_fd_key]
+    )
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

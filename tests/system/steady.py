@@ -62,9 +62,9 @@ class Load:
 
     async def run(self) -> None:
         """Charge through all doors at once until `stop`, and until everything sent is answered."""
-        doors = (self._batches, self._unaries, self._over_http)
-        async with asyncio.timeout(RUN_S):
-            await asyncio.gather(*(door() for door in doors))
+        async with asyncio.timeout(RUN_S), asyncio.TaskGroup() as doors:
+            for door in (self._batches, self._unaries, self._over_http):
+                doors.create_task(door())
 
     def stop(self) -> None:
         """Send nothing new."""

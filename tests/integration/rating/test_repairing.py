@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,6 +20,8 @@ from tests.integration.rating.test_verifying import DAMAGES, change, codes, set_
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, world
 from tests.unit.rating.terms import ENDPOINT, MB
 
+PAUSE_S = 0.005
+"""Between the charges of a client, so that folding keeps up with them."""
 STORES = ["sqlite", "ledger on postgresql", "journal on postgresql"]
 
 
@@ -151,32 +153,31 @@ async def test_charging_and_folding_go_on_meanwhile(urls, valkey_url, tmp_path):
     async with lived(urls, valkey_url) as core:
         await core.fold()
         before = (await core.remaining())[0][1]
-        over, charged = asyncio.Event(), []
+        over, charged, epochs = asyncio.Event(), [], set()
 
         async def charge(client: int) -> None:
             number = 0
             while not over.is_set():
                 name = f"c{client}.{number}"
-                try:
+                with suppress(UnavailableError):
                     assert (await core.use(1000, name)).outcome is Outcome.CHARGED
-                except UnavailableError:
-                    continue
-                charged.append(name)
-                number += 1
+                    charged.append(name)
+                    number += 1
+                await asyncio.sleep(PAUSE_S)
 
-        tasks = [asyncio.create_task(charge(client)) for client in range(4)]
-        tasks.append(asyncio.create_task(core.folder.run()))
-        epochs = set()
-        for from_journal in (False, True, False):
-            await books_rebuild(core).run(quiet)
-            epochs.add((await state_rebuild(core, from_journal=from_journal).run(0, quiet)).epoch)
-            so_far = len(charged)
-            async with asyncio.timeout(20):
-                while len(charged) < so_far + 20:
-                    await asyncio.sleep(0.01)
-        over.set()
-        await asyncio.gather(*tasks[:-1])
-        tasks[-1].cancel()
+        async with asyncio.TaskGroup() as group:
+            for client in range(4):
+                group.create_task(charge(client))
+            folding = group.create_task(core.folder.run())
+            for from_journal in (False, True, False):
+                await books_rebuild(core).run(quiet)
+                epochs.add((await state_rebuild(core, from_journal=from_journal).run(0, quiet)).epoch)
+                so_far = len(charged)
+                async with asyncio.timeout(20):
+                    while len(charged) < so_far + 20:
+                        await asyncio.sleep(0.01)
+            over.set()
+            folding.cancel()
         await core.fold()
         assert len(epochs) == 3
         assert (await core.remaining())[0][1] == before - 1000 * len(charged)

@@ -105,16 +105,16 @@ async def test_nothing_is_found_while_charging_and_folding_go_on(valkey_url, sql
                 await core.folder.fold_some(0)
                 await asyncio.sleep(0.01)
 
-        charging, folding = asyncio.create_task(charge()), asyncio.create_task(fold())
         seen = set()
-        for _ in range(2):
-            report = await verify(core, tmp_path)
-            assert report.findings == []
-            assert report.cells[0].state == "compared"
-            seen.add(report.cells[0].segments)
-        over.set()
-        await folding
-        assert await charging
+        async with asyncio.TaskGroup() as group:
+            charging, _ = group.create_task(charge()), group.create_task(fold())
+            for _ in range(2):
+                report = await verify(core, tmp_path)
+                assert report.findings == []
+                assert report.cells[0].state == "compared"
+                seen.add(report.cells[0].segments)
+            over.set()
+        assert charging.result()
         assert len(seen) == 2, "it went on"
 
 

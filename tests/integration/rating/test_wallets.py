@@ -98,12 +98,12 @@ class Till:
         """Look as a process does, once time has passed, twice: what is begun is made. The fold works beside it."""
         self.core.clock.advance(later_ms)
         await self.core.fold()
-        over = asyncio.Event()
-        folding = asyncio.create_task(self._fold(over))
-        await self.cashier.look()
-        await self.cashier.look()
-        over.set()
-        await folding
+        async with asyncio.TaskGroup() as group:
+            over = asyncio.Event()
+            group.create_task(self._fold(over))
+            await self.cashier.look()
+            await self.cashier.look()
+            over.set()
 
     async def _fold(self, over: asyncio.Event) -> None:
         while not over.is_set():
