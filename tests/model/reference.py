@@ -45,7 +45,7 @@ class Pot:
         """Whether a new subscription may begin: at its end, or also by the first use that finds too little."""
         most = self.plan.subscriptions_max
         recurs = self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE and self.plan.renew_on >= on
-        return recurs and not self.rest_of_ms and self.state != "PENDING" and (not most or self.occurrence < most)
+        return recurs and not self.rest_of_ms and (not most or self.occurrence < most)
 
     @property
     def free(self) -> int:
@@ -70,7 +70,7 @@ class Pot:
         if self.benefit.roll_over_cycles and self.cycles and not self.rest_of_ms:
             return self._roll_over(at_ms)
         self.remaining = self.reserved = 0
-        if self.renews(RenewOn.EXPIRY):
+        if self.state != "PENDING" and self.renews(RenewOn.EXPIRY):
             self._subscribe_again(at_ms)
             return []
         following = [] if self.rest_of_ms else [boundary for boundary in self.cycles if boundary > at_ms]
@@ -99,9 +99,17 @@ class Pot:
     def _within(self, ends_ms: int) -> int:
         return min(filter(None, (ends_ms, self.assignment.expires_ms)), default=0)
 
+    def _while_valid(self, cycles: Sequence[int]) -> Sequence[int]:
+        """What is valid for some time from its first use has no cycles after that."""
+        end = self.activated_ms + self.plan.validity_ms
+        if not self.plan.validity_ms or self.state == "PENDING" or not any(boundary > end for boundary in cycles):
+            return cycles
+        return [*(boundary for boundary in cycles if boundary < end), end]
+
     def assign(self, anew: "Pot") -> None:
         """Take what the assignment says now; what was drawn stays."""
-        self.assignment, self.cycles = anew.assignment, anew.cycles
+        self.assignment = anew.assignment
+        self.cycles = self._while_valid(anew.cycles) if anew.state == "PENDING" else anew.cycles
         if self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE:
             self.expires_ms = self._within(self.expires_ms)
         elif self.plan.addon and not self.cycles and (anew.expires_ms or anew.state == "ACTIVE"):
@@ -133,6 +141,7 @@ class Pot:
             end = at_ms + self.plan.validity_ms
             if self.plan.validity_ms and (self.expires_ms == 0 or end < self.expires_ms):
                 self.expires_ms = end
+            self.cycles = self._while_valid(self.cycles)
         self.supply(units, at_ms)
         self.remaining -= units
         if self.remaining == 0:
@@ -143,8 +152,9 @@ class Pot:
         while units > self.remaining - self.reserved and self.renews(RenewOn.EXPIRY_OR_EXHAUSTION):
             self.remaining += self.benefit.quantity
             self.occurrence += 1
-            self.expires_ms = self._within(max(self.expires_ms, at_ms + self.plan.validity_ms))
-            self.state = "ACTIVE"
+            if self.state != "PENDING":  # only use activates
+                self.expires_ms = self._within(max(self.expires_ms, at_ms + self.plan.validity_ms))
+                self.state = "ACTIVE"
 
 
 @dataclass

@@ -405,7 +405,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, within_last_end, final_end
+local available, refresh, refresh_all, supply, notice_use, within_last_end, final_end, cycles_until
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -413,8 +413,7 @@ local SUPPLY_MAX = 4503599627370496 -- 2^52: what a bucket without end of renewa
 
 local function may_renew(bucket, on)
   local renewal = bucket[RENEWAL]
-  return renewal and renewal.on >= on and bucket[STATE] ~= PENDING
-    and (renewal.most == 0 or renewal.number < renewal.most)
+  return renewal and renewal.on >= on and (renewal.most == 0 or renewal.number < renewal.most)
 end
 
 -- What a bucket can still give: what nobody has reserved, and the occurrences that its exhaustion would begin.
@@ -431,8 +430,24 @@ end
 -- When there will be nothing of it any more; 0 if it never ends, or is filled again.
 function final_end(bucket)
   local cycles = bucket[CYCLES]
-  local goes_on = #cycles > 0 and cycles[#cycles] > bucket[EXPIRES] or may_renew(bucket, ON_EXPIRY)
+  local goes_on = #cycles > 0 and cycles[#cycles] > bucket[EXPIRES]
+    or bucket[STATE] ~= PENDING and may_renew(bucket, ON_EXPIRY)
   return goes_on and 0 or bucket[EXPIRES]
+end
+
+-- Those of some boundaries of cycles that lie before an end, and the end.
+function cycles_until(cycles, ends)
+  if not cycles[1] or cycles[#cycles] <= ends then
+    return cycles
+  end
+  local kept = {}
+  for _, boundary in ipairs(cycles) do
+    if boundary < ends then
+      kept[#kept + 1] = boundary
+    end
+  end
+  kept[#kept + 1] = ends
+  return kept
 end
 
 -- Fills a bucket anew. What sessions have reserved they now have of the new volume.
@@ -522,7 +537,7 @@ function refresh(name, payer, bucket, time)
     return true
   end
   lose_rest(name, bucket)
-  if may_renew(bucket, ON_EXPIRY) then
+  if bucket[STATE] ~= PENDING and may_renew(bucket, ON_EXPIRY) then -- what nobody used ends with its assignment
     renew_after_end(name, bucket, time)
     return true
   end
@@ -558,7 +573,8 @@ function refresh_all(name, payer, refs, time)
   payer[BUCKETS] = kept
 end
 
--- Begins as many occurrences of a bucket as it needs to give `take` of what nobody has reserved.
+-- Begins as many occurrences of a bucket as it needs to give `take` of what nobody has reserved. Reserving does not
+-- activate: of what waits for its first use, that sets the end.
 function supply(name, bucket, take, time)
   local short = take - (bucket[REMAINING] - bucket[RESERVED])
   if short <= 0 then
@@ -567,9 +583,12 @@ function supply(name, bucket, take, time)
   local renewal = bucket[RENEWAL]
   local times = ceil(short / renewal.quantity)
   bucket[REMAINING], bucket[GRANTED] = bucket[REMAINING] + times * renewal.quantity, renewal.quantity
-  renewal.number, bucket[STATE] = renewal.number + times, ACTIVE
-  if bucket[VALIDITY] > 0 then
-    bucket[EXPIRES] = within_last_end(bucket, max(bucket[EXPIRES], time + bucket[VALIDITY]))
+  renewal.number = renewal.number + times
+  if bucket[STATE] ~= PENDING then
+    bucket[STATE] = ACTIVE
+    if bucket[VALIDITY] > 0 then
+      bucket[EXPIRES] = within_last_end(bucket, max(bucket[EXPIRES], time + bucket[VALIDITY]))
+    end
   end
   move(name, bucket[ID], MOVE.GRANT, times * renewal.quantity)
   notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
@@ -840,6 +859,9 @@ local function draw_bucket(entry, time)
     local ends = time + bucket[VALIDITY]
     if bucket[VALIDITY] > 0 and (bucket[EXPIRES] == 0 or ends < bucket[EXPIRES]) then
       bucket[EXPIRES] = ends
+    end
+    if bucket[VALIDITY] > 0 then
+      bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
     end
     notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
   end
@@ -1120,13 +1142,21 @@ local function moved_end(bucket, cycles)
   return is_earlier and last or nil
 end
 
+-- The cycles that an assignment says; those of what is valid for some time from its first use end with that.
+local function cycles_of(bucket, spec)
+  if bucket[VALIDITY] > 0 and bucket[STATE] ~= PENDING and spec[STATE] == PENDING then
+    return cycles_until(spec[CYCLES], bucket[ACTIVATED] + bucket[VALIDITY])
+  end
+  return spec[CYCLES]
+end
+
 -- Brings a bucket that is there to what its assignment says now; what was drawn from it stays.
 local function adjust_bucket(bucket, spec)
-  local renewal = bucket[RENEWAL]
+  local renewal, cycles = bucket[RENEWAL], cycles_of(bucket, spec)
   if next(bucket[CYCLES]) and bucket[STATE] ~= EXPIRED then
-    bucket[EXPIRES] = moved_end(bucket, spec[CYCLES]) or bucket[EXPIRES]
+    bucket[EXPIRES] = moved_end(bucket, cycles) or bucket[EXPIRES]
   end
-  bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], spec[CYCLES]
+  bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], cycles
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end
     bucket[EXPIRES] = within_last_end(bucket, bucket[EXPIRES])
@@ -1137,13 +1167,14 @@ end
 
 -- A bucket that knows few boundaries of cycles ahead is told more, also when nothing else has changed.
 local function tell_cycles(name, payer, specs)
-  local cycles = {}
+  local by_id = {}
   for _, spec in ipairs(specs) do
-    cycles[spec[ID]] = spec[CYCLES]
+    by_id[spec[ID]] = spec
   end
   for _, bucket in ipairs(payer[BUCKETS]) do
-    local known, told = bucket[CYCLES], cycles[bucket[ID]]
-    if told and known[1] and told[1] and told[#told] > known[#known] then
+    local known, spec = bucket[CYCLES], by_id[bucket[ID]]
+    local told = spec and cycles_of(bucket, spec) or NOTHING
+    if known[1] and told[1] and told[#told] > known[#known] then
       bucket[CYCLES] = told
       dirty[name] = true
     end

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -328,6 +329,26 @@ async def test_a_recurring_addon_on_usage_waits_for_its_first_use(valkey_url, sq
         assert (now.occurrence, now.expires_ms) == (1, core.clock.now_ms() + 7 * DAY_MS)
         core.clock.advance(9 * DAY_MS)
         assert next((b.occurrence, b.remaining) for b in await balances(core)) == (2, 10 * MB)
+
+
+async def test_the_first_use_of_a_waiting_addon_may_need_several_subscriptions(valkey_url, sqlite_url):
+    again = weekly(on_usage=True, on=RenewOn.EXPIRY_OR_EXHAUSTION, most=3)
+    async with settled_world(terms(PREPAID, (assigned("w", again), again)), valkey_url, sqlite_url) as core:
+        call = partial(core.sessions.call, OPERATOR_CALLER)
+        opened = await call(session_call("s", SessionAction.CREATE, 0, 0, 15 * MB))
+        assert opened.grants[0].granted == 15 * MB
+        (now, _) = await balances(core)
+        waiting = (BalanceState.PENDING, 20 * MB, 15 * MB, 2, 0)
+        assert (now.state, now.remaining, now.reserved, now.occurrence, now.expires_ms) == waiting
+        await call(session_call("s", SessionAction.RELEASE, 1, 0, 0))
+        core.clock.advance(3 * DAY_MS)
+        at = core.clock.now_ms()
+        assert (await core.use(25 * MB, "a", usage_time_ms=at)).outcome is Outcome.CHARGED
+        (now, _) = await balances(core)
+        assert (now.state, now.remaining, now.occurrence, now.expires_ms) == (
+            BalanceState.ACTIVE, 5 * MB, 3, at + 7 * DAY_MS
+        )  # fmt: skip
+        assert (await core.use(6 * MB, "b", usage_time_ms=at)).outcome is Outcome.REFUSED
 
 
 async def test_the_end_of_the_assignment_ends_all_subscriptions(valkey_url, sqlite_url):
@@ -721,3 +742,23 @@ async def test_an_end_that_was_moved_before_it_came_does_not_end_the_cycle_thoug
         now_ms = core.clock.now_ms()
         assert (await core.use(2 * MB, "b", usage_time_ms=now_ms)).outcome is Outcome.REFUSED
         assert (await core.use(MB, "c", usage_time_ms=now_ms)).outcome is Outcome.CHARGED
+
+
+async def test_what_is_valid_from_its_first_use_is_not_filled_anew_after_that(valkey_url, sqlite_url):
+    benefit = Benefit("b1", frozenset({1}), 10 * MB, (), recurring=True)
+    monthly = addon("pln_r", 0, benefits=(benefit,), on_usage=True, validity_ms=30 * DAY_MS)
+    given_terms = terms(PREPAID, (assigned("m", monthly), monthly))
+    async with settled_world(given_terms, valkey_url, sqlite_url) as core:
+        core.clock.advance(3 * DAY_MS)
+        began = core.clock.now_ms()
+        assert (await core.use(MB, "a", usage_time_ms=began)).outcome is Outcome.CHARGED
+        known = given_terms.endpoints[ENDPOINT]
+        given_terms.change(replace(known, addons=(replace(known.addons[0], priority=7),)))
+        core.clock.advance(20 * DAY_MS)
+        assert (await core.use(2 * MB, "b", usage_time_ms=core.clock.now_ms())).outcome is Outcome.CHARGED
+        (now, _) = await balances(core)
+        assert (now.remaining, now.expires_ms) == (8 * MB, began + 30 * DAY_MS), "a new cycle, up to the last day"
+        core.clock.advance(10 * DAY_MS)
+        late = await core.use(MB, "c", usage_time_ms=core.clock.now_ms())
+        assert (late.outcome, late.reason) == (Outcome.REFUSED, Reason.NO_VALID_ADDON)
+        assert (await balances(core))[0].state is BalanceState.EXPIRED
