@@ -513,7 +513,7 @@ class Model:
                 return Verdict(*self.refusal(use, covered.reason, number))
             covers.append(covered)
         if asks:
-            self.purse(endpoint).blocked.clear()
+            self.purse(endpoint).blocked.discard(use.service)
         for (payer, _), covered in zip(steps, covers, strict=True):
             self._pay(payer, covered, use)
         reasons = [covered.reason for covered in covers if covered.uncovered]

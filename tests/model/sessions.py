@@ -121,7 +121,7 @@ class Sessions:
             short = next(((step, each) for step, (_, each) in enumerate(covers) if each.uncovered), None)
             if short is None:
                 session.held += [self._hold(payer, covered, use) for payer, covered in covers]
-                self._model.purse(self._model.endpoints[use.endpoint]).blocked.clear()
+                self._model.purse(self._model.endpoints[use.endpoint]).blocked.discard(use.service)
                 break
             limiting, reason = short[0], short[1].reason
             use = replace(use, quantity=use.quantity - short[1].uncovered)

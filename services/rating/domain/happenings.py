@@ -24,6 +24,7 @@ VALUES = {
     NoticeKind.ACTIVATED: "expire_time_ms",
     NoticeKind.RENEWED: "occurrence",
     NoticeKind.BLOCKED: "service",
+    NoticeKind.UNBLOCKED: "service",
 }
 
 

@@ -933,11 +933,12 @@ local function block(program, endpoint, reason)
   end
 end
 
-local function unblock(name, payer)
-  if payer[BLOCKED] ~= '' then
-    payer[BLOCKED] = ''
-    dirty[name] = true
-    notice(name, '', NOTICE.UNBLOCKED, 0)
+-- One service that is covered again; without one all of them, as money or volume came.
+local function unblock(name, payer, service)
+  local blocked, found = payer[BLOCKED], service or '.'
+  for each in string.gmatch(blocked, found) do
+    notice(name, '', NOTICE.UNBLOCKED, tonumber(each))
+    payer[BLOCKED], dirty[name] = string.gsub(blocked, found, ''), true
   end
 end
 
@@ -1121,7 +1122,7 @@ local function charge_op(op, programs, expected)
     if outcome[1] == REFUSED then
       return { REFUSED, REASON.ENDPOINT_BLOCKED, 0 }
     elseif outcome[1] == CHARGED then
-      unblock(endpoint, holder(endpoint))
+      unblock(endpoint, holder(endpoint), program[SERVICE])
     end
   end
   return outcome
@@ -1572,7 +1573,7 @@ local function reserve(open, program, endpoint, service, quantity, use)
   elseif granted == 0 then
     return 0, reason, limiting
   end
-  unblock(endpoint, holder(endpoint))
+  unblock(endpoint, holder(endpoint), program[SERVICE])
   local throttled, ends = false, EXACT_MAX
   for index, step in ipairs(program[STEPS]) do
     local name, payer = step_holder(step, endpoint)

@@ -444,6 +444,7 @@ def replace_replayed(answer: Answer) -> tuple[object, ...]:
 
 
 @pytest.mark.hypothesis
+@pytest.mark.timeout(600)  # a minute; on a machine that is busy much longer
 @pytest.mark.requirement("R275", "R276")
 def test_the_core_and_the_model_agree_through_random_histories(valkey_url, tmp_path):
     Histories.stores = (valkey_url, str(tmp_path))

@@ -399,6 +399,23 @@ async def test_what_lacked_a_balance_above_the_endpoint_goes_on_when_there_is_on
         assert blocked == ""
 
 
+async def test_a_service_that_is_covered_again_unblocks_no_other(valkey_url, sqlite_url):
+    volumes = tuple(Benefit(f"b{n}", frozenset({n}), n * MB, (), recurring=True) for n in (1, 2))
+    monthly, free = plan("pln_m", prepaid=True, benefits=volumes), plan("pln_f", tariff_id="tar_f")
+    of_all = catalog([monthly, free], [tariff("tar_f", 0)])
+    still = StillTerms([endpoint(given("b", monthly.key))], chain(given("e", free.key), given("r", free.key)), of_all)
+    async with world(still, valkey_url, sqlite_url) as core:
+        for service in (1, 2):
+            assert (await core.use(5 * MB, f"offline{service}", service=service, mode=2)).uncovered == (5 - service) * MB
+        assert (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT].blocked == "12"
+        core.clock.advance(40 * DAY_MS)
+        later = core.clock.now_ms()
+        refused = await core.use(2 * MB, "refused", usage_time_ms=later)
+        assert (refused.outcome, refused.reason) == (Outcome.REFUSED, Reason.ENDPOINT_BLOCKED)
+        assert (await core.use(2 * MB, "charged", service=2, usage_time_ms=later)).outcome is Outcome.CHARGED
+        assert (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT].blocked == "1"
+
+
 async def test_a_raised_limit_and_benefits_of_money_beside_an_exceeded_one_are_enough(valkey_url, sqlite_url):
     paid, free = plan("pln_x", tariff_id="tar_x"), plan("pln_f", tariff_id="tar_f")
     cashback = addon("pln_w", 0, benefits=(Benefit("b1", frozenset({1}), 5 * 10**6, (), recurring=False, money=True),))
