@@ -406,7 +406,8 @@ async def test_a_service_that_is_covered_again_unblocks_no_other(valkey_url, sql
     still = StillTerms([endpoint(given("b", monthly.key))], chain(given("e", free.key), given("r", free.key)), of_all)
     async with world(still, valkey_url, sqlite_url) as core:
         for service in (1, 2):
-            assert (await core.use(5 * MB, f"offline{service}", service=service, mode=2)).uncovered == (5 - service) * MB
+            used = await core.use(5 * MB, f"offline{service}", service=service, mode=2)
+            assert used.uncovered == (5 - service) * MB
         assert (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT].blocked == "12"
         core.clock.advance(40 * DAY_MS)
         later = core.clock.now_ms()
