@@ -169,7 +169,7 @@ def _private_valkey(folder: DataFolder) -> Program:
     async def ready() -> bool:
         return await answers(server.url)
 
-    return Program("valkey", server.command, dict(os.environ), folder.log("valkey"), ready)
+    return Program("valkey", server.command, server.environment, folder.log("valkey"), ready)
 
 
 def _environment(folder: DataFolder, ports: Ports) -> dict[str, str]:

@@ -27,6 +27,16 @@ async def test_valkey_answers_on_a_socket_that_only_its_owner_may_open(tmp_path:
     assert not await answers(server.url)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it runs with the allocator of the system")
+async def test_valkey_allocates_with_mimalloc_or_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for number, (asked, expected) in enumerate(((None, True), ("", False))):
+        if asked is not None:
+            monkeypatch.setenv("LD_PRELOAD", asked)
+        async with EmbeddedValkey(tmp_path / str(number)) as server:
+            loaded = Path(f"/proc/{server.pid}/maps").read_text()
+            assert ("libmimalloc" in loaded) == expected
+
+
 async def test_valkey_keeps_what_it_holds_when_told_to(tmp_path: Path):
     for expected in (b"1", b"2"):
         async with EmbeddedValkey(tmp_path, append_only=True) as server:
