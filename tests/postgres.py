@@ -35,7 +35,7 @@ SETTINGS = {
 class EmbeddedPostgres:
     """A PostgreSQL server on a Unix socket; ``with EmbeddedPostgres() as server: server.url("postgres")``.
 
-    Its folder is a fresh temporary one, removed at the end. It dies with the process that started it.
+    Its folder is a fresh temporary one, removed at the end. If the process that started it is killed, it stays.
     """
 
     def __init__(self) -> None:
