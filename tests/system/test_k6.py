@@ -24,7 +24,7 @@ async def test_k6_charges_over_grpc_and_http_without_an_error(system: System, ma
     endless = await addon(enterprise, profile, await zone(enterprise, ["BE"]), 10**6 * GB)
     endpoints = await market.endpoints(5, addons=[endless])
     values = {
-        "KEY": enterprise.key, "ENDPOINTS": ",".join(endpoints), "VUS": "4", "DURATION": "2s",
+        "KEY": enterprise.key, "ENDPOINTS": ",".join(endpoints), "VUS": "4", "DURATION": "2s", "P99_MS": "30000",
         "GRPC": system.description["rating"], "HTTP": system.description["gateway"],
     }  # fmt: skip
     words = [word for name, value in values.items() for word in ("-e", f"{name}={value}")]
@@ -39,7 +39,7 @@ async def test_k6_charges_over_grpc_and_http_without_an_error(system: System, ma
     assert metrics["checks"]["fails"] == 0
     assert b"level=error" not in said, said.decode()
     charged = int(metrics["charged"]["count"])
-    assert charged > 100, said.decode()  # however slow the machine
+    assert charged > 100, said.decode()
     query = {"group_by": "SUMMARY_DIMENSION_LEVEL", "account_id": enterprise.account_id}
     rows = (await complete(enterprise, "/v1/usage-summaries", **query))["summaries"]
     assert {int(row["record_count"]) for row in rows} == {charged}, "what k6 counted is what the books hold"
