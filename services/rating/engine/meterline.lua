@@ -413,7 +413,8 @@ local SUPPLY_MAX = 4503599627370496 -- 2^52: what a bucket without end of renewa
 
 local function may_renew(bucket, on)
   local renewal = bucket[RENEWAL]
-  return renewal and renewal.on >= on and (renewal.most == 0 or renewal.number < renewal.most)
+  local waits = on == ON_EXPIRY and bucket[STATE] == PENDING -- what nobody used ends with its assignment
+  return renewal and renewal.on >= on and not waits and (renewal.most == 0 or renewal.number < renewal.most)
 end
 
 -- What a bucket can still give: what nobody has reserved, and the occurrences that its exhaustion would begin.
@@ -430,8 +431,7 @@ end
 -- When there will be nothing of it any more; 0 if it never ends, or is filled again.
 function final_end(bucket)
   local cycles = bucket[CYCLES]
-  local goes_on = #cycles > 0 and cycles[#cycles] > bucket[EXPIRES]
-    or bucket[STATE] ~= PENDING and may_renew(bucket, ON_EXPIRY)
+  local goes_on = #cycles > 0 and cycles[#cycles] > bucket[EXPIRES] or may_renew(bucket, ON_EXPIRY)
   return goes_on and 0 or bucket[EXPIRES]
 end
 
@@ -537,7 +537,7 @@ function refresh(name, payer, bucket, time)
     return true
   end
   lose_rest(name, bucket)
-  if bucket[STATE] ~= PENDING and may_renew(bucket, ON_EXPIRY) then -- what nobody used ends with its assignment
+  if may_renew(bucket, ON_EXPIRY) then
     renew_after_end(name, bucket, time)
     return true
   end
@@ -857,10 +857,8 @@ local function draw_bucket(entry, time)
     what = DRAW_ACTIVATED
     bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
     local ends = time + bucket[VALIDITY]
-    if bucket[VALIDITY] > 0 and (bucket[EXPIRES] == 0 or ends < bucket[EXPIRES]) then
-      bucket[EXPIRES] = ends
-    end
     if bucket[VALIDITY] > 0 then
+      bucket[EXPIRES] = bucket[EXPIRES] == 0 and ends or min(bucket[EXPIRES], ends)
       bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
     end
     notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
@@ -935,11 +933,15 @@ end
 
 -- One service that is covered again; without one all of them, as money or volume came.
 local function unblock(name, payer, service)
-  local blocked, found = payer[BLOCKED], service or '.'
-  for each in string.gmatch(blocked, found) do
-    notice(name, '', NOTICE.UNBLOCKED, tonumber(each))
-    payer[BLOCKED], dirty[name] = string.gsub(blocked, found, ''), true
+  local blocked, which = payer[BLOCKED], service or '.'
+  if not string.find(blocked, which) then
+    return
   end
+  for each in string.gmatch(blocked, which) do
+    notice(name, '', NOTICE.UNBLOCKED, tonumber(each))
+  end
+  payer[BLOCKED] = string.gsub(blocked, which, '')
+  dirty[name] = true
 end
 
 local names_of, payers_of = {}, {} -- of the steps that are charged at the moment
