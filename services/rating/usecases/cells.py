@@ -31,16 +31,16 @@ from services.rating.usecases.journalling import Journaller
 
 OPS_MAX = 200
 """Operations that are put together for one call."""
-GATHER_OPS = 48
-"""Operations below which a call waits for the commit before it: fewer and larger commits serve more callers."""
-GATHER_SECONDS = 0.012
+GATHER_OPS = 32
+"""Operations below which a call waits for the commit before it: a call and a commit cost about as much for one as for
+thirty. More of them at once would all be answered and come again together, while nobody decides."""
+GATHER_SECONDS = 0.02
 """How long after the beginning of a call the next such one waits at most for callers to come again."""
 GATHER_AGAIN = 0.9
 """The part of the callers before for which it waits; below 1, so that it does not wait for those who went away."""
 GATHER_CALLERS = 8
-"""Callers from which a call also waits for as long as more of them come, up to GATHER_OPS: a call and a commit cost about as
-much for one as for fifty."""
-GATHER_TURNS = 20
+"""Callers from which a call also waits for as long as more of them come, up to GATHER_OPS."""
+GATHER_TURNS = 60
 """Turns of the event loop without anybody new after which no more are coming."""
 CALLS_MAX = 3
 """Calls under way at once: one decides while others are made up and read."""

@@ -118,18 +118,23 @@ class _Charge:
         self._leased = [0] * len(events)
 
     async def run(self) -> list[Answer]:
-        open_places = await self._valid_places()
-        open_places = await self._without_old(open_places)
-        for _ in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
+        await self._load(self._events)
+        open_places = self._valid_places()
+        horizon = self._now_ms - IDS_WINDOW_MS
+        old = [place for place in open_places if self._events[place].usage_ms < horizon]
+        if old:
+            open_places = await self._without_old(open_places, old)
+        for again in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
             if not open_places:
                 return [answer for answer in self._answers if answer is not None]
+            if old or again:  # others may have been told meanwhile that the terms changed
+                await self._load([self._events[place] for place in open_places])
             open_places = await self._decide(open_places)
         raise UnavailableError(
             "TERMS_CHANGING", "The plans of these endpoints are changing; try again.", retry_after_ms=500
         )
 
-    async def _valid_places(self) -> list[int]:
-        await self._kit.terms.load(event.endpoint_id for event in self._events)
+    def _valid_places(self) -> list[int]:
         networks = self._kit.terms.networks
         places = []
         for place, event in enumerate(self._events):
@@ -146,6 +151,13 @@ class _Charge:
                 self._answers[place] = Answer(Became.INVALID, invalid.reason, detail=invalid.detail)
         return places
 
+    async def _load(self, events: Sequence[UsageEvent]) -> None:
+        """Make the endpoints of events known, until something else is waited for."""
+        known = self._kit.terms.known
+        unknown = [event.endpoint_id for event in events if event.endpoint_id not in known]
+        if unknown:
+            await self._kit.terms.load(unknown)
+
     def _visible_steps(self, endpoint_id: str) -> int:
         """How many steps of an endpoint's charges the caller sees; 0 if it does not see the endpoint."""
         known = self._kit.terms.known.get(endpoint_id)
@@ -159,12 +171,8 @@ class _Charge:
             self._visible[owner] = visible
         return visible
 
-    async def _without_old(self, places: list[int]) -> list[int]:
+    async def _without_old(self, places: list[int], old: list[int]) -> list[int]:
         """Answer events that may have been decided before the memory of ids begins, if they were."""
-        horizon = self._now_ms - IDS_WINDOW_MS
-        old = [place for place in places if self._events[place].usage_ms < horizon]
-        if not old:
-            return places
         behind = await books_behind(self._kit, self._now_ms)
         found = await self._kit.ledger.outcomes([self._digests[place][0] for place in old])
         for place in old:
@@ -181,7 +189,6 @@ class _Charge:
 
     async def _decide(self, places: list[int]) -> list[int]:
         """Decide events, each in its cell; return those to be decided again."""
-        await self._kit.terms.load(self._events[place].endpoint_id for place in places)
         if self._kit.cells.count > 1:
             await self._settle_limits(places)
         batches = self._batches(places)
@@ -200,7 +207,7 @@ class _Charge:
         changed = self._kit.escrow.unsettled(shared.values())
         if changed:
             await self._kit.escrow.settle(changed)
-            await self._kit.terms.load(self._events[place].endpoint_id for place in places)
+            await self._load([self._events[place] for place in places])
 
     def _chain(self, place: int) -> ChainTerms | None:
         known = self._kit.terms.known.get(self._events[place].endpoint_id)
@@ -209,7 +216,8 @@ class _Charge:
     def _batches(self, places: list[int]) -> list[_Batch]:
         """Operations for each cell; nothing waits here, so what is known stays known."""
         kit, events = self._kit, self._events
-        only = _Batch(kit.cells[0]) if kit.cells.count == 1 else None
+        is_one = kit.cells.count == 1
+        only = _Batch(kit.cells[0]) if is_one else None
         batches: dict[int, _Batch] = {}
         for place in places:
             event = events[place]
@@ -234,14 +242,14 @@ class _Charge:
                     event.record,
                     event.cost,
                     event.session_ref,
-                    self._slices(place, program),
+                    () if is_one else self._slices(place, program),
                 )
             )
         return [only] if only else list(batches.values())
 
     def _slices(self, place: int, program: Program) -> tuple[int, ...]:
         """Steps at which an event may ask for a larger slice: a dry run too, or it would refuse what passes."""
-        if self._kit.cells.count == 1 or self._leased[place] == LEASE_TRIES_MAX:
+        if self._leased[place] == LEASE_TRIES_MAX:
             return ()
         return self._kit.escrow.slices(program)
 

@@ -14,6 +14,7 @@ from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTer
 from services.rating.ports import ChainTerms, KnownEndpoint
 
 HOLDERS_MAX = 2_000_000
+READY_MAX = 4096
 NO_LIMIT = -1
 
 
@@ -34,15 +35,19 @@ class Holders:
         self._cell = cell
         self._cells = cells
         self._configured: dict[str, tuple[int, int, int]] = {}
+        self._ready: dict[tuple[int, int, int], tuple[Program, ChainTerms, dict[str, int]]] = {}
+        """The versions that a program of a chain expects of its accounts, if all are configured; the key says when."""
 
     def forget_all(self) -> None:
         """Configure every holder anew at its next use."""
         self._configured.clear()
+        self._ready.clear()
 
     def forget(self, holder_ids: Iterable[str]) -> None:
         """Configure these anew at their next use."""
         for holder_id in holder_ids:
             self._configured.pop(holder_id, None)
+        self._ready.clear()
 
     def forget_chain(self, endpoint_id: str, accounts: Iterable[AccountTerms] = ()) -> None:
         """Configure all anew that a charge of an endpoint touches: some of it is not as this process told it.
@@ -60,9 +65,20 @@ class Holders:
         expected[endpoint.id] = endpoint.version
         if self._configured.get(endpoint.id) != (endpoint.version, 0, telling):
             ops.append(self.of_endpoint(endpoint, known.chain.accounts[0], known.chain.catalog))
+        key = (id(program), id(known.chain), telling)
+        ready = self._ready.get(key)
+        if ready is not None:
+            expected.update(ready[2])
+            return ops
+        already = len(ops)
         for holder_id in program.holders:
             if holder_id not in expected:
                 ops += self._prepare_account(holder_id, known.chain, expected, telling)
+        if len(ops) == already:
+            if len(self._ready) >= READY_MAX:
+                self._ready.clear()
+            versions = {holder_id: expected[holder_id] for holder_id in program.holders}
+            self._ready[key] = (program, known.chain, versions)  # which stay what their ids say
         return ops
 
     def _prepare_account(
@@ -110,5 +126,5 @@ class Holders:
 
     def _note(self, holder_id: str, version: int, limit_version: int) -> None:
         if len(self._configured) >= HOLDERS_MAX:
-            self._configured.clear()
+            self.forget_all()
         self._configured[holder_id] = (version, limit_version, self._clock.now_ms() // RETELL_MS)
