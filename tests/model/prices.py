@@ -76,7 +76,8 @@ def components_of(rate: RateTerms) -> tuple[ComponentTerms, ...]:
 
 def cumulative(part: ComponentTerms, count: int) -> tuple[int, Action]:
     """The price of a count over its scope in micros, and what becomes of use at that height."""
-    if count <= part.free:
+    costs_at_least = part.minimum > 0 or part.lowest > 0
+    if count <= part.free and not (count == part.free == 0 and costs_at_least):
         return 0, Action.CHARGE
     volume = max(count - part.free, part.minimum)
     volume = ceil(Fraction(volume, part.increment)) * part.increment
@@ -152,6 +153,11 @@ class Counts:
     def get(self, key: CountKey, scope: tuple[object, int], *, with_held: bool = False) -> int:
         return self.values.get(key, {}).get(scope, 0) + (self.held.get((key, scope), 0) if with_held else 0)
 
+    def price_before(self, part: ComponentTerms, key: CountKey, scope: tuple[object, int] | None, count: int) -> int:
+        """What was priced so far: nothing, if no use was counted, not even one without volume."""
+        is_counted = count > 0 or (scope is not None and scope in self.values.get(key, {}))
+        return cumulative(part, count)[0] if is_counted else 0
+
     def hold(self, key: CountKey, scope: tuple[object, int], more: int) -> None:
         """Note what a grant may add; of a day or cycle other than the last that was noted, nothing is known any more."""
         if isinstance(scope[0], Scope):
@@ -200,7 +206,7 @@ def price(
         before = counts.get(key, scope, with_held=grant) if scope else 0
         after = before + {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
         total, action = cumulative(part, after)
-        found.amount += total - cumulative(part, before)[0]
+        found.amount += total - counts.price_before(part, key, scope, before)
         found.throttled |= action is Action.THROTTLE
         found.blocked |= action is Action.BLOCK
         if scope:
@@ -230,8 +236,9 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
         more = 1 if part.meter is Meter.RECORDS else quantity
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
         near = {height for end in ends for height in (end, end - more, end + 1 - more) if first < height < last}
-        prices = [cumulative(part, at + more)[0] - cumulative(part, at)[0] for at in {first, last, *near}]
-        amount += max(prices)
+        amount += max(
+            cumulative(part, at + more)[0] - counts.price_before(part, key, scope, at) for at in {first, last, *near}
+        )
     for cap in counting.tariff.caps:
         if not cap.services or service in cap.services:
             scope = counting.scope_of(cap.scope)

@@ -421,7 +421,8 @@ class Model:
                 found.draws.append((pot, min(left, pot.free)))
                 left -= found.draws[-1][1]
         found.benefit, found.uncovered = use.quantity - left, left
-        if left:
+        has_volume = any(not pot.money for pot in pots)
+        if left or (not use.quantity and not has_volume):
             self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use, grant=grant)
         return found
 
@@ -442,7 +443,8 @@ class Model:
         rate = rate_for(tariff, self.catalog, *terms) if tariff else None
         if tariff is None or rate is None:
             none = "NO_VALID_ADDON" if plan and plan.prepaid and not plan.tariff_id else "NO_RATE"
-            found.reason = none if plan else "NO_BASE_PLAN"
+            none = none if plan else "NO_BASE_PLAN"
+            found.reason = none if left else ""
             return
         account = payer if isinstance(payer, AccountTerms) else payee
         counting = Counting(
@@ -468,15 +470,16 @@ class Model:
             found = priced(quantity)
             return "NO_RATE" if found.costless else "USAGE_LIMIT" if found.blocked else reason
 
-        ends = falls(counting, rate, left, self.counts)
-        rated, failed = (all_below if grant else largest)(ends, fits)
+        ends = falls(counting, rate, left, self.counts) or [0]
+        rated, failed = (all_below if grant else largest)(ends, fits) if left else (0, 0)
         if grant:
             tops = [end for end in (*ends, rated) if 0 < end <= rated]
             found.dearest = max((priced(top).amount for top in tops), default=0)
-        if rated < left:
+        passes = rated == left and fits(left)
+        if not passes:
             found.reason = why_not(failed)
         found.rated, found.uncovered = rated, left - rated
-        found.price = priced(rated) if rated else Price()
+        found.price = priced(rated) if rated or passes else Price()
         found.owed = max(found.price.amount, found.dearest) if grant else found.price.amount
         for pot in wallets:
             take = min(found.owed, pot.free)
@@ -516,7 +519,7 @@ class Model:
             self.purse(endpoint).blocked.discard(use.service)
         for (payer, _), covered in zip(steps, covers, strict=True):
             self._pay(payer, covered, use)
-        reasons = [covered.reason for covered in covers if covered.uncovered]
+        reasons = [covered.reason for covered in covers if covered.reason]
         if reasons and reasons[0] in {"BALANCE_DEPLETED", "NO_VALID_ADDON", "CREDIT_LIMIT"}:
             self.purse(endpoint).blocked.add(use.service)
         return Verdict(

@@ -169,7 +169,10 @@ async def test_one_bad_record_in_a_batch_spoils_only_itself(market: Market):
     endpoint_id = await market.endpoint(addons=[market.addon_a])
     now_ms = usage(endpoint_id, 1).usage_time_ms
     bad: dict[str, list[Json]] = {
-        "REASON_QUANTITY_OUT_OF_RANGE": [{"quantity": "0"}, {"quantity": "-1"}, {"quantity": str(2**43 + 1)}],
+        "REASON_QUANTITY_OUT_OF_RANGE": [
+            *({"quantity": quantity} for quantity in ("0", "-1", str(2**43 + 1))),
+            {"quantity": None, "mode": "USAGE_MODE_OFFLINE"},
+        ],
         "REASON_USAGE_TIME_IN_FUTURE": [{"usage_time_ms": str(now_ms + HOUR_MS)}],
         "REASON_USAGE_TIME_TOO_OLD": [{"usage_time_ms": "1"}, {"usage_time_ms": str(now_ms - 401 * 24 * HOUR_MS)}],
         "REASON_NETWORK_NOT_FOUND": [{"network_id": "net_99999"}],

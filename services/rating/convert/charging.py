@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from meterline.rating.v1 import charging_pb2
 from services.rating.domain.decisions import SessionAction
-from services.rating.domain.events import Answer, UsageEvent
+from services.rating.domain.events import NOT_STATED, Answer, UsageEvent
 from services.rating.domain.reasons import Mode
 from services.rating.domain.records import body_digest
 from services.rating.usecases.sessions import Session, SessionCall, Units, session_id
@@ -22,7 +22,7 @@ def event_from_proto(event: charging_pb2.UsageEvent) -> UsageEvent:
         event.network_id,
         event.access_type,
         event.usage_time_ms,
-        event.quantity,
+        event.quantity or (0 if event.HasField("quantity") else NOT_STATED),
         _MODES.get(event.mode, 0),
         event.SerializeToString(deterministic=True),
         event.cost_micros,

@@ -1,17 +1,19 @@
 """Events as they come in and answers as they go out."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.clock import DAY_MS, MINUTE_MS
-from services.rating.domain.reasons import Outcome, Reason
+from services.rating.domain.reasons import Mode, Outcome, Reason
 
 FUTURE_MAX_MS = 5 * MINUTE_MS
 AGE_MAX_MS = 400 * DAY_MS
 QUANTITY_MAX = 1 << 43
 COST_MAX = 1 << 50
 BATCH_MAX = 1000
-EVENT_ID_MAX = 64
+NOT_STATED = -1
+_is_name = re.compile("[!-~]{1,64}").fullmatch  # printable ASCII characters without spaces
 
 
 @dataclass(slots=True)  # not frozen: that costs a microsecond each, and there are tens of thousands a second
@@ -20,7 +22,7 @@ class UsageEvent:
 
     Attributes:
         usage_ms: when, milliseconds since 1970.
-        quantity: bytes or messages.
+        quantity: bytes or messages; 0 if it was a session or record without any, NOT_STATED if nothing says.
         mode: 1 asks first, 2 reports.
         record: the event as the journal keeps it.
         cost: what the visited network asks, micros.
@@ -76,8 +78,12 @@ def check(event: UsageEvent, now_ms: int) -> Invalid | None:
     wrong = _wrong_field(event)
     if wrong:
         return Invalid(Reason.FIELD_INVALID, wrong)
-    if not 1 <= event.quantity <= QUANTITY_MAX:
-        return Invalid(Reason.QUANTITY_OUT_OF_RANGE, f"quantity must be 1 to {QUANTITY_MAX}")
+    least = 0 if event.mode == Mode.OFFLINE else 1
+    if not least <= event.quantity <= QUANTITY_MAX:
+        return Invalid(
+            Reason.QUANTITY_OUT_OF_RANGE,
+            f"quantity must be 1 to {QUANTITY_MAX}, or a stated 0 where a use without volume is reported (OFFLINE)",
+        )
     if event.usage_ms > now_ms + FUTURE_MAX_MS:
         return Invalid(Reason.USAGE_TIME_IN_FUTURE, "usage_time_ms is more than five minutes ahead; it is UTC")
     if event.usage_ms < now_ms - AGE_MAX_MS:
@@ -85,13 +91,8 @@ def check(event: UsageEvent, now_ms: int) -> Invalid | None:
     return None
 
 
-def _is_name(text: str) -> bool:
-    return len(text) <= EVENT_ID_MAX and text.isascii() and text.isprintable() and " " not in text
-
-
 def _wrong_field(event: UsageEvent) -> str:
-    name = event.event_id
-    if not (name and _is_name(name)):
+    if not _is_name(event.event_id):
         return "event_id needs 1 to 64 printable ASCII characters without spaces"
     if not 1 <= event.service <= 4:
         return "service must be SERVICE_DATA, SERVICE_SMS_MO, SERVICE_SMS_MT or SERVICE_NB_IOT"

@@ -102,8 +102,12 @@ class Component:
     rounding: Rounding
 
     def price(self, count: int) -> tuple[int, Action]:
-        """Micros for a count over the scope, and what becomes of use at its height."""
-        if count <= self.free:
+        """Micros for a count over the scope, and what becomes of use at its height.
+
+        A count of 0 is one of uses without volume: it costs what any use costs at least.
+        """
+        costs_at_least = self.minimum > 0 or self.lowest > 0
+        if count <= self.free and (count > 0 or self.free > 0 or not costs_at_least):
             return 0, Action.CHARGE
         blocks = -(-max(count - self.free, self.minimum) // self.increment)
         exact, action = self._exact(blocks)
@@ -205,13 +209,14 @@ class Quote:
 
 
 def quote(pricing: Pricing, quantity: int, cost: int, counts: Mapping[str, int]) -> Quote:
-    """Price a use of `quantity` units, at counts as they stand; a counter that is not there stands at 0."""
+    """Price a use of `quantity` units, at counts as they stand; a counter that is not there has counted no use yet."""
     amount, after, throttled, blocked = 0, dict[str, int](), False, False
     for part in pricing.components:
-        before = counts.get(part.counter, 0) if part.counter else 0
+        is_first = not part.counter or part.counter not in counts
+        before = 0 if is_first else counts[part.counter]
         count = before + {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost}[part.meter]
         price, action = part.price(count)
-        amount += price - part.price(before)[0]
+        amount += price - (0 if is_first else part.price(before)[0])
         throttled, blocked = throttled or action is Action.THROTTLE, blocked or action is Action.BLOCK
         if part.counter:
             after[part.counter] = count

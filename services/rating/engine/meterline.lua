@@ -158,9 +158,11 @@ local function rounded(part, whole, rest)
   return floor(whole / unit) * unit
 end
 
--- The price of a count over the component's scope, and what becomes of use at its height.
+-- The price of a count over the component's scope, and what becomes of use at its height. A count of 0 is one of uses
+-- without volume: it costs what any use costs at least.
 local function cumulative(part, count)
-  if count <= part.free then
+  local costs_at_least = part.minimum > 0 or part.lowest > 0
+  if count <= part.free and (count > 0 or part.free > 0 or not costs_at_least) then
     return 0, 0
   end
   local over, tiers = part.denominator, part.tiers
@@ -190,21 +192,22 @@ local function cumulative(part, count)
   return rounded(part, whole, rest), last.action
 end
 
--- Where a count stands, for the period that a use lies in, and, for a grant, what other grants may add to it.
+-- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and, for a grant, what
+-- other grants may add to it.
 local function counted(counter, owner, period, use)
   if period == IN_RECORD then
-    return 0, 0
+    return nil, 0
   elseif period == IN_SESSION then
     if use.session then
-      return use.session[counter] or 0, use.is_grant and use.session['+' .. counter] or 0
+      return use.session[counter], use.is_grant and use.session['+' .. counter] or 0
     elseif use.session_ref == '' then
-      return 0, 0
+      return nil, 0
     end
     local found = holder(use.endpoint)[COUNTERS]['|' .. use.session_ref]
-    return found and found[2][counter] or 0, 0
+    return found and found[2][counter], 0
   end
   local counters = holder(owner == '' and use.endpoint or owner)[COUNTERS]
-  local found, begin, count = counters[counter] or NOTHING, use.periods[period], 0
+  local found, begin, count = counters[counter] or NOTHING, use.periods[period], nil
   for index = 1, #found, 2 do
     if found[index] == begin then
       count = found[index + 1]
@@ -213,6 +216,15 @@ local function counted(counter, owner, period, use)
   end
   local held = use.is_grant and counters['+' .. counter]
   return count, held and held[1] == begin and held[2] or 0
+end
+
+-- What was priced so far: nothing, if nothing was counted.
+local function price_before(part, stands, count)
+  if count == 0 and not stands then
+    return 0
+  end
+  local price = cumulative(part, count)
+  return price
 end
 
 -- Notes what a grant may add to a count, until it is given back; returns what is to be kept of it with the grant.
@@ -303,10 +315,10 @@ function quote(pricing, quantity, use)
   local amount, counts, throttled, refused = 0, {}, false, nil
   for _, part in ipairs(pricing.components) do
     local stands, held = counted(part.counter, part.owner, part.period, use)
-    local before = stands + held
+    local before = (stands or 0) + held
     local count = before + (part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity)
     local price, action = cumulative(part, count)
-    amount = amount + price - cumulative(part, before)
+    amount = amount + price - price_before(part, stands, before)
     throttled = throttled or action == THROTTLE
     if action == REFUSE then
       refused = REASON.USAGE_LIMIT
@@ -322,7 +334,7 @@ function quote(pricing, quantity, use)
   end
   for _, cap in ipairs(pricing.caps) do
     local stands, held = counted(cap.counter, cap.owner, cap.period, use)
-    local before = stands + held
+    local before = (stands or 0) + held
     local count = before + amount
     if count > EXACT_MAX then
       return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
@@ -367,14 +379,15 @@ function dearest(pricing, quantity, use)
     local stands, held = counted(part.counter, part.owner, part.period, use)
     local more = part.meter == METER_RECORDS and 1 or quantity
     local most = -EXACT_MAX
-    for _, height in ipairs(heights(part, stands, stands + held, more)) do
+    local first = stands or 0
+    for _, height in ipairs(heights(part, first, first + held, more)) do
       local price = cumulative(part, height + more)
-      most = max(most, price - cumulative(part, height))
+      most = max(most, price - price_before(part, stands, height))
     end
     amount = amount + most
   end
   for _, cap in ipairs(pricing.caps) do
-    local stands = counted(cap.counter, cap.owner, cap.period, use)
+    local stands = counted(cap.counter, cap.owner, cap.period, use) or 0
     amount = min(stands + amount, cap.amount) - min(stands, cap.amount)
   end
   return amount
@@ -388,7 +401,7 @@ function falls(pricing, quantity, use)
     if part.mode == TIERS_BY_VOLUME and part.meter ~= METER_RECORDS and part.meter ~= METER_COST then
       local before, held = counted(part.counter, part.owner, part.period, use)
       for _, tier in ipairs(part.tiers) do
-        local ends = part.free + tier.blocks_max * part.increment - before
+        local ends = part.free + tier.blocks_max * part.increment - (before or 0)
         for _, last in ipairs(tier.blocks_max > 0 and { ends, ends - held } or NOTHING) do
           if last > 0 and last < quantity then
             found[#found + 1] = last
@@ -756,12 +769,12 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
     end
     return true, price
   end
-  local rated, dearest = left, 0
+  local rated, dearest, passes = left, 0, true -- a use without volume passes whole or not at all
   if use.is_grant then
     rated = 0
     for _, ends in ipairs(pricing and falls(pricing, left, use) or { left }) do
-      local passes, price = fits(ends)
-      if not passes then
+      local ends_fit, price = fits(ends)
+      if not ends_fit then
         local ends_why = why
         rated = fits(rated + 1) and highest(fits, rated + 1, ends - 1) or rated
         why = ends_why
@@ -769,6 +782,8 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
       end
       rated, dearest = ends, max(dearest, price)
     end
+  elseif left == 0 then
+    passes = fits(0)
   elseif not fits(left) then
     local bounds, whole_why = pricing and falls(pricing, left, use) or { left }, why
     rated = 0
@@ -781,9 +796,9 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
     end
     why = whole_why
   end
-  coverage[WHY] = rated < left and why or nil
+  coverage[WHY] = (rated < left or not passes) and why or nil
   local amount, counts, throttled = 0, NOTHING, false
-  if rated > 0 then
+  if rated > 0 or (left == 0 and passes) then
     amount, counts, throttled = priced(rated)
     amount = use.is_grant and max(amount, dearest) or amount
   end
@@ -802,7 +817,7 @@ end
 
 -- Phase one: what a step can cover of a volume, and from what. Changes no balance.
 local function cover(step, name, payer, quantity, use)
-  local left, draws, wallets = quantity, NOTHING, NOTHING
+  local left, draws, wallets, is_covered = quantity, NOTHING, NOTHING, false
   if step[POOL] or (payer and payer[BUCKETS][1]) then
     draws = eligible(step, name, payer, use.time)
     local count, found = 0, #draws
@@ -811,7 +826,9 @@ local function cover(step, name, payer, quantity, use)
       if entry[1][UNIT] == UNIT_MONEY then
         wallets = wallets[1] and wallets or {}
         wallets[#wallets + 1] = entry
-      elseif left > 0 then
+      elseif left == 0 then
+        is_covered = true
+      else
         count = count + 1
         entry[2] = min(left, available(entry[1]))
         draws[count], left = entry, left - entry[2]
@@ -822,12 +839,12 @@ local function cover(step, name, payer, quantity, use)
     end
   end
   local coverage, rate = { quantity - left, 0, left, 0, draws }, step[RATE]
-  if left == 0 then
+  if left == 0 and (quantity > 0 or is_covered) then
     return coverage
   elseif step[PRICING] or (rate and wallets[1]) then
     return cover_rated(coverage, step, payer, left, wallets, use)
   elseif not rate then
-    coverage[WHY] = step[NO_RATE]
+    coverage[WHY] = left > 0 and step[NO_RATE] or nil
     return coverage
   end
   local amount = price_of_blocks(rate, blocks_of(rate, left))
@@ -956,7 +973,7 @@ local function charge(program, endpoint, quantity, use, mode)
     local coverage = cover(step, name, payer, quantity, use)
     names_of[index], payers_of[index], coverages[index] = name, payer, coverage
     throttled = throttled or coverage[SLOWED]
-    if coverage[UNCOVERED] > 0 then
+    if coverage[WHY] then
       if mode == ONLINE then
         return { REFUSED, coverage[WHY], index - 1 }
       end
@@ -1047,7 +1064,7 @@ function short_of(program, endpoint, slices, quantities, use, needs, held)
     local needed = needs[name] or 0
     for number, quantity in ipairs(quantities) do
       use.is_grant = number > 1
-      if quantity > 0 then
+      if quantity > 0 or not quantities[2] then
         needed = needed + needed_at(step, name, payer, quantity, use)
       end
     end

@@ -33,12 +33,13 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
     told = [f"{charge.payee_id} charges {charge.payer_id} for {used}, {plan}."]
     told += _volumes(charge, unit)
     rounded = 0
-    if charge.rated and step.rate:
+    is_priced = charge.rated or (not charge.record.quantity and _price(charge))
+    if is_priced and step.rate:
         rounded = step.rate.blocks(charge.rated) * step.rate.increment
         told.append(_simple(charge, step, unit, rounded))
     elif charge.rated and not step.tariff[0]:
         told.append(f"{charge.rated} {unit} passed slowed down at no price: nothing is left, and the plan throttles.")
-    elif charge.rated and step.pricing:
+    elif is_priced and step.pricing:
         told += _counted(charge, step, unit, clocks)
     told += _moneys(charge)
     if charge.uncovered:
@@ -85,27 +86,26 @@ def _priced_by(step: Step) -> str:
 def _simple(charge: "Charge", step: Step, unit: str, rounded: int) -> str:
     rate = step.rate
     assert rate is not None  # noqa: S101 - the caller looked
-    price = charge.amount + _paid_from_buckets(charge)
     return (
         f"{charge.rated} {unit} were priced by {_priced_by(step)} of {_where(step)}: rounded up to {rounded} "
         f"({rate.blocks(charge.rated)} x {rate.increment}), at {rate.numerator}/{rate.denominator} micros each "
-        f"{rate.increment}, that is {format_micros(price)} {charge.currency}, rounded up once, to the micro."
+        f"{rate.increment}, that is {format_micros(_price(charge))} {charge.currency}, rounded up once, to the micro."
     )
 
 
-def _paid_from_buckets(charge: "Charge") -> int:
-    return sum(quantity for _, quantity, _ in charge.draws) - charge.benefit
+def _price(charge: "Charge") -> int:
+    """What is left to pay, and what buckets of money paid."""
+    return charge.amount + sum(quantity for _, quantity, _ in charge.draws) - charge.benefit
 
 
 def _counted(charge: "Charge", step: Step, unit: str, clocks: Sequence[Clock]) -> Iterator[str]:
     pricing = step.pricing
     assert pricing is not None  # noqa: S101 - the caller looked
-    price = charge.amount + _paid_from_buckets(charge)
     parts = len(pricing.components)
     yield (
         f"{charge.rated} {unit} were priced by {_priced_by(step)}, as the sum of {parts} "
         f"part{'s' if parts > 1 else ''}{f' within {len(pricing.caps)} cap(s)' if pricing.caps else ''}: "
-        f"{format_micros(price)} {charge.currency} in all."
+        f"{format_micros(_price(charge))} {charge.currency} in all."
     )
     for part in pricing.components:
         yield _part(part, charge, unit, clocks)
@@ -162,11 +162,11 @@ def _tiers(part: Component, meter: str, currency: str) -> Iterator[str]:
             where = f"all, while the count is up to {end}" if end else f"all, once the count is over {start}"
         else:
             where = f"from {start} up to {end}" if end else f"above {start}"
-        yield f"{where} at {_price(tier, part, meter, currency)}{_ACTIONS[tier.action]}"
+        yield f"{where} at {_tier(tier, part, meter, currency)}{_ACTIONS[tier.action]}"
         start = end
 
 
-def _price(tier: Tier, part: Component, meter: str, currency: str) -> str:
+def _tier(tier: Tier, part: Component, meter: str, currency: str) -> str:
     flat = f"{format_micros(tier.flat)} {currency} flat" if tier.flat else ""
     if not tier.numerator:
         return flat or "no price"

@@ -152,7 +152,7 @@ class Refunds:
             request=request(caller, "refund", request_id, reason, by, f"{record.id} {quantity}"),
             usage_record_id=record.id,
             place=record.position.sequence * PLACES + record.position.place,
-            total=record.quantity,
+            total=record.quantity or 1,  # what has no volume goes back whole
             quantity=quantity,
             steps=[
                 charged_step(_holder(step, record), step.pool, int(step.mode), benefit, amount, draws)

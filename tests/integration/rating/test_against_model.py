@@ -173,11 +173,14 @@ def uses() -> st.SearchStrategy[dict[str, Any]]:
             "endpoint_id": st.sampled_from(ENDPOINTS),
             "service": st.sampled_from(SERVICES),
             "network_id": st.sampled_from(sorted(NETWORKS)),
-            "quantity": st.sampled_from([1, 99, 1000, 1000, 5000]),
             "back_ms": st.sampled_from([0, 0, 0, 1, 30, 80]).map(lambda hours: hours * HOUR_MS),
             "cost_micros": st.sampled_from([0, 700]),
             "session_ref": st.sampled_from(["", "", "s1", "s2"]),
-            "mode": st.sampled_from([1, 2]),
+        }
+        | {
+            "how": st.sampled_from(
+                [(mode, quantity) for mode in (1, 2) for quantity in (1, 99, 1000, 1000, 5000)] + [(2, 0)]
+            )
         }
     )
 
@@ -265,10 +268,11 @@ class Histories(RuleBasedStateMachine):
         made, said = [], []
         for number, each in enumerate(batch, len(self.events)):
             name, ref, at_ms = each["endpoint_id"], each["session_ref"], self.core.clock.now_ms() - each["back_ms"]
-            fields = {key: value for key, value in each.items() if key not in {"back_ms", "quantity"}}
-            made.append(event(each["quantity"], f"e{number}", usage_time_ms=at_ms, **fields))
+            mode, quantity = each["how"]
+            fields = {key: value for key, value in each.items() if key not in {"back_ms", "how"}}
+            made.append(event(quantity, f"e{number}", usage_time_ms=at_ms, mode=mode, **fields))
             session = ("ref", name, ref) if ref else ""
-            terms = (name, each["service"], each["network_id"], 3, at_ms, each["quantity"], each["cost_micros"])
+            terms = (name, each["service"], each["network_id"], 3, at_ms, quantity, each["cost_micros"])
             said.append(Use(*terms, session))
         answers = self.run(self.core.charging.charge(OPERATOR_CALLER, made))
         for one, answer, use in zip(made, answers, said, strict=True):

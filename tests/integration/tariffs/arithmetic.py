@@ -114,8 +114,6 @@ def _bounded(node: ast.AST, used: set[Fraction]) -> Bounded:
                 raise NotReadError("a bound over fees, bounds or roundings")
             priced = tuple(priced for part in parts for priced in part.parts)
             is_min = getattr(node.func, "id", "") == "min"
-            if not is_min and bound > 0 and not any(each.volume.quantity for each in priced):
-                raise NotReadError("a use of nothing makes no usage record")
             return Bounded(priced, None if is_min else bound, bound if is_min else None)
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ROUNDINGS:
         number = _number(node.args[0])
@@ -186,9 +184,8 @@ def _example(fees: Fraction, parts: list[Bounded], currency: str) -> Example:
     rates, uses, caps = [], [], []
     for service, (bounds, each) in zip(SERVICES, priced, strict=False):
         rates.append({"services": [service], "components": [_component(bounds, each)]})
-        if each.volume.quantity > 0:
-            half = max(_units(each.volume.quantity) // 2, 1)
-            uses += [Use(size, service) for size in (half, _units(each.volume.quantity) - half) if size]
+        half = _units(each.volume.quantity) // 2
+        uses += [Use(half, service), Use(_units(each.volume.quantity) - half, service)]
         if bounds.highest is not None:
             caps = [{"scope": "CYCLE", "amount": str(_money(bounds.highest))}]
     said = {"currency": currency, "rates": rates or [{"services": ["DATA"], "price": "0"}], "spending_caps": caps}
