@@ -244,10 +244,12 @@ class Books:
         """Sum charges by dimensions, for the tree of an account with path `own`."""
         caller.require_role(*READERS)
         await require_own_endpoint(self._terms, caller, selection.endpoint_id)
-        if caller.account_kind is not AccountKind.SUB_ACCOUNT:
-            caller.require_sees(own, "account", own[-1] if own else "")
-        complete = await self._store.complete_until_ms()
         under = path_text(own)
+        if under != tree_of(caller):
+            caller.require_sees(own, "account", own[-1] if own else "")
+        if caller.account_kind is AccountKind.SUB_ACCOUNT:
+            under = tree_of(caller)  # usage is kept by enterprise; of that it sees the endpoint it names
+        complete = await self._store.complete_until_ms()
         seen = caller.account_path if not caller.service else own[:1]
         countries = await self._terms.countries() if "country" in group_by else {}
         sums = await self._store.sums(seen, under, selection, group_by, countries)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from services.common.errors import InvalidArgumentError
+from services.common.errors import InvalidArgumentError, NotFoundError
+from services.common.identity import AccountKind, Principal, Role
 from services.common.pages import page_request, page_token
 from services.rating.usecases.books import Books, Found, Selection
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER
 from tests.integration.rating.test_refunds import paid
 from tests.integration.rating.world import OPERATOR_CALLER, World, world
-from tests.unit.rating.terms import ENDPOINT, MB
+from tests.unit.rating.terms import ENDPOINT, ENTERPRISE, MB, RESELLER
 
 ENDPOINTS = [f"ep_{number}" for number in range(1, 10)]
 BY_ENDPOINT = frozenset({"endpoint"})
@@ -86,3 +87,25 @@ async def test_a_token_of_another_list_is_refused(after, core):
     await use(core, *ENDPOINTS)
     with pytest.raises(InvalidArgumentError, match="PAGE_TOKEN_INVALID"):
         await summed(core, token=page_token(*after))
+
+
+async def test_a_sub_account_sums_the_use_of_its_own_endpoint(core):
+    path = ("acc_o", RESELLER, ENTERPRISE)
+    sub = Principal("k", "acc_s", AccountKind.SUB_ACCOUNT, (*path, "acc_s"), Role.ADMIN)
+    core.terms.change(replace(core.terms.endpoints[ENDPOINTS[0]], account_id="acc_s"))
+    await use(core, *ENDPOINTS[:3])
+    books = Books(core.books, core.journal, core.terms)
+
+    async def asked(own: tuple[str, ...], endpoint_id: str) -> list[tuple[int, str]]:
+        selection = Selection(endpoint_id=endpoint_id)
+        found = await books.summarize(sub, own, selection, BY_ENDPOINT, page_request(10, ""))
+        return [(row.step, row.endpoint_id) for row in found.rows]
+
+    for own in (sub.account_path, path):
+        assert await asked(own, ENDPOINTS[0]) == [(0, ENDPOINTS[0])]
+        with pytest.raises(NotFoundError, match="ENDPOINT_NOT_FOUND"):
+            await asked(own, ENDPOINTS[1])
+        with pytest.raises(InvalidArgumentError, match="endpoint_id: is required"):
+            await asked(own, "")
+    with pytest.raises(NotFoundError, match="ACCOUNT_NOT_FOUND"):
+        await asked((*path[:2], "acc_x"), ENDPOINTS[0])
