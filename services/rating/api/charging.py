@@ -46,10 +46,13 @@ class ChargingServicer(charging_pb2_grpc.ChargingServiceServicer):
 
     async def ChargeEvent(self, request: charging_pb2.ChargeEventRequest, _: Any) -> charging_pb2.ChargeResult:
         """Charge one event."""
-        event = event_from_proto(request.event)
-        answers = await self._charging.charge(current_call().caller, [event], dry_run=request.validate_only)
+        event, caller = event_from_proto(request.event), current_call().caller
+        if request.validate_only:
+            (answer,) = await self._charging.charge(caller, [event], dry_run=True)
+        else:
+            answer = await self._charging.charge_one(caller, event)
         result = charging_pb2.ChargeResult()
-        answer_to_proto(answers[0], result)
+        answer_to_proto(answer, result)
         return result
 
     async def StreamUsage(

@@ -46,6 +46,23 @@ def visible_steps(caller: Principal, chain: ChainTerms) -> int:
     return len(chain.path) - len(caller.account_path) + 2
 
 
+def steps_seen(caller: Principal, known: KnownEndpoint) -> int:
+    """How many steps of an endpoint's charges the caller sees; 0 if it does not see the endpoint."""
+    seen = caller.sees(known.chain.path) or caller.account_id == known.terms.account_id
+    return max(visible_steps(caller, known.chain), 1) if seen else 0
+
+
+def answer_of(outcome: Outcome, steps_visible: int, record_id: str, *, replayed: bool) -> Answer:
+    """What the caller is told; `record_id` is empty if there is no usage record."""
+    if outcome[0] == Status.REFUSED:
+        return Answer(Became.REFUSED, Reason(outcome[1]), outcome[2], (), 0, record_id, replayed)
+    steps = outcome[2][:steps_visible]
+    amounts = [step[3] for step in steps]
+    uncovered = max(step[2] for step in steps) if outcome[1] else 0
+    slow = is_throttled(outcome)
+    return Answer(Became.CHARGED, Reason.NONE, 0, amounts, uncovered, record_id, replayed, throttled=slow)
+
+
 async def books_behind(kit: Kit, now_ms: int) -> UnavailableError | None:
     """Why an id may be neither remembered any more nor in the books yet; None if the books are current.
 
@@ -101,6 +118,28 @@ class Charging:
         self._kit.terms.require_current()
         return await _Charge(self._kit, caller, events, dry_run=dry_run).run()
 
+    async def charge_one(self, caller: Principal, event: UsageEvent) -> Answer:
+        """Charge one event, as `charge` would: by a short way if nothing is unusual about it."""
+        kit = self._kit
+        now_ms = kit.clock.now_ms()
+        known = kit.terms.known.get(event.endpoint_id)
+        if kit.cells.count == 1 and known is not None and event.usage_ms >= now_ms - IDS_WINDOW_MS:
+            caller.require_role(*CHARGERS)
+            kit.terms.require_current()
+            steps = steps_seen(caller, known)
+            if steps and event.network_id in kit.terms.networks and check(event, now_ms) is None:
+                cell, expected = kit.cells[0], dict[str, int]()
+                program = program_for(known, event.service, event.network_id, event.access_type, event.usage_ms)
+                ops: list[Op] = [*cell.holders.prepare(known, program, expected, now_ms)]
+                ops.append(_charge_op(event, program, _digests(event)))
+                answered = await cell.submit(ops, expected)
+                number = len(ops) - 1
+                if answered.outcomes[number][0] <= Status.REFUSED:
+                    place = (cell.engine.cell, answered.sequence, (answered.first + number) * LINES_MAX)
+                    return answer_of(answered.outcomes[number], steps, usage_record_id(place), replayed=False)
+        (answer,) = await self.charge(caller, [event])  # what was decided has its answer
+        return answer
+
 
 class _Charge:
     """One batch on its way."""
@@ -145,7 +184,7 @@ class _Charge:
                 invalid = Invalid(Reason.NETWORK_NOT_FOUND, f"no network {event.network_id!r}")
             if invalid is None:
                 self._steps[place] = steps
-                self._digests[place] = (id_digest(event.endpoint_id, event.event_id), body_digest(event.record))
+                self._digests[place] = _digests(event)
                 places.append(place)
             else:
                 self._answers[place] = Answer(Became.INVALID, invalid.reason, detail=invalid.detail)
@@ -166,9 +205,7 @@ class _Charge:
         owner = known.terms.account_id
         visible = self._visible.get(owner)
         if visible is None:
-            seen = self._caller.sees(known.chain.path) or self._caller.account_id == owner
-            visible = max(visible_steps(self._caller, known.chain), 1) if seen else 0
-            self._visible[owner] = visible
+            visible = self._visible[owner] = steps_seen(self._caller, known)
         return visible
 
     async def _without_old(self, places: list[int], old: list[int]) -> list[int]:
@@ -182,7 +219,9 @@ class _Charge:
                 if body != self._digests[place][1]:
                     self._answers[place] = _reused()
                 else:
-                    self._answers[place] = self._answer(place, outcome, usage_record_id(position), replayed=True)
+                    self._answers[place] = answer_of(
+                        outcome, self._steps[place], usage_record_id(position), replayed=True
+                    )
         if behind is not None and not all(self._digests[place][0] in found for place in old):
             raise behind
         return [place for place in places if self._answers[place] is None]
@@ -232,18 +271,7 @@ class _Charge:
             batch.configures += batch.cell.holders.prepare(known, program, batch.expected, self._now_ms)
             batch.places.append(place)
             batch.charges.append(
-                ChargeOp(
-                    *self._digests[place],
-                    event.endpoint_id,
-                    program,
-                    event.quantity,
-                    event.usage_ms,
-                    event.mode,
-                    event.record,
-                    event.cost,
-                    event.session_ref,
-                    () if is_one else self._slices(place, program),
-                )
+                _charge_op(event, program, self._digests[place], () if is_one else self._slices(place, program))
             )
         return [only] if only else list(batches.values())
 
@@ -270,9 +298,9 @@ class _Charge:
             status = outcome[0]
             if status <= Status.REFUSED:
                 record_id = "" if self._dry_run else usage_record_id((cell, sequence, (first + number) * LINES_MAX))
-                self._answers[place] = self._answer(place, outcome, record_id, replayed=False)
+                self._answers[place] = answer_of(outcome, self._steps[place], record_id, replayed=False)
             elif status == Status.REPEATED and outcome[1] > sequence:  # in a dry run: what stands in no journal
-                self._answers[place] = self._answer(place, outcomes[outcome[2] - 1], "", replayed=True)
+                self._answers[place] = answer_of(outcomes[outcome[2] - 1], self._steps[place], "", replayed=True)
             elif status == Status.REPEATED:
                 repeated.append((place, outcome[1], outcome[2] - 1))
             elif status == Status.REUSED:
@@ -326,17 +354,30 @@ class _Charge:
         }
         for place, sequence, operation in repeated:
             record_id = usage_record_id((cell, sequence, operation * LINES_MAX))
-            self._answers[place] = self._answer(place, outcomes[sequence, operation], record_id, replayed=True)
+            self._answers[place] = answer_of(
+                outcomes[sequence, operation], self._steps[place], record_id, replayed=True
+            )
 
-    def _answer(self, place: int, outcome: Outcome, record_id: str, *, replayed: bool) -> Answer:
-        """What the caller is told; `record_id` is empty if there is no usage record."""
-        if outcome[0] == Status.REFUSED:
-            return Answer(Became.REFUSED, Reason(outcome[1]), outcome[2], (), 0, record_id, replayed)
-        steps = outcome[2][: self._steps[place]]
-        amounts = [step[3] for step in steps]
-        uncovered = max(step[2] for step in steps) if outcome[1] else 0
-        slow = is_throttled(outcome)
-        return Answer(Became.CHARGED, Reason.NONE, 0, amounts, uncovered, record_id, replayed, throttled=slow)
+
+def _digests(event: UsageEvent) -> tuple[bytes, bytes]:
+    return id_digest(event.endpoint_id, event.event_id), body_digest(event.record)
+
+
+def _charge_op(
+    event: UsageEvent, program: Program, digests: tuple[bytes, bytes], slices: Sequence[int] = ()
+) -> ChargeOp:
+    return ChargeOp(
+        *digests,
+        event.endpoint_id,
+        program,
+        event.quantity,
+        event.usage_ms,
+        event.mode,
+        event.record,
+        event.cost,
+        event.session_ref,
+        slices,
+    )
 
 
 def _reused() -> Answer:

@@ -1,12 +1,13 @@
 """Charging at every level, on real Valkey and a real journal."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
-from services.common.errors import UnavailableError
+from services.common.errors import PermissionDeniedError, UnavailableError
 from services.common.identity import AccountKind, Principal, Role
 from services.common.money import Money
 from services.rating.domain.decisions import SessionAction
@@ -118,25 +119,78 @@ async def test_the_same_event_twice_in_a_batch_is_charged_once(valkey_url, sqlit
         assert len(await core.charged_in_journal()) == 1
 
 
+BAD_EVENTS = [
+    (event(0, "zero"), Reason.QUANTITY_OUT_OF_RANGE),
+    (event(-5, "minus"), Reason.QUANTITY_OUT_OF_RANGE),
+    (event(2**43 + 1, "huge"), Reason.QUANTITY_OUT_OF_RANGE),
+    (event(1, "future", usage_time_ms=NOW_MS + 6 * 60_000), Reason.USAGE_TIME_IN_FUTURE),
+    (event(1, "past", usage_time_ms=NOW_MS - 401 * DAY_MS), Reason.USAGE_TIME_TOO_OLD),
+    (event(1, "nowhere", network_id="net_00000"), Reason.NETWORK_NOT_FOUND),
+    (event(1, "nobody", endpoint_id="ep_2"), Reason.ENDPOINT_NOT_FOUND),
+    (event(1, "with space"), Reason.FIELD_INVALID),
+    (event(1, ""), Reason.FIELD_INVALID),
+    (event(1, "no-service", service=0), Reason.FIELD_INVALID),
+    (event(1, "voice", service=9), Reason.FIELD_INVALID),
+    (event(1, "no-access", access_type=0), Reason.FIELD_INVALID),
+]
+
+
 async def test_one_bad_event_spoils_only_itself(valkey_url, sqlite_url):
-    bad = [
-        (event(0, "zero"), Reason.QUANTITY_OUT_OF_RANGE),
-        (event(-5, "minus"), Reason.QUANTITY_OUT_OF_RANGE),
-        (event(2**43 + 1, "huge"), Reason.QUANTITY_OUT_OF_RANGE),
-        (event(1, "future", usage_time_ms=NOW_MS + 6 * 60_000), Reason.USAGE_TIME_IN_FUTURE),
-        (event(1, "past", usage_time_ms=NOW_MS - 401 * DAY_MS), Reason.USAGE_TIME_TOO_OLD),
-        (event(1, "nowhere", network_id="net_00000"), Reason.NETWORK_NOT_FOUND),
-        (event(1, "nobody", endpoint_id="ep_2"), Reason.ENDPOINT_NOT_FOUND),
-        (event(1, "with space"), Reason.FIELD_INVALID),
-        (event(1, ""), Reason.FIELD_INVALID),
-        (event(1, "no-service", service=0), Reason.FIELD_INVALID),
-        (event(1, "voice", service=9), Reason.FIELD_INVALID),
-        (event(1, "no-access", access_type=0), Reason.FIELD_INVALID),
-    ]
     async with world(example(), valkey_url, sqlite_url) as core:
-        answers = await core.charging.charge(OPERATOR_CALLER, [*(e for e, _ in bad), event(MB, "good")])
-        assert [(a.outcome, a.reason) for a in answers[:-1]] == [(Outcome.INVALID, reason) for _, reason in bad]
+        answers = await core.charging.charge(OPERATOR_CALLER, [*(e for e, _ in BAD_EVENTS), event(MB, "good")])
+        assert [(a.outcome, a.reason) for a in answers[:-1]] == [(Outcome.INVALID, reason) for _, reason in BAD_EVENTS]
         assert answers[-1].outcome is Outcome.CHARGED
+
+
+async def test_an_event_by_itself_gets_the_answer_that_it_gets_in_a_batch(valkey_url, sqlite_url):
+    old = event(MB, "old", usage_time_ms=NOW_MS - 3 * DAY_MS, mode=2)
+    good = [
+        event(MB, "a"),
+        event(MB, "a"),
+        event(2 * MB, "a"),
+        event(3000 * MB, "more"),
+        event(3000 * MB, "over", mode=2),
+    ]
+    asked = [*(bad for bad, _ in BAD_EVENTS), *good, old, event(1, "last")]
+    found = []
+    for way, caller in itertools.product(("one", "many"), (OPERATOR_CALLER, ENTERPRISE_CALLER, STRANGER)):
+        name = sqlite_url.replace(".sqlite", f"{way}{caller.actor}.sqlite")
+        async with world(example(), valkey_url, name) as core:
+            await core.client.flushall()
+            if way == "one":
+                answers = [await core.charging.charge_one(caller, each) for each in asked]
+            else:
+                answers = [(await core.charging.charge(caller, [each]))[0] for each in asked]
+            found.append([replace(answer, usage_record_id="") for answer in answers])
+            assert len({answer.usage_record_id for answer in answers if answer.usage_record_id}) == (
+                0 if caller is STRANGER else 5
+            )
+    assert found[:3] == found[3:]
+    assert {answer.outcome for answer in found[0]} == set(Outcome)
+    assert any(answer.replayed for answer in found[0])
+
+
+async def test_an_event_by_itself_is_decided_by_terms_that_have_just_changed(valkey_url, sqlite_url):
+    terms = example()
+    async with world(terms, valkey_url, sqlite_url) as core:
+        assert (await core.charging.charge_one(OPERATOR_CALLER, event(MB, "a"))).outcome is Outcome.CHARGED
+        stale = StillTerms(list(terms.endpoints.values()), terms.accounts, terms.catalog)
+        terms.change(replace(terms.endpoints[ENDPOINT], active=False))
+        async with world(terms, valkey_url, sqlite_url) as other:  # tells the Function of the change
+            refused = await other.charging.charge_one(OPERATOR_CALLER, event(MB, "b"))
+            assert refused.reason is Reason.ENDPOINT_NOT_ACTIVE
+            await other.use(MB, "c", mode=2)
+        core.terms.become(stale)
+        with pytest.raises(UnavailableError, match="TERMS_CHANGING"):
+            await core.charging.charge_one(OPERATOR_CALLER, event(MB, "d"))
+        core.terms.change(replace(terms.endpoints[ENDPOINT], active=False))
+        assert (await core.charging.charge_one(OPERATOR_CALLER, event(MB, "d"))).reason is Reason.ENDPOINT_NOT_ACTIVE
+
+
+async def test_only_those_who_may_charge_may_charge_one_event(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        with pytest.raises(PermissionDeniedError, match="ROLE_NOT_PERMITTED"):
+            await core.charging.charge_one(replace(OPERATOR_CALLER, role=Role.VIEWER), event(MB, "a"))
 
 
 @pytest.mark.requirement("R286", "R285")
