@@ -31,6 +31,8 @@ class Pot:
     occurrence: int = 1
     rest_of_ms: int = 0
     """When the cycle ended that it is left of; 0 if it is none."""
+    own_end_ms: int = 0
+    """When the present subscription would end whatever becomes of the assignment."""
 
     @property
     def id(self) -> str:
@@ -97,6 +99,7 @@ class Pot:
             self._fill(self._within(self.expires_ms + passed * validity))
 
     def _within(self, ends_ms: int) -> int:
+        self.own_end_ms = ends_ms
         return min(filter(None, (ends_ms, self.assignment.expires_ms)), default=0)
 
     def _while_valid(self, cycles: Sequence[int]) -> Sequence[int]:
@@ -111,7 +114,8 @@ class Pot:
         self.assignment = anew.assignment
         self.cycles = self._while_valid(anew.cycles) if anew.state == "PENDING" else anew.cycles
         if self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE:
-            self.expires_ms = self._within(self.expires_ms)
+            if self.state != "EXPIRED":
+                self.expires_ms = self._within(self.own_end_ms)
         elif self.plan.addon and not self.cycles and (anew.expires_ms or anew.state == "ACTIVE"):
             self.expires_ms = anew.expires_ms
 
@@ -141,6 +145,7 @@ class Pot:
             end = at_ms + self.plan.validity_ms
             if self.plan.validity_ms and (self.expires_ms == 0 or end < self.expires_ms):
                 self.expires_ms = end
+            self.own_end_ms = end if self.plan.validity_ms else 0
             self.cycles = self._while_valid(self.cycles)
         self.supply(units, at_ms)
         self.remaining -= units
@@ -153,7 +158,7 @@ class Pot:
             self.remaining += self.benefit.quantity
             self.occurrence += 1
             if self.state != "PENDING":  # only use activates
-                self.expires_ms = self._within(max(self.expires_ms, at_ms + self.plan.validity_ms))
+                self.expires_ms = self._within(max(self.own_end_ms, at_ms + self.plan.validity_ms))
                 self.state = "ACTIVE"
 
 
@@ -327,9 +332,10 @@ class Model:
         self, assignment: Assignment, plan: PlanTerms, benefit: Benefit, billed: AccountTerms, *, shared: bool
     ) -> Pot:
         pending = plan.addon and plan.on_usage
-        quantity, cycles, ends = benefit.quantity, list[int](), assignment.expires_ms
+        quantity, cycles, ends, own_end = benefit.quantity, list[int](), assignment.expires_ms, 0
         if plan.addon and plan.renew_on is not RenewOn.CYCLE and not pending:
-            ends = min(filter(None, (ends, assignment.assigned_ms + plan.validity_ms)))
+            own_end = assignment.assigned_ms + plan.validity_ms if plan.validity_ms else 0
+            ends = min(filter(None, (ends, own_end)), default=0)
         if benefit.recurring:
             cycles = boundaries(assignment.assigned_ms, billed.billing_cycle_day, billed.time_zone, 60)
             if plan.prorated:
@@ -349,6 +355,7 @@ class Model:
             expires_ms=ends,
             cycles=cycles,
             shared=shared,
+            own_end_ms=own_end,
         )
 
     def _steps(self, endpoint: EndpointTerms) -> list[tuple[Payer, AccountTerms]]:

@@ -25,8 +25,9 @@ local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the
 local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
--- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), cycles (for
--- how many a rest rolls over), shares (used, at which to say so, percent).
+-- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
+-- present one would end by itself; not there for the first), cycles (for how many a rest rolls over), shares (used, at
+-- which to say so, percent).
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -418,7 +419,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, within_last_end, final_end, cycles_until
+local available, refresh, refresh_all, supply, notice_use, own_end, within_last_end, final_end, cycles_until
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -486,8 +487,19 @@ local function end_for_good(name, bucket)
   bucket[STATE], bucket[RESERVED] = EXPIRED, 0
 end
 
+-- When the present occurrence would end by itself, whenever its assignment does; 0 never, or if it waits for its first use.
+function own_end(bucket)
+  if bucket[STATE] == PENDING or bucket[VALIDITY] == 0 then
+    return 0
+  end
+  local renewal = bucket[RENEWAL]
+  return renewal.ends or (renewal.number > 1 and bucket[EXPIRES] or bucket[ACTIVATED] + bucket[VALIDITY])
+end
+
+-- The end of an occurrence that would end by itself at `ends`; that is kept, since the end of its assignment may move.
 function within_last_end(bucket, ends)
   local last = bucket[RENEWAL].last_end
+  bucket[RENEWAL].ends = ends
   return last == 0 and ends or ends == 0 and last or min(ends, last)
 end
 
@@ -600,7 +612,7 @@ function supply(name, bucket, take, time)
   if bucket[STATE] ~= PENDING then
     bucket[STATE] = ACTIVE
     if bucket[VALIDITY] > 0 then
-      bucket[EXPIRES] = within_last_end(bucket, max(bucket[EXPIRES], time + bucket[VALIDITY]))
+      bucket[EXPIRES] = within_last_end(bucket, max(own_end(bucket), time + bucket[VALIDITY]))
     end
   end
   move(name, bucket[ID], MOVE.GRANT, times * renewal.quantity)
@@ -877,6 +889,9 @@ local function draw_bucket(entry, time)
     if bucket[VALIDITY] > 0 then
       bucket[EXPIRES] = bucket[EXPIRES] == 0 and ends or min(bucket[EXPIRES], ends)
       bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
+      if bucket[RENEWAL] then
+        bucket[RENEWAL].ends = ends
+      end
     end
     notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
   end
@@ -1179,7 +1194,9 @@ local function adjust_bucket(bucket, spec)
   bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], cycles
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end
-    bucket[EXPIRES] = within_last_end(bucket, bucket[EXPIRES])
+    if bucket[STATE] ~= EXPIRED then
+      bucket[EXPIRES] = within_last_end(bucket, own_end(bucket))
+    end
   elseif bucket[ROLE] ~= ROLE_BASE and not next(spec[CYCLES]) and (spec[EXPIRES] ~= 0 or spec[STATE] == ACTIVE) then
     bucket[EXPIRES] = spec[EXPIRES] -- the end of a base bucket moves only by refills
   end

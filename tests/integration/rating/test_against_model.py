@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from services.common.errors import FailedPreconditionError
 from services.common.money import Money
-from services.rating.domain.balances import RenewOn, pool_id
+from services.rating.domain.balances import Bucket, RenewOn, pool_id
 from services.rating.domain.decisions import SessionAction, SessionOp
 from services.rating.domain.events import Answer, UsageEvent
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
@@ -36,7 +36,7 @@ from services.rating.domain.terms import (
 )
 from services.rating.usecases.sessions import Grant, Session, SessionCall, Units, session_id
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
-from tests.model.reference import Model, Use, Verdict
+from tests.model.reference import Model, Pot, Use, Verdict
 from tests.model.sessions import Granted, Line, Sessions
 from tests.unit.rating.terms import ALL, ENTERPRISE, EU, RESELLER, ZA, account, endpoint, plan
 
@@ -274,7 +274,11 @@ class Histories(RuleBasedStateMachine):
             session = ("ref", name, ref) if ref else ""
             terms = (name, each["service"], each["network_id"], 3, at_ms, quantity, each["cost_micros"])
             said.append(Use(*terms, session))
-        answers = self.run(self.core.charging.charge(OPERATOR_CALLER, made))
+        charging = self.core.charging
+        if len(made) == 1:
+            answers = [self.run(charging.charge_one(OPERATOR_CALLER, made[0]))]
+        else:
+            answers = self.run(charging.charge(OPERATOR_CALLER, made))
         for one, answer, use in zip(made, answers, said, strict=True):
             verdict = self.model.charge(use, asks=one.mode == 1)
             note(f"{use} mode {one.mode}: {verdict}")
@@ -347,6 +351,26 @@ class Histories(RuleBasedStateMachine):
         self.terms.change(changed)
         self.model.endpoints[name] = self.terms.endpoints[name]
 
+    @rule(name=st.sampled_from(ENDPOINTS), data=st.data())
+    def move_an_end(self, name: str, data: st.DataObject) -> None:
+        """An assignment without cycles ends earlier or later than was said, or not at all any more."""
+        changed, plans = self.terms.endpoints[name], self.terms.catalog.plans
+        places = [
+            place
+            for place, each in enumerate(changed.addons)
+            if not any(benefit.recurring for benefit in plans[each.plan].benefits)
+        ]
+        if not places:
+            return
+        place = data.draw(st.sampled_from(places))
+        ends = data.draw(
+            st.sampled_from([0, *(self.core.clock.now_ms() + hours * HOUR_MS for hours in (2, 20, 24 * 20))])
+        )
+        addons = list(changed.addons)
+        addons[place] = replace(addons[place], expires_ms=ends)
+        self.terms.change(replace(changed, addons=tuple(addons)))
+        self.model.endpoints[name] = self.terms.endpoints[name]
+
     @rule(hours=st.sampled_from([1, 10, 25, 24 * 9, 24 * 35]))
     def time_passes(self, hours: int) -> None:
         self.run(self.core.fold())
@@ -385,13 +409,17 @@ class Histories(RuleBasedStateMachine):
             assert holder.credit_used == purse.owed, name
             assert (holder.money_reserved, holder.credit_reserved) == (purse.money_reserved, purse.owed_reserved), name
             assert {int(service) for service in holder.blocked} == purse.blocked, name
-            found = {
-                b.id: (b.remaining, b.reserved, STATES[b.state], b.expires_ms, b.occurrence) for b in holder.buckets
-            }
-            wanted = {p.id: (p.remaining, p.reserved, p.state, p.expires_ms, p.occurrence) for p in purse.pots.values()}
+            found = {b.id: self._shown(b, STATES[b.state]) for b in holder.buckets}
+            wanted = {p.id: self._shown(p, p.state) for p in purse.pots.values()}
             assert found == wanted, (name, found, wanted)
             assert holder.money >= 0
             assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)
+
+    def _shown(self, bucket: Bucket | Pot, state: str) -> tuple[object, ...]:
+        """What is compared; of what has ended and was not looked at since, not which of its ends that was."""
+        is_due = state != "EXPIRED" and 0 < bucket.expires_ms <= self.core.clock.now_ms()
+        ends_ms = 1 if is_due else bucket.expires_ms
+        return bucket.remaining, bucket.reserved, state, ends_ms, bucket.occurrence
 
     def _configured(self, name: str) -> bool:
         """Whether the core has looked at a payer since its plans changed last: it does so at its next use."""

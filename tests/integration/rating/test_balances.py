@@ -363,6 +363,39 @@ async def test_the_end_of_the_assignment_ends_all_subscriptions(valkey_url, sqli
         assert (await balances(core))[0].state is BalanceState.EXPIRED
 
 
+@pytest.mark.parametrize("moved_ms", [0, NOW_MS + 60 * DAY_MS])
+@pytest.mark.parametrize("days", [0, 8], ids=["first", "second"])
+async def test_when_an_assignment_ends_later_its_subscription_lasts_as_long_as_it_would_have(
+    days, moved_ms, valkey_url, sqlite_url
+):
+    again, until = weekly(most=2), NOW_MS + (days + 2) * DAY_MS
+    given_terms = terms(PREPAID, (assigned("w", again, expires_ms=until), again))
+    async with settled_world(given_terms, valkey_url, sqlite_url) as core:
+        core.clock.advance(days * DAY_MS)
+        await core.use(MB, "a", usage_time_ms=core.clock.now_ms())
+        assert (await balances(core))[0].expires_ms == until
+        known = given_terms.endpoints[ENDPOINT]
+        given_terms.change(replace(known, addons=(replace(known.addons[0], expires_ms=moved_ms),)))
+        await core.use(MB, "b", usage_time_ms=core.clock.now_ms())
+        now = (await balances(core))[0]
+        number = 2 if days else 1
+        assert (now.remaining, now.occurrence, now.expires_ms) == (8 * MB, number, NOW_MS + number * 7 * DAY_MS)
+
+
+@pytest.mark.parametrize("moved_ms", [0, NOW_MS + 60 * DAY_MS])
+async def test_what_waits_for_its_first_use_waits_as_long_as_its_assignment(moved_ms, valkey_url, sqlite_url):
+    again = weekly(on_usage=True)
+    given_terms = terms(PREPAID, (assigned("w", again, expires_ms=NOW_MS + 2 * DAY_MS), again))
+    async with settled_world(given_terms, valkey_url, sqlite_url) as core:
+        await balances(core)
+        known = given_terms.endpoints[ENDPOINT]
+        given_terms.change(replace(known, addons=(replace(known.addons[0], expires_ms=moved_ms),)))
+        assert (await balances(core))[0].expires_ms == moved_ms
+        core.clock.advance(3 * DAY_MS)
+        assert (await core.use(MB, "a", usage_time_ms=core.clock.now_ms())).outcome is Outcome.CHARGED
+        assert (await balances(core))[0].expires_ms == NOW_MS + 10 * DAY_MS
+
+
 # --- refills --------------------------------------------------------------------------------------------------------
 
 BUNDLE = plan(
