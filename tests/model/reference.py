@@ -116,8 +116,10 @@ class Pot:
         if self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE:
             if self.state != "EXPIRED":
                 self.expires_ms = self._within(self.own_end_ms)
-        elif self.plan.addon and not self.cycles and (anew.expires_ms or anew.state == "ACTIVE"):
-            self.expires_ms = anew.expires_ms
+        elif self.plan.addon and not self.cycles:
+            was_awaited = anew.state == "PENDING" != self.state and self.plan.validity_ms
+            own_end = self.activated_ms + self.plan.validity_ms if was_awaited else 0
+            self.expires_ms = min(filter(None, (own_end, anew.expires_ms)), default=0)
 
     def _roll_over(self, at_ms: int) -> list["Pot"]:
         """At each boundary passed, what is left lives on for some cycles."""

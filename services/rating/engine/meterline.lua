@@ -419,7 +419,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, own_end, within_last_end, final_end, cycles_until
+local available, refresh, refresh_all, supply, notice_use, earlier, present_end, final_end, cycles_until
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -488,7 +488,7 @@ local function end_for_good(name, bucket)
 end
 
 -- When the present occurrence would end by itself, whenever its assignment does; 0 never, or if it waits for its first use.
-function own_end(bucket)
+local function own_end(bucket)
   if bucket[STATE] == PENDING or bucket[VALIDITY] == 0 then
     return 0
   end
@@ -496,11 +496,20 @@ function own_end(bucket)
   return renewal.ends or (renewal.number > 1 and bucket[EXPIRES] or bucket[ACTIVATED] + bucket[VALIDITY])
 end
 
+-- The earlier of two ends, of which 0 is never.
+function earlier(a, b)
+  return a == 0 and b or b == 0 and a or min(a, b)
+end
+
 -- The end of an occurrence that would end by itself at `ends`; that is kept, since the end of its assignment may move.
-function within_last_end(bucket, ends)
-  local last = bucket[RENEWAL].last_end
+local function within_last_end(bucket, ends)
   bucket[RENEWAL].ends = ends
-  return last == 0 and ends or ends == 0 and last or min(ends, last)
+  return earlier(ends, bucket[RENEWAL].last_end)
+end
+
+-- When the present occurrence ends, by itself or with its assignment.
+function present_end(bucket)
+  return within_last_end(bucket, own_end(bucket))
 end
 
 -- The occurrence that a moment lies in begins where the one before ended. Those between, of which nobody asked for
@@ -887,7 +896,7 @@ local function draw_bucket(entry, time)
     bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
     local ends = time + bucket[VALIDITY]
     if bucket[VALIDITY] > 0 then
-      bucket[EXPIRES] = bucket[EXPIRES] == 0 and ends or min(bucket[EXPIRES], ends)
+      bucket[EXPIRES] = earlier(bucket[EXPIRES], ends)
       bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
       if bucket[RENEWAL] then
         bucket[RENEWAL].ends = ends
@@ -1195,10 +1204,11 @@ local function adjust_bucket(bucket, spec)
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end
     if bucket[STATE] ~= EXPIRED then
-      bucket[EXPIRES] = within_last_end(bucket, own_end(bucket))
+      bucket[EXPIRES] = present_end(bucket)
     end
-  elseif bucket[ROLE] ~= ROLE_BASE and not next(spec[CYCLES]) and (spec[EXPIRES] ~= 0 or spec[STATE] == ACTIVE) then
-    bucket[EXPIRES] = spec[EXPIRES] -- the end of a base bucket moves only by refills
+  elseif bucket[ROLE] ~= ROLE_BASE and not next(spec[CYCLES]) then -- the end of a base bucket moves only by refills
+    local was_awaited = spec[STATE] == PENDING and bucket[STATE] ~= PENDING and bucket[VALIDITY] > 0
+    bucket[EXPIRES] = earlier(was_awaited and bucket[ACTIVATED] + bucket[VALIDITY] or 0, spec[EXPIRES])
   end
 end
 

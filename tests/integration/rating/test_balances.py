@@ -777,6 +777,25 @@ async def test_an_end_that_was_moved_before_it_came_does_not_end_the_cycle_thoug
         assert (await core.use(MB, "c", usage_time_ms=now_ms)).outcome is Outcome.CHARGED
 
 
+@pytest.mark.parametrize(
+    ("moved", "ends"),
+    [({"priority": 5}, 7), ({"expires_ms": NOW_MS + 90 * DAY_MS}, 7), ({"expires_ms": 0}, 7), ({"expires_ms": NOW_MS + 4 * DAY_MS}, 4)],
+)  # fmt: skip
+async def test_what_is_valid_from_its_first_use_is_so_whatever_becomes_of_its_assignment(
+    moved, ends, valkey_url, sqlite_url
+):
+    once = addon("pln_o", 10 * MB, on_usage=True, validity_ms=7 * DAY_MS)
+    given_terms = terms(PREPAID, (assigned("o", once, expires_ms=NOW_MS + 60 * DAY_MS), once))
+    async with settled_world(given_terms, valkey_url, sqlite_url) as core:
+        await core.use(MB, "a")
+        known = given_terms.endpoints[ENDPOINT]
+        given_terms.change(replace(known, addons=(replace(known.addons[0], **moved),)))
+        await core.use(MB, "b")
+        assert (await balances(core))[0].expires_ms == NOW_MS + ends * DAY_MS
+        core.clock.advance(ends * DAY_MS)
+        assert (await core.use(MB, "c", usage_time_ms=core.clock.now_ms())).outcome is Outcome.REFUSED
+
+
 async def test_what_is_valid_from_its_first_use_is_not_filled_anew_after_that(valkey_url, sqlite_url):
     benefit = Benefit("b1", frozenset({1}), 10 * MB, (), recurring=True)
     monthly = addon("pln_r", 0, benefits=(benefit,), on_usage=True, validity_ms=30 * DAY_MS)
