@@ -13,8 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ IN_FLIGHT = 16
 FEW_IN_FLIGHT = 2
 """Batches in flight where it is waiting that is measured: with many, most of it is for the batches before."""
 WARM_UP_SECONDS = 1.0
+TURNS = 8
+"""Slices in which the empty handler and unary calls are measured by turns: a machine that others use, too, changes its
+speed within seconds, and their ratio is what counts."""
 PORTS = Ports(18080, 17001, 17002, 17003, 17004, 0)
 EMPTY_PORT = 17005
 Metadata = tuple[tuple[str, str], ...]
@@ -52,6 +55,12 @@ class Run:
     def per_second(self) -> int:
         """Charges a second."""
         return round(self.answered / self.seconds)
+
+    def add(self, other: "Run") -> None:
+        """Count what another run counted."""
+        self.seconds += other.seconds
+        self.answered += other.answered
+        self.latencies += other.latencies
 
     def percentile_ms(self, percent: int) -> float:
         """A percentile of the latencies, in milliseconds."""
@@ -86,10 +95,10 @@ class Load:
             mode=charging_pb2.USAGE_MODE_ONLINE,
         )
 
-    async def timed(self, work: Callable[[Run, float], Awaitable[None]]) -> Run:
-        """Do a work for a moment, then for as long as it counts."""
-        await self._once(work, WARM_UP_SECONDS)
-        return await self._once(work, self._seconds)
+    async def timed(self, work: Callable[[Run, float], Awaitable[None]], slices: int = 1) -> Run:
+        """Do a work for a moment, then for as long as it counts, or for one of so many slices of that."""
+        await self._once(work, WARM_UP_SECONDS / slices)
+        return await self._once(work, self._seconds / slices)
 
     async def _once(self, work: Callable[[Run, float], Awaitable[None]], seconds: float) -> Run:
         run = Run()
@@ -99,7 +108,7 @@ class Load:
         return run
 
     async def unary(self, channel: grpc.aio.Channel, metadata: Metadata) -> Run:
-        """64 callers, one event a call."""
+        """64 callers, one event a call, for a slice."""
         call = charging_pb2_grpc.ChargingServiceStub(channel).ChargeEvent
 
         async def work(run: Run, until: float) -> None:
@@ -113,7 +122,7 @@ class Load:
 
             await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
-        return await self.timed(work)
+        return await self.timed(work, TURNS)
 
     async def stream(self, channel: grpc.aio.Channel, metadata: Metadata, size: int, in_flight: int = IN_FLIGHT) -> Run:
         """One stream with so many batches in flight."""
@@ -172,8 +181,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-async def empty_rate(load: Load, folder: DataFolder) -> Run:
-    """Calls a second of a handler that does nothing, on the same server stack."""
+@asynccontextmanager
+async def empty_handler(folder: DataFolder) -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
+    """A handler that does nothing, on the same server stack."""
     address = f"127.0.0.1:{EMPTY_PORT}"
     command = [sys.executable, "-m", "tests.load.empty", address, folder.service_secret()]
     process = await asyncio.create_subprocess_exec(*command)
@@ -182,7 +192,7 @@ async def empty_rate(load: Load, folder: DataFolder) -> Run:
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             await channel.channel_ready()
-            return await load.unary(channel, metadata)
+            yield channel, metadata
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
@@ -195,16 +205,21 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
     say(f"building a tree with {endpoints} endpoints")
     tree = await builder.tree(endpoints)
     await builder.close()
-    load = Load(tree, seconds)
-    empty = await empty_rate(load, folder)
-    say(f"empty handler: {empty.per_second}/s")
-    load.acknowledged = 0
+    load, without_charging = Load(tree, seconds), Load(tree, seconds)
     metadata = (("authorization", f"Bearer {folder.operator_key()}"),)
     async with grpc.aio.insecure_channel(description["rating"]) as channel:
         system.supervisor.send("fold", signal.SIGSTOP)
         await load.stream(channel, metadata, 100)  # configures every holder once
-        unary = await load.unary(channel, metadata)
-        say(f"unary, {CALLERS} callers: {unary.per_second}/s, p50 {unary.percentile_ms(50)} ms")
+        empty, unary, ratios = Run(), Run(), []
+        async with empty_handler(folder) as at_empty:
+            for _ in range(TURNS):
+                runs = await without_charging.unary(*at_empty), await load.unary(channel, metadata)
+                ratios.append(runs[1].answered / runs[1].seconds / (runs[0].answered / runs[0].seconds))
+                empty.add(runs[0])
+                unary.add(runs[1])
+        ratio = round(statistics.median(ratios), 2)
+        say(f"empty handler, {CALLERS} callers: {empty.per_second}/s")
+        say(f"unary, {CALLERS} callers: {unary.per_second}/s ({ratio} of it), p50 {unary.percentile_ms(50)} ms")
         by_100 = await load.stream(channel, metadata, 100)
         say(f"batches of 100: {by_100.per_second}/s, p50 {by_100.percentile_ms(50)} ms")
         few = await load.stream(channel, metadata, 100, FEW_IN_FLIGHT)
@@ -224,6 +239,7 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
     return {
         "empty_unary_per_s": empty.per_second,
         "unary_per_s": unary.per_second,
+        "unary_of_empty": ratio,
         "batch100_per_s": by_100.per_second,
         "batch500_per_s": by_500.per_second,
         "fold_per_s": round(backlog / fold_seconds),
