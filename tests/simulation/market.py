@@ -160,5 +160,6 @@ class MarketView:
 
     def forget(self, endpoint_id: str = "") -> None:  # noqa: ARG002 - it forgets all
         self._stale = True
+        self.known = {}
 
     async def wait_for(self, cursors: Sequence[int], seconds: float) -> None: ...
