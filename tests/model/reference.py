@@ -33,6 +33,8 @@ class Pot:
     """When the cycle ended that it is left of; 0 if it is none."""
     own_end_ms: int = 0
     """When the present subscription would end whatever becomes of the assignment."""
+    told_ms: int = 0
+    """The end of the assignment as of the first use, for what is valid from that."""
 
     @property
     def id(self) -> str:
@@ -118,8 +120,11 @@ class Pot:
                 self.expires_ms = self._within(self.own_end_ms)
         elif self.plan.addon and not self.cycles:
             was_awaited = anew.state == "PENDING" != self.state and self.plan.validity_ms
-            own_end = self.activated_ms + self.plan.validity_ms if was_awaited else 0
-            self.expires_ms = min(filter(None, (own_end, anew.expires_ms)), default=0)
+            if not was_awaited:
+                self.expires_ms = anew.expires_ms
+            elif anew.expires_ms != self.told_ms:
+                self.expires_ms = anew.expires_ms or self.activated_ms + self.plan.validity_ms
+                self.told_ms = anew.expires_ms
 
     def _roll_over(self, at_ms: int) -> list["Pot"]:
         """At each boundary passed, what is left lives on for some cycles."""
@@ -143,7 +148,7 @@ class Pot:
     def draw(self, units: int, at_ms: int) -> None:
         """Take units; the first activates, and one that finds too little subscribes anew."""
         if self.state == "PENDING":
-            self.state, self.activated_ms = "ACTIVE", at_ms
+            self.state, self.activated_ms, self.told_ms = "ACTIVE", at_ms, self.expires_ms
             end = at_ms + self.plan.validity_ms
             if self.plan.validity_ms and (self.expires_ms == 0 or end < self.expires_ms):
                 self.expires_ms = end

@@ -21,8 +21,9 @@ local COUNTERS_KEPT_S = 100 * 86400
 local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the last 40 days, nine at most, two at least
 -- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
 -- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
--- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED.
-local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+-- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED. TOLD is the
+-- end of its assignment as of the first use from which it is valid, and RENEWAL then false, if there is none.
+local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL, TOLD = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
 -- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
@@ -419,7 +420,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, earlier, present_end, final_end, cycles_until
+local available, refresh, refresh_all, supply, notice_use, present_end, final_end, cycles_until
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -496,15 +497,11 @@ local function own_end(bucket)
   return renewal.ends or (renewal.number > 1 and bucket[EXPIRES] or bucket[ACTIVATED] + bucket[VALIDITY])
 end
 
--- The earlier of two ends, of which 0 is never.
-function earlier(a, b)
-  return a == 0 and b or b == 0 and a or min(a, b)
-end
-
 -- The end of an occurrence that would end by itself at `ends`; that is kept, since the end of its assignment may move.
 local function within_last_end(bucket, ends)
+  local last = bucket[RENEWAL].last_end
   bucket[RENEWAL].ends = ends
-  return earlier(ends, bucket[RENEWAL].last_end)
+  return last == 0 and ends or ends == 0 and last or min(ends, last)
 end
 
 -- When the present occurrence ends, by itself or with its assignment.
@@ -896,7 +893,8 @@ local function draw_bucket(entry, time)
     bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
     local ends = time + bucket[VALIDITY]
     if bucket[VALIDITY] > 0 then
-      bucket[EXPIRES] = earlier(bucket[EXPIRES], ends)
+      bucket[RENEWAL], bucket[TOLD] = bucket[RENEWAL] or false, bucket[EXPIRES]
+      bucket[EXPIRES] = bucket[EXPIRES] == 0 and ends or min(bucket[EXPIRES], ends)
       bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
       if bucket[RENEWAL] then
         bucket[RENEWAL].ends = ends
@@ -1194,6 +1192,17 @@ local function cycles_of(bucket, spec)
   return spec[CYCLES]
 end
 
+-- Moves the end of a bucket to that of its assignment. One that is valid from its first use ends by itself, unless the
+-- end of its assignment was moved since then.
+local function adjust_end(bucket, spec)
+  if spec[STATE] ~= PENDING or bucket[STATE] == PENDING or bucket[VALIDITY] == 0 then
+    bucket[EXPIRES] = spec[EXPIRES]
+  elseif spec[EXPIRES] ~= (bucket[TOLD] or 0) then
+    bucket[EXPIRES] = spec[EXPIRES] ~= 0 and spec[EXPIRES] or bucket[ACTIVATED] + bucket[VALIDITY]
+    bucket[RENEWAL], bucket[TOLD] = bucket[RENEWAL] or false, spec[EXPIRES]
+  end
+end
+
 -- Brings a bucket that is there to what its assignment says now; what was drawn from it stays.
 local function adjust_bucket(bucket, spec)
   local renewal, cycles = bucket[RENEWAL], cycles_of(bucket, spec)
@@ -1207,8 +1216,7 @@ local function adjust_bucket(bucket, spec)
       bucket[EXPIRES] = present_end(bucket)
     end
   elseif bucket[ROLE] ~= ROLE_BASE and not next(spec[CYCLES]) then -- the end of a base bucket moves only by refills
-    local was_awaited = spec[STATE] == PENDING and bucket[STATE] ~= PENDING and bucket[VALIDITY] > 0
-    bucket[EXPIRES] = earlier(was_awaited and bucket[ACTIVATED] + bucket[VALIDITY] or 0, spec[EXPIRES])
+    adjust_end(bucket, spec)
   end
 end
 

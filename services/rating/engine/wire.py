@@ -263,7 +263,7 @@ def _bucket(*fields: Any) -> Bucket:
         activated_ms=activated,
         expires_ms=expires,
         unit=Unit(unit),
-        occurrence=more[0]["number"] if more else 1,
+        occurrence=more[0]["number"] if more and more[0] else 1,
     )
 
 

@@ -779,9 +779,14 @@ async def test_an_end_that_was_moved_before_it_came_does_not_end_the_cycle_thoug
 
 @pytest.mark.parametrize(
     ("moved", "ends"),
-    [({"priority": 5}, 7), ({"expires_ms": NOW_MS + 90 * DAY_MS}, 7), ({"expires_ms": 0}, 7), ({"expires_ms": NOW_MS + 4 * DAY_MS}, 4)],
-)  # fmt: skip
-async def test_what_is_valid_from_its_first_use_is_so_whatever_becomes_of_its_assignment(
+    [
+        ({"priority": 5}, 7),
+        ({"expires_ms": NOW_MS + 90 * DAY_MS}, 90),
+        ({"expires_ms": 0}, 7),
+        ({"expires_ms": NOW_MS + 4 * DAY_MS}, 4),
+    ],
+)
+async def test_what_is_valid_from_its_first_use_keeps_its_end_unless_that_is_moved_since(
     moved, ends, valkey_url, sqlite_url
 ):
     once = addon("pln_o", 10 * MB, on_usage=True, validity_ms=7 * DAY_MS)
@@ -790,8 +795,11 @@ async def test_what_is_valid_from_its_first_use_is_so_whatever_becomes_of_its_as
         await core.use(MB, "a")
         known = given_terms.endpoints[ENDPOINT]
         given_terms.change(replace(known, addons=(replace(known.addons[0], **moved),)))
-        await core.use(MB, "b")
-        assert (await balances(core))[0].expires_ms == NOW_MS + ends * DAY_MS
+        for again in range(2):
+            await core.use(MB, f"b{again}")
+            assert (await balances(core))[0].expires_ms == NOW_MS + ends * DAY_MS
+            known = given_terms.endpoints[ENDPOINT]
+            given_terms.change(replace(known, addons=(replace(known.addons[0], priority=6 + again),)))
         core.clock.advance(ends * DAY_MS)
         assert (await core.use(MB, "c", usage_time_ms=core.clock.now_ms())).outcome is Outcome.REFUSED
 
