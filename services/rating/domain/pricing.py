@@ -106,8 +106,7 @@ class Component:
 
         A count of 0 is one of uses without volume: it costs what any use costs at least.
         """
-        costs_at_least = self.minimum > 0 or self.lowest > 0
-        if count <= self.free and (count > 0 or self.free > 0 or not costs_at_least):
+        if count <= self.free and (count > 0 or self.free > 0 or self.minimum == self.lowest == 0):
             return 0, Action.CHARGE
         blocks = -(-max(count - self.free, self.minimum) // self.increment)
         exact, action = self._exact(blocks)

@@ -27,8 +27,8 @@ local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, E
 local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
 -- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
--- present one would end by itself; not there for the first), cycles (for how many a rest rolls over), shares (used, at
--- which to say so, percent).
+-- present one would end by itself; not there for the one that its activation began), cycles (for how many a rest rolls
+-- over), shares (used, at which to say so, percent).
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -163,8 +163,7 @@ end
 -- The price of a count over the component's scope, and what becomes of use at its height. A count of 0 is one of uses
 -- without volume: it costs what any use costs at least.
 local function cumulative(part, count)
-  local costs_at_least = part.minimum > 0 or part.lowest > 0
-  if count <= part.free and (count > 0 or part.free > 0 or not costs_at_least) then
+  if count <= part.free and (count > 0 or part.free > 0 or part.minimum == 0 and part.lowest == 0) then
     return 0, 0
   end
   local over, tiers = part.denominator, part.tiers
@@ -225,8 +224,7 @@ local function price_before(part, stands, count)
   if count == 0 and not stands then
     return 0
   end
-  local price = cumulative(part, count)
-  return price
+  return (cumulative(part, count))
 end
 
 -- Notes what a grant may add to a count, until it is given back; returns what is to be kept of it with the grant.
@@ -493,8 +491,7 @@ local function own_end(bucket)
   if bucket[STATE] == PENDING or bucket[VALIDITY] == 0 then
     return 0
   end
-  local renewal = bucket[RENEWAL]
-  return renewal.ends or (renewal.number > 1 and bucket[EXPIRES] or bucket[ACTIVATED] + bucket[VALIDITY])
+  return bucket[RENEWAL].ends or bucket[ACTIVATED] + bucket[VALIDITY]
 end
 
 -- The end of an occurrence that would end by itself at `ends`; that is kept, since the end of its assignment may move.
@@ -896,9 +893,6 @@ local function draw_bucket(entry, time)
       bucket[RENEWAL], bucket[TOLD] = bucket[RENEWAL] or false, bucket[EXPIRES]
       bucket[EXPIRES] = bucket[EXPIRES] == 0 and ends or min(bucket[EXPIRES], ends)
       bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
-      if bucket[RENEWAL] then
-        bucket[RENEWAL].ends = ends
-      end
     end
     notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
   end
@@ -1086,7 +1080,7 @@ function short_of(program, endpoint, slices, quantities, use, needs, held)
     local needed = needs[name] or 0
     for number, quantity in ipairs(quantities) do
       use.is_grant = number > 1
-      if quantity > 0 or not quantities[2] then
+      if quantity > 0 or not quantities[2] then -- a charge may be of none, a session's line then says nothing
         needed = needed + needed_at(step, name, payer, quantity, use)
       end
     end

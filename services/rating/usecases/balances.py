@@ -27,6 +27,7 @@ from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import books_behind
 from services.rating.usecases.holders import NO_LIMIT
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.seeing import require_endpoint
 
 TRIES_MAX = 3
 FOLD_LOOKS_MAX, FOLD_LOOK_SECONDS = 100, 0.05
@@ -278,10 +279,7 @@ class Balances:
         if bool(endpoint_id) == bool(account_id):
             raise invalid("endpoint_id", "or account_id must be given, one of the two")
         if endpoint_id:
-            await self._kit.terms.load([endpoint_id])
-            known = self._kit.terms.known.get(endpoint_id)
-            if known is None or not (caller.sees(known.chain.path) or caller.account_id == known.terms.account_id):
-                raise not_found("endpoint", endpoint_id)
+            known = await require_endpoint(self._kit.terms, caller, endpoint_id)
             endpoint, enterprise = known.terms, known.chain.accounts[0]
             plan = known.chain.catalog.plans.get(endpoint.base.plan) if endpoint.base else None
             currency = (plan.currency if plan else "") or enterprise.currency

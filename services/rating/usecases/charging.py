@@ -1,7 +1,7 @@
 """Charges events: the same volume at every level, once, and the same answer ever after."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.common.errors import UnavailableError, invalid, not_found
@@ -18,6 +18,7 @@ from services.rating.domain.terms import Use
 from services.rating.ports import ChainTerms, KnownEndpoint
 from services.rating.usecases.cells import IDS_WINDOW_MS, Answered, Cell
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.seeing import sees_endpoint
 
 WINDOWS_MAX = 4
 """Programs of a kind of use that are kept, each for a time: around a change of price uses of both times come."""
@@ -48,8 +49,19 @@ def visible_steps(caller: Principal, chain: ChainTerms) -> int:
 
 def steps_seen(caller: Principal, known: KnownEndpoint) -> int:
     """How many steps of an endpoint's charges the caller sees; 0 if it does not see the endpoint."""
-    seen = caller.sees(known.chain.path) or caller.account_id == known.terms.account_id
-    return max(visible_steps(caller, known.chain), 1) if seen else 0
+    return max(visible_steps(caller, known.chain), 1) if sees_endpoint(caller, known) else 0
+
+
+def wrong_with(event: UsageEvent, steps: int, networks: Mapping[str, str], now_ms: int) -> Invalid | None:
+    """Say what is wrong with an event of which the caller sees so many steps; None if nothing is."""
+    wrong = check(event, now_ms)
+    if wrong is not None:
+        return wrong
+    if not steps:
+        return Invalid(Reason.ENDPOINT_NOT_FOUND, f"no endpoint {event.endpoint_id!r} for this account")
+    if event.network_id not in networks:
+        return Invalid(Reason.NETWORK_NOT_FOUND, f"no network {event.network_id!r}")
+    return None
 
 
 def answer_of(outcome: Outcome, steps_visible: int, record_id: str, *, replayed: bool) -> Answer:
@@ -127,7 +139,7 @@ class Charging:
             caller.require_role(*CHARGERS)
             kit.terms.require_current()
             steps = steps_seen(caller, known)
-            if steps and event.network_id in kit.terms.networks and check(event, now_ms) is None:
+            if wrong_with(event, steps, kit.terms.networks, now_ms) is None:
                 cell, expected = kit.cells[0], dict[str, int]()
                 program = program_for(known, event.service, event.network_id, event.access_type, event.usage_ms)
                 ops: list[Op] = [*cell.holders.prepare(known, program, expected, now_ms)]
@@ -177,11 +189,8 @@ class _Charge:
         networks = self._kit.terms.networks
         places = []
         for place, event in enumerate(self._events):
-            invalid = check(event, self._now_ms)
-            if invalid is None and not (steps := self._visible_steps(event.endpoint_id)):
-                invalid = Invalid(Reason.ENDPOINT_NOT_FOUND, f"no endpoint {event.endpoint_id!r} for this account")
-            if invalid is None and event.network_id not in networks:
-                invalid = Invalid(Reason.NETWORK_NOT_FOUND, f"no network {event.network_id!r}")
+            steps = self._visible_steps(event.endpoint_id)
+            invalid = wrong_with(event, steps, networks, self._now_ms)
             if invalid is None:
                 self._steps[place] = steps
                 self._digests[place] = _digests(event)

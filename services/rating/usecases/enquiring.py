@@ -16,6 +16,7 @@ from services.rating.usecases.books import Charge, Explanation, Record, explanat
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import STALE_TRIES_MAX, program_for, visible_steps
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.seeing import require_endpoint
 
 NOWHERE = Position(0, 0, 0)
 
@@ -54,7 +55,7 @@ class Enquiries:
         if wrong:
             raise invalid("use", wrong.detail, wrong.reason.name)
         for _ in range(STALE_TRIES_MAX):
-            known = await self._known(caller, use.endpoint_id)
+            known = await require_endpoint(self._kit.terms, caller, use.endpoint_id)
             if use.network_id not in self._kit.terms.networks:
                 raise not_found("network", use.network_id)
             program = program_for(known, use.service, use.network_id, use.access_type, use.usage_ms)
@@ -66,13 +67,6 @@ class Enquiries:
             cell.holders.forget_chain(use.endpoint_id, known.chain.accounts)
             self._kit.terms.forget(use.endpoint_id)
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
-
-    async def _known(self, caller: Principal, endpoint_id: str) -> KnownEndpoint:
-        await self._kit.terms.load([endpoint_id])
-        known = self._kit.terms.known.get(endpoint_id)
-        if known is None or not (caller.sees(known.chain.path) or caller.account_id == known.terms.account_id):
-            raise not_found("endpoint", endpoint_id)
-        return known
 
     async def _ask(self, cell: Cell, known: KnownEndpoint, program: Program, use: UsageEvent) -> Outcome:
         expected: dict[str, int] = {}

@@ -1,8 +1,24 @@
 """Whose usage a caller sees: a sub-account that of its own endpoints only."""
 
-from services.common.errors import invalid, not_found
+from services.common.errors import MeterlineError, invalid, not_found
 from services.common.identity import AccountKind, Principal
-from services.rating.ports import Terms
+from services.rating.ports import KnownEndpoint, Terms
+
+
+def sees_endpoint(caller: Principal, known: KnownEndpoint) -> bool:
+    """Whether an endpoint is below the caller's account, or of it."""
+    return caller.sees(known.chain.path) or caller.account_id == known.terms.account_id
+
+
+async def require_endpoint(
+    terms: Terms, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None
+) -> KnownEndpoint:
+    """Return an endpoint that the caller sees, or raise ENDPOINT_NOT_FOUND, or what is `hidden` with it."""
+    await terms.load([endpoint_id])
+    known = terms.known.get(endpoint_id)
+    if known is None or not sees_endpoint(caller, known):
+        raise hidden or not_found("endpoint", endpoint_id)
+    return known
 
 
 async def owns(terms: Terms, caller: Principal, endpoint_id: str) -> bool:

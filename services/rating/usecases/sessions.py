@@ -35,6 +35,7 @@ from services.rating.ports import KnownEndpoint
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import LEASE_TRIES_MAX, program_for, visible_steps
 from services.rating.usecases.kit import Kit
+from services.rating.usecases.seeing import require_endpoint
 
 VALIDITY_MS = 30 * MINUTE_MS
 """How long a grant holds without an update."""
@@ -149,12 +150,12 @@ class Sessions:
         _require_sound(call.units, event_ms, now_ms)
         call = await self._completed(call)
         if call.network_id not in self._kit.terms.networks:
-            await self._known(caller, call.endpoint_id)
+            await require_endpoint(self._kit.terms, caller, call.endpoint_id)
             if call.network_id not in self._kit.terms.networks:
                 raise not_found("network", call.network_id)
         leased = 0
         for _ in range(STALE_TRIES_MAX + LEASE_TRIES_MAX + 1):
-            known = await self._known(caller, call.endpoint_id)
+            known = await require_endpoint(self._kit.terms, caller, call.endpoint_id)
             await self._kit.escrow.settle(self._kit.escrow.unsettled(known.chain.accounts[1:]))
             cell = self._kit.cells.of(known.terms.enterprise_id)
             if call.action is SessionAction.CREATE:
@@ -175,7 +176,8 @@ class Sessions:
         """Return a session as its last answer left it."""
         caller.require_role(*CHARGERS)
         image = await self._image(name)
-        known = await self._known(caller, image.endpoint_id, hidden=not_found("charging_session", name))
+        hidden = not_found("charging_session", name)
+        known = await require_endpoint(self._kit.terms, caller, image.endpoint_id, hidden)
         state = image.state
         if state is SessionState.OPEN and image.ends_ms <= self._kit.clock.now_ms():
             state = SessionState.EXPIRED  # though nobody has looked at it yet
@@ -211,13 +213,6 @@ class Sessions:
             if outcome[1] == Failure.SESSION_NOT_FOUND:
                 raise not_found("charging_session", name)
         raise UnavailableError("CELL_CLOSED", "Balances are being rebuilt; try again.", retry_after_ms=500)
-
-    async def _known(self, caller: Principal, endpoint_id: str, hidden: MeterlineError | None = None) -> KnownEndpoint:
-        await self._kit.terms.load([endpoint_id])
-        known = self._kit.terms.known.get(endpoint_id)
-        if known is None or not (caller.sees(known.chain.path) or caller.account_id == known.terms.account_id):
-            raise hidden or not_found("endpoint", endpoint_id)
-        return known
 
     async def _decide(
         self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, *, may_lease: bool

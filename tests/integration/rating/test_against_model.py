@@ -176,11 +176,9 @@ def uses() -> st.SearchStrategy[dict[str, Any]]:
             "back_ms": st.sampled_from([0, 0, 0, 1, 30, 80]).map(lambda hours: hours * HOUR_MS),
             "cost_micros": st.sampled_from([0, 700]),
             "session_ref": st.sampled_from(["", "", "s1", "s2"]),
-        }
-        | {
             "how": st.sampled_from(
                 [(mode, quantity) for mode in (1, 2) for quantity in (1, 99, 1000, 1000, 5000)] + [(2, 0)]
-            )
+            ),
         }
     )
 

@@ -133,9 +133,8 @@ async def test_a_master_that_hangs_does_not_hold_up_leases_to_other_cells(cluste
             os.kill(cluster.masters[hanging].pid, signal.SIGCONT)
         before = count((a for _, _, a in answered), Outcome.CHARGED)
         await again(core.use, core.endpoint_in(0), MB, "back")
-        answered = await use_up(
-            core, 1_000 * PRICE
-        )  # what the cells that hung had leased comes when they are heard again
+        # What the cells that hung had leased comes when they are heard again.
+        answered = await use_up(core, 1_000 * PRICE)
         after, charged = count((a for _, _, a in answered), Outcome.CHARGED), await core.charged()
         assert 200 + before + after <= charged // PRICE <= 200 + before + after + 1
         assert charged == 1_000 * PRICE
