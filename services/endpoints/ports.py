@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from services.common.identity import AccountKind, Principal
 from services.common.pages import Page, PageRequest
-from services.endpoints.domain.assignments import Assignment
+from services.endpoints.domain.assignments import Assignment, Members
 from services.endpoints.domain.endpoints import Endpoint, EndpointState
 from services.endpoints.domain.plans import Plan
 from services.endpoints.domain.sims import Sim, SimStatus
@@ -197,8 +197,13 @@ class Assignments(Protocol):
     async def versions(self, of: Literal["endpoint_id", "account_id"], ids: Collection[str]) -> Mapping[str, int]:
         """Count the changes of all assignments, removed ones too, of endpoints or of accounts themselves.
 
-        The counts only grow. Read before what they count, they never claim more than what is read then.
+        Those of endpoints that share volumes count for their enterprise, too. The counts only grow. Read before what
+        they count, they never claim more than what is read then.
         """
+        ...
+
+    async def members(self, account_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Members]]:
+        """Count the endpoints of enterprises that share a base plan's volumes, by enterprise."""
         ...
 
     async def lock_account(self, account_id: str) -> Sequence[Assignment]:

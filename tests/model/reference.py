@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from services.common.clock import DAY_MS
 from services.rating.domain.balances import RenewOn
@@ -35,6 +36,14 @@ class Pot:
     """When the present subscription would end whatever becomes of the assignment."""
     told_ms: int = 0
     """The end of the assignment as of the first use, for what is valid from that."""
+    of_team: bool = False
+    """Whether endpoints share it because they have its plan."""
+    brought: int = 0
+    """Of a team whose pool grows with it: what its members bring to the present cycle."""
+    whole: int = 0
+    """And to each cycle that follows."""
+    missing: int = 0
+    """What those who left had brought and was used: it comes off what is brought next in this cycle."""
 
     @property
     def id(self) -> str:
@@ -62,10 +71,10 @@ class Pot:
 
     def order(self) -> tuple[object, ...]:
         """Add-ons, what is shared, base benefits; active before pending; priority, rests, earliest end, activation, id."""
-        rank = 4 if not self.plan.addon else 3 if self.shared else 2 if self.state == "PENDING" else 1
+        rank = 3 if self.shared else 4 if not self.plan.addon else 2 if self.state == "PENDING" else 1
         priority = self.assignment.priority if self.plan.addon else 0
         no_end = self.expires_ms == 0
-        return (rank, priority, not self.rest_of_ms, no_end, self.expires_ms, self.activated_ms, self.id)
+        return (rank, self.of_team, priority, not self.rest_of_ms, no_end, self.expires_ms, self.activated_ms, self.id)
 
     def look(self, at_ms: int) -> list["Pot"] | None:
         """Expire, begin a new subscription or a new cycle, if the time has come: what rolls over, or None if it has not."""
@@ -85,7 +94,8 @@ class Pot:
         return []
 
     def _fill(self, ends_ms: int) -> None:
-        self.remaining, self.expires_ms = self.benefit.quantity, ends_ms
+        self.remaining, self.expires_ms = self.whole or self.benefit.quantity, ends_ms
+        self.brought, self.missing = self.whole, 0
         self.state = "PENDING" if self.state == "PENDING" else "ACTIVE"  # only use activates
 
     def _subscribe_again(self, at_ms: int) -> None:
@@ -125,6 +135,21 @@ class Pot:
             elif anew.expires_ms != self.told_ms:
                 self.expires_ms = anew.expires_ms or self.activated_ms + self.plan.validity_ms
                 self.told_ms = anew.expires_ms
+
+    def follow(self, anew: "Pot", now_ms: int) -> None:
+        """Hold what the members bring now: what was used stays used, and what is reserved stays."""
+        self.whole = anew.whole
+        self.look(now_ms)
+        brings = anew.brought if self.expires_ms == anew.expires_ms else self.whole
+        more, self.brought = brings - self.brought - self.missing, brings
+        self.missing = 0
+        if more > 0:
+            self.remaining, self.state = self.remaining + more, "ACTIVE"
+        elif more < 0:
+            gone = min(-more, self.remaining - self.reserved)
+            self.remaining, self.missing = self.remaining - gone, -more - gone
+            if gone and not self.remaining:
+                self.state = "DEPLETED"
 
     def _roll_over(self, at_ms: int) -> list["Pot"]:
         """At each boundary passed, what is left lives on for some cycles."""
@@ -288,32 +313,47 @@ class Model:
         self.purses: dict[str, Purse] = {}
         self._pool = Purse()
         self.counts = Counts()
+        self.now_ms = 0
 
     # --- who has what ---------------------------------------------------------------------------------------------
 
     def purse(self, payer: Payer) -> Purse:
         """A payer's purse, with the buckets of its plans as they are now."""
-        own = isinstance(payer, EndpointTerms)
-        given = [each for each in self._plans(payer) if own or not self._is_shared(each)]
+        given = [each for each in self._plans(payer) if not self._is_shared(payer, each)]
         return self._brought_up(self.purses.setdefault(payer.id, Purse()), payer, given)
 
     def pool(self) -> Purse:
         """What the endpoints of the enterprise share."""
         enterprise = self.chain[0]
-        shared = [each for each in self._plans(enterprise) if self._is_shared(each)]
-        return self._brought_up(self._pool, enterprise, shared)
+        shared = [each for each in self._plans(enterprise) if self._is_shared(enterprise, each)]
+        team = [each.base for each in self.endpoints.values() if each.base and self._is_shared(each, each.base)]
+        if self._pool.given != [*shared, *team]:
+            self._pool.given = [*shared, *team]
+            pots = [*self._pots(enterprise, shared, shared=True), *self._pots_of_teams(team)]
+            self._give(self._pool, {pot.id: pot for pot in pots})
+        return self._pool
+
+    def share(self, use: Use) -> Purse | None:
+        """What the endpoints of the enterprise share, if a use may draw on any of it."""
+        endpoint = self.endpoints[use.endpoint]
+        payers: list[Payer] = [endpoint, self.chain[0]]
+        given = [
+            self.catalog.plans[one.plan] for each in payers for one in self._plans(each) if self._is_shared(each, one)
+        ]
+        usable = any(self._permits(plan, benefit, use) for plan in given for benefit in plan.benefits)
+        return self.pool() if usable else None
 
     def _plans(self, payer: Payer) -> list[Assignment]:
         return [*payer.addons, *((payer.base,) if payer.base else ())]
 
-    def _is_shared(self, assignment: Assignment) -> bool:
+    def _is_shared(self, payer: Payer, assignment: Assignment) -> bool:
         plan = self.catalog.plans[assignment.plan]
-        return plan.addon and plan.pooled
+        return plan.pooled and plan.addon == isinstance(payer, AccountTerms)
 
     def _brought_up(self, purse: Purse, payer: Payer, given: Sequence[Assignment]) -> Purse:
         if purse.given != given:
             purse.given = given
-            self._give(purse, {pot.id: pot for pot in self._pots(payer, given, shared=purse is self._pool)})
+            self._give(purse, {pot.id: pot for pot in self._pots(payer, given, shared=False)})
         return purse
 
     def _give(self, purse: Purse, wanted: dict[str, Pot]) -> None:
@@ -323,6 +363,8 @@ class Model:
             present = purse.pots.get(name)
             if present is not None:
                 present.assign(pot)
+                if pot.whole:
+                    present.follow(pot, self.now_ms)
                 wanted[name] = present
         owners = {pot.assignment.id for pot in wanted.values()}
         rests = [pot for pot in purse.pots.values() if pot.rest_of_ms and pot.assignment.id in owners]
@@ -334,6 +376,35 @@ class Model:
             plan = self.catalog.plans[assignment.plan]
             for benefit in plan.benefits:
                 yield self._pot(assignment, plan, benefit, billed, shared=shared)
+
+    def _pots_of_teams(self, bases: Sequence[Assignment]) -> Iterator[Pot]:
+        """One pot for all who have a plan, as its newest version among them says."""
+        enterprise = self.chain[0]
+        for plan_id in sorted({base.plan[0] for base in bases}):
+            team = [(self.catalog.plans[base.plan], base.assigned_ms) for base in bases if base.plan[0] == plan_id]
+            newest = max((plan for plan, _ in team), key=lambda plan: plan.key)
+            name = f"asg_{enterprise.id.removeprefix('acc_')}-{plan_id.removeprefix('pln_')}"
+            stands = Assignment(name, newest.key, 0, min(at_ms for _, at_ms in team), 0)
+            for benefit in newest.benefits:
+                pot = self._pot(stands, newest, benefit, enterprise, shared=True)
+                pot.of_team = True
+                if newest.grows:
+                    self._bring(pot, team)
+                yield pot
+
+    def _bring(self, pot: Pot, team: Sequence[tuple[PlanTerms, int]]) -> None:
+        enterprise, began = self.chain[0], 0
+        if pot.benefit.recurring:
+            around = boundaries(self.now_ms - 40 * DAY_MS, enterprise.billing_cycle_day, enterprise.time_zone, 4)
+            began = max(boundary for boundary in around if boundary <= self.now_ms)
+            pot.expires_ms = min(boundary for boundary in around if boundary > self.now_ms)
+        parts = Fraction(0)
+        for plan, at_ms in team:
+            quantity = next(benefit.quantity for benefit in plan.benefits if benefit.id == pot.benefit.id)
+            pot.whole += quantity
+            in_part = pot.benefit.recurring and plan.prorated and at_ms > began
+            parts += quantity * (Fraction(pot.expires_ms - at_ms, pot.expires_ms - began) if in_part else 1)
+        pot.remaining = pot.brought = int(parts)
 
     def _pot(
         self, assignment: Assignment, plan: PlanTerms, benefit: Benefit, billed: AccountTerms, *, shared: bool
@@ -405,9 +476,20 @@ class Model:
         return not zones or any(network in self.catalog.zones.get(zone, ()) for zone in zones)
 
     def _usable(self, pot: Pot, use: Use) -> bool:
-        permitted = use.access in pot.plan.access.get(use.service, frozenset())
-        here = self._in(pot.plan.zones, use.network) and self._in(pot.benefit.zones, use.network)
-        return permitted and here and use.service in pot.benefit.services
+        if not pot.of_team:
+            return self._permits(pot.plan, pot.benefit, use)
+        base = self.endpoints[use.endpoint].base
+        own = self.catalog.plans[base.plan] if base else None
+        return (
+            own is not None
+            and own.key[0] == pot.plan.key[0]
+            and any(benefit.id == pot.benefit.id and self._permits(own, benefit, use) for benefit in own.benefits)
+        )
+
+    def _permits(self, plan: PlanTerms, benefit: Benefit, use: Use) -> bool:
+        permitted = use.access in plan.access.get(use.service, frozenset())
+        here = self._in(plan.zones, use.network) and self._in(benefit.zones, use.network)
+        return permitted and here and use.service in benefit.services
 
     def _headroom(self, payer: Payer, plan: PlanTerms | None) -> tuple[int | None, str]:
         """What a payer can still pay (None is no bound), and the reason when that is not enough."""
@@ -426,7 +508,8 @@ class Model:
         plan = self.catalog.plans[payer.base.plan] if payer.base else None
         found, left = Cover(), use.quantity
         pots: list[Pot] = []
-        for purse in (self.purse(payer), *((self.pool(),) if isinstance(payer, EndpointTerms) else ())):
+        shared = self.share(use) if isinstance(payer, EndpointTerms) else None
+        for purse in (self.purse(payer), *((shared,) if shared else ())):
             purse.look(use.at_ms, [pot for pot in purse.pots.values() if self._usable(pot, use)])
             pots += [pot for pot in purse.pots.values() if self._usable(pot, use)]
         pots = sorted((p for p in pots if p.free > 0 and p.state != "EXPIRED"), key=Pot.order)
@@ -522,6 +605,7 @@ class Model:
         steps, covers = self._steps(endpoint), list[Cover]()
         for payer, _ in steps:
             self.purse(payer)
+        self.share(use)
         if asks and (denial := self.denied(use)):
             return Verdict(*denial)
         for number, (payer, payee) in enumerate(steps):

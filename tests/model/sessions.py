@@ -80,6 +80,8 @@ class Sessions:
 
     def call(self, name: str, sequence: int, lines: Sequence[Line], *, releases: bool) -> list[Granted] | str:
         """Create, update or release; returns the answers, or why the call does not fit."""
+        for line in lines:
+            self._model.share(line.use)
         session = self.known.get(name)
         if session is None and sequence == 0:
             session = self.known[name] = Session(-1)

@@ -124,6 +124,12 @@ def _require_units_and_roll_over(plan: Plan) -> None:
             )
         if benefit.roll_over_cycles and benefit.recurrence is not Recurrence.RECURRING:
             raise invalid(f"plan.benefits[{index}].roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+        if benefit.roll_over_cycles and plan.product_kind is ProductKind.SUBSCRIPTION_DYNAMIC_POOL:
+            raise invalid(
+                f"plan.benefits[{index}].roll_over_cycles",
+                "must be 0: what members bring to a dynamic pool ends with the cycle",
+                "ROLL_OVER_OF_DYNAMIC_POOL",
+            )
 
 
 def _require_unset(plan: Plan, fields: Sequence[str], reason: str, description: str) -> None:

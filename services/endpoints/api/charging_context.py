@@ -33,7 +33,9 @@ class ChargingContextServicer(charging_context_pb2_grpc.ChargingContextServiceSe
     ) -> charging_context_pb2.BatchGetAccountAssignmentsResponse:
         """Return what is assigned to accounts themselves."""
         async with self._desk.reading() as store:
-            found = await charging.account_assignments(store, current_call().caller, request.account_ids)
+            found = await charging.account_assignments(
+                store, current_call().caller, request.account_ids, self._desk.writes.clock.now_ms()
+            )
         return charging_context_pb2.BatchGetAccountAssignmentsResponse(
             accounts=[convert.to_account_assignments(account_id, given) for account_id, given in found]
         )

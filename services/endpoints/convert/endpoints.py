@@ -105,6 +105,19 @@ def to_account_assignments(account_id: str, given: InForce) -> charging_context_
         base_assignment=None if given.base is None else assignments.to_proto(given.base),
         addon_assignments=[assignments.to_proto(addon) for addon in given.addons],
         version=given.version,
+        members=[
+            charging_context_pb2.PlanMembers(
+                plan_id=members.plan_id,
+                plan_version=members.plan_version,
+                joined=[
+                    charging_context_pb2.MembersJoined(
+                        count=joined.count, earliest_time_ms=joined.earliest_ms, sum_of_times_ms=joined.sum_ms
+                    )
+                    for joined in members.joined
+                ],
+            )
+            for members in given.members
+        ],
     )
 
 

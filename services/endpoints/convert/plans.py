@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from meterline.catalog.v1 import plans_pb2
 from services.endpoints.domain.plans import Plan, PlanType
 
+_SHARED = frozenset({plans_pb2.PRODUCT_KIND_SUBSCRIPTION_STATIC_POOL, plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL})
+
 
 def from_proto(plan: plans_pb2.Plan) -> Plan:
     """Read a plan version."""
@@ -21,6 +23,8 @@ def from_proto(plan: plans_pb2.Plan) -> Plan:
         designated_account_ids=frozenset(plan.designated_account_ids),
         currency=plan.currency,
         pooled=plan.account_scope == plans_pb2.ACCOUNT_SCOPE_ENDPOINTS,
+        shared=plan.product_kind in _SHARED,
+        grows=plan.product_kind == plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL,
     )
 
 

@@ -56,6 +56,7 @@ class Assignment:
         expire_ms: when it ends; None if it is not activated yet or has no end.
         remove_ms: when it was removed or replaced.
         version: counts its changes, from 1.
+        shared: whether the endpoints of the enterprise that have the plan share its volumes.
     """
 
     id: str
@@ -72,6 +73,37 @@ class Assignment:
     expire_ms: int | None = None
     remove_ms: int | None = None
     version: int = 1
+    shared: bool = False
+
+
+CYCLE_MS_MAX = 32 * 86_400_000
+"""Longer than any billing cycle."""
+JOINED_TOGETHER_MS = 900_000
+"""Who joins within such a stretch of the clock joins in one billing cycle: cycles begin at a midnight somewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Endpoints that were given a plan within a quarter of an hour, or longer ago than any cycle.
+
+    Attributes:
+        count: how many.
+        earliest_ms: when the first of them was.
+        sum_ms: the sum of their times.
+    """
+
+    count: int
+    earliest_ms: int
+    sum_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The endpoints of an enterprise that have a version of a plan whose volumes they share, by when they joined."""
+
+    plan_id: str
+    plan_version: int
+    joined: list[Joined]
 
 
 def assign(plan: Plan, target: Target, now_ms: int, assignment_id: str = "") -> Assignment:
@@ -96,6 +128,7 @@ def assign(plan: Plan, target: Target, now_ms: int, assignment_id: str = "") -> 
         priority=plan.priority if addon else 0,
         assign_ms=now_ms,
         expire_ms=now_ms + (plan.validity_ms or 0) if ends else None,
+        shared=plan.shared and bool(target.endpoint_id),
     )
 
 

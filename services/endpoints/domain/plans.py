@@ -30,6 +30,8 @@ class Plan:
         designated_account_ids: accounts besides the owner that may use it.
         currency: ISO 4217 code of its money; empty if it has none.
         pooled: whether an add-on of an account is for what its endpoints pay, not for what it pays itself.
+        shared: whether the endpoints that have it as their base plan share its volumes.
+        grows: whether what they share grows with each of them.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Plan:
     designated_account_ids: frozenset[str] = frozenset()
     currency: str = ""
     pooled: bool = False
+    shared: bool = False
+    grows: bool = False
 
     def serves_endpoints_of(self, account_ids: set[str]) -> bool:
         """Whether endpoints of a partition and its enterprise (`account_ids`) may have it: owned or designated."""
@@ -78,6 +82,16 @@ class Plan:
                 f"Plan {self.id} is in {self.currency}, account {account_id} is charged in {currency}. "
                 f"Take a plan in {currency}, or a new account in {self.currency}.",
                 metadata={"plan_currency": self.currency, "account_currency": currency},
+                resource=("plan", self.id),
+            )
+
+    def require_for_account(self, account_id: str) -> None:
+        """Raise FAILED_PRECONDITION for a plan whose volumes grow with the endpoints that have it."""
+        if self.grows:
+            raise FailedPreconditionError(
+                "PLAN_OF_ENDPOINTS",
+                f"What plan {self.id} gives grows with each endpoint that has it: give it to endpoints. "
+                f"For account {account_id} take a plan of another kind.",
                 resource=("plan", self.id),
             )
 

@@ -9,7 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.common.errors import AbortedError, not_found
 from services.common.identity import Principal, path_text
 from services.common.pages import Page, PageRequest, page_of
-from services.endpoints.domain.assignments import Assignment, AssignmentState
+from services.endpoints.domain.assignments import (
+    CYCLE_MS_MAX,
+    JOINED_TOGETHER_MS,
+    Assignment,
+    AssignmentState,
+    Joined,
+    Members,
+)
 from services.endpoints.domain.plans import PlanType
 from services.endpoints.ports import AssignmentFilter
 from services.endpoints.storage.tables import assignments
@@ -58,11 +65,39 @@ class SqlAssignments:
 
     async def versions(self, of: Literal["endpoint_id", "account_id"], ids: Collection[str]) -> Mapping[str, int]:
         """Count the changes of all assignments, removed ones too, of endpoints or of accounts themselves."""
-        column = assignments.c[of]
-        query = sa.select(column, sa.func.sum(assignments.c.version)).where(column.in_(ids)).group_by(column)
+        own = assignments.c.endpoint_id.is_(None) if of == "account_id" else sa.true()
+        counts = await self._versions(assignments.c[of], ids, own)
         if of == "account_id":
-            query = query.where(assignments.c.endpoint_id.is_(None))
-        return {key: int(count) for key, count in await self._connection.execute(query)}
+            for name, count in (await self._versions(assignments.c.pool_account_id, ids, sa.true())).items():
+                counts[name] = counts.get(name, 0) + count
+        return counts
+
+    async def _versions(
+        self, column: sa.Column[str], ids: Collection[str], condition: sa.ColumnElement[bool]
+    ) -> dict[str, int]:
+        query = sa.select(column, sa.func.sum(assignments.c.version)).where(column.in_(ids), condition)
+        return {name: int(count) for name, count in await self._connection.execute(query.group_by(column))}
+
+    async def members(self, account_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Members]]:
+        """Count the endpoints of enterprises that share a base plan's volumes, by enterprise."""
+        stretch = sa.case(
+            (assignments.c.assigned_ms > now_ms - CYCLE_MS_MAX, assignments.c.assigned_ms // JOINED_TOGETHER_MS),
+            else_=0,
+        )
+        of_plan = (assignments.c.pool_account_id, assignments.c.plan_id, assignments.c.plan_version)
+        times = assignments.c.assigned_ms
+        query = (
+            sa.select(*of_plan, sa.func.count(), sa.func.min(times), sa.func.sum(times))
+            .where(assignments.c.pool_account_id.in_(account_ids), _IN_FORCE)
+            .group_by(*of_plan, stretch)
+            .order_by(*of_plan, sa.func.min(times))
+        )
+        found: dict[str, dict[tuple[str, int], Members]] = {}
+        for account_id, plan_id, version, count, earliest_ms, sum_ms in await self._connection.execute(query):
+            plans = found.setdefault(account_id, {})
+            members = plans.setdefault((plan_id, version), Members(plan_id, version, []))
+            members.joined.append(Joined(count, earliest_ms, int(sum_ms)))
+        return {account_id: list(plans.values()) for account_id, plans in found.items()}
 
     async def lock_account(self, account_id: str) -> Sequence[Assignment]:
         """As `of_accounts` for one; nobody else assigns to it until the write ends."""
@@ -109,7 +144,9 @@ class SqlAssignments:
         self._write.record("assignment", after.id, after.owner_path, before, after)
         if after.endpoint_id:
             self._write.announce("endpoint", after.endpoint_id)
-        else:
+        if after.shared:
+            self._write.announce("account", after.enterprise_id)
+        elif not after.endpoint_id:
             self._write.announce("account", after.account_id)
 
 
@@ -129,6 +166,7 @@ def _row(assignment: Assignment) -> dict[str, Any]:
         "expires_ms": assignment.expire_ms,
         "removed_ms": assignment.remove_ms,
         "version": assignment.version,
+        "pool_account_id": assignment.enterprise_id if assignment.shared else None,
     }
 
 
@@ -149,4 +187,5 @@ def to_assignment(row: Any) -> Assignment:
         expire_ms=row.expires_ms,
         remove_ms=row.removed_ms,
         version=row.version,
+        shared=row.pool_account_id is not None,
     )

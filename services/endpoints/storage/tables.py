@@ -75,6 +75,7 @@ assignments = sa.Table(
     sa.Column("expires_ms", sa.BigInteger),
     sa.Column("removed_ms", sa.BigInteger),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("pool_account_id", ID, index=True),
     sa.Index("ix_assignment_endpoint_id", "endpoint_id", "id"),
     sa.Index("ix_assignment_account_id", "account_id", "id"),
     sa.Index("ix_assignment_enterprise_id", "enterprise_id", "id"),

@@ -80,8 +80,8 @@ async def assign_account_plan(
     Raises:
         PermissionDeniedError: the caller is not above the account.
         FailedPreconditionError: ACCOUNT_NOT_CHARGED, PLAN_NOT_PUBLISHED, PLAN_NOT_AVAILABLE (the plan is not the
-            parent's, or is designated to others), CURRENCY_MISMATCH, NO_BASE_PLAN and TOO_MANY_ADDONS (for an
-            add-on), ADDON_NEEDS_ONE_CELL.
+            parent's, or is designated to others), CURRENCY_MISMATCH, PLAN_OF_ENDPOINTS, NO_BASE_PLAN and
+            TOO_MANY_ADDONS (for an add-on), ADDON_NEEDS_ONE_CELL.
     """
     caller.require_role(*WRITERS)
     account = await visible_account(accounts, caller, account_id)
@@ -94,6 +94,7 @@ async def assign_account_plan(
     plan = plans[plan_id]
     plan.require_assignable()
     plan.require_currency_of_account(account_id, account.currency)
+    plan.require_for_account(account_id)
     if plan.type is PlanType.ADDON and account.kind is AccountKind.RESELLER and not reseller_addons:
         raise FailedPreconditionError(
             "ADDON_NEEDS_ONE_CELL",

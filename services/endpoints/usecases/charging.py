@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.common.identity import Principal
-from services.endpoints.domain.assignments import Assignment
+from services.endpoints.domain.assignments import Assignment, Members
 from services.endpoints.domain.endpoints import Endpoint
 from services.endpoints.domain.plans import PlanType
 from services.endpoints.ports import Store
@@ -18,11 +18,13 @@ class InForce:
         version: grows with every change of what charging needs of the endpoint or account.
         base: the base plan's assignment.
         addons: the add-ons' assignments, oldest first.
+        members: of an enterprise, the endpoints that share a base plan's volumes.
     """
 
     version: int
     base: Assignment | None = None
     addons: list[Assignment] = field(default_factory=list)
+    members: Sequence[Members] = ()
 
 
 async def endpoint_contexts(
@@ -38,13 +40,15 @@ async def endpoint_contexts(
 
 
 async def account_assignments(
-    store: Store, caller: Principal, account_ids: Sequence[str]
+    store: Store, caller: Principal, account_ids: Sequence[str], now_ms: int
 ) -> Sequence[tuple[str, InForce]]:
     """Return what is assigned to the accounts themselves, in the order asked for."""
     caller.require_service()
     counts = await store.assignments.versions("account_id", account_ids)
     given = {account_id: InForce(counts.get(account_id, 0)) for account_id in account_ids}
     _fill(given, await store.assignments.of_accounts(account_ids), "account_id")
+    for account_id, members in (await store.assignments.members(account_ids, now_ms)).items():
+        given[account_id].members = members
     return [(account_id, given[account_id]) for account_id in account_ids]
 
 

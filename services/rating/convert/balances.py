@@ -66,6 +66,7 @@ def balance_to_proto(balance: Balance) -> balances_pb2.Balance:
         credit_limit=balance.credit_limit,
         pool_id=balance.pool_id,
         occurrence=balance.occurrence,
+        plan_id=balance.plan_id,
     )
 
 

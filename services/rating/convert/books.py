@@ -5,7 +5,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meterline.rating.v1 import charges_pb2, charging_pb2
 from services.common.errors import invalid
 from services.rating.convert.balances import timestamp
-from services.rating.domain.balances import balance_id
+from services.rating.domain.balances import assignment_of, balance_id
 from services.rating.domain.decisions import Drawn
 from services.rating.domain.reasons import Service, Unit
 from services.rating.usecases.books import Charge, Explanation, Found, Record, RefusalSum, Selection, Sum
@@ -104,7 +104,7 @@ def explanation_to_proto(explained: Explanation) -> charges_pb2.ChargeExplanatio
         draws=[
             charges_pb2.ChargeDraw(
                 balance_id=balance_id("", bucket),
-                assignment_id=f"asg_{bucket.partition('.')[0]}",
+                assignment_id=assignment_of(bucket),
                 quantity=quantity,
                 activated=bool(what & Drawn.ACTIVATED),
                 unit=Unit.MONEY if what & Drawn.OF_MONEY else Service(record.service).unit,  # type: ignore[arg-type]

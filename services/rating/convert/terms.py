@@ -20,6 +20,8 @@ from services.rating.domain.terms import (
     ComponentTerms,
     CountedBy,
     EndpointTerms,
+    Joined,
+    Members,
     PlanTerms,
     RateTerms,
     Scope,
@@ -31,6 +33,7 @@ from services.runtime.amounts import micros_of
 
 Access = dict[str, dict[int, frozenset[int]]]
 """Access types by service, by service profile."""
+_POOLS = frozenset({plans_pb2.PRODUCT_KIND_SUBSCRIPTION_STATIC_POOL, plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL})
 
 
 def _milliseconds(time: Timestamp) -> int:
@@ -77,7 +80,13 @@ def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.Acc
         addons=tuple(_assignment(addon) for addon in given.addon_assignments) if given is not None else (),
         version=given.version if given is not None else 0,
         limit_version=int(account.etag or 0),
+        members=tuple(map(_members, given.members)) if given is not None else (),
     )
+
+
+def _members(message: charging_context_pb2.PlanMembers) -> Members:
+    joined = (Joined(group.count, group.earliest_time_ms, group.sum_of_times_ms) for group in message.joined)
+    return Members((message.plan_id, message.plan_version), tuple(joined))
 
 
 def merge_catalog(response: charging_catalog_pb2.BatchGetPlanVersionsResponse, into: CatalogTerms) -> None:
@@ -197,7 +206,8 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
         validity_ms=plan.validity.ToMilliseconds() if plan.HasField("validity") else 0,
         renew_on=RenewOn(plan.resubscribe_on) if plan.recurrence == plans_pb2.RECURRENCE_RECURRING else RenewOn.CYCLE,
         subscriptions_max=plan.max_subscriptions,
-        pooled=plan.account_scope == plans_pb2.ACCOUNT_SCOPE_ENDPOINTS,
+        pooled=plan.account_scope == plans_pb2.ACCOUNT_SCOPE_ENDPOINTS or plan.product_kind in _POOLS,
+        grows=plan.product_kind == plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL,
         refillable=plan.product_kind == plans_pb2.PRODUCT_KIND_PREPAID_BUNDLE,
         prorated=plan.prorated,
         throttles=plan.on_depletion == plans_pb2.ON_DEPLETION_THROTTLE,

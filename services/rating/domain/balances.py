@@ -10,6 +10,8 @@ MONEY_BUCKET = "money"
 ROLLED = "~"
 """Stands in the name of a bucket before the second at which it rolled over."""
 POOL = "pol_"
+PLAN_POOL = "-"
+"""Stands in the name of a bucket between an enterprise and the base plan whose volumes its endpoints share."""
 
 
 class Role(IntEnum):
@@ -39,6 +41,7 @@ class Renewal:
         last_end_ms: when it ends for good, 0 never.
         cycles: for how many cycles a rest rolls over.
         shares: percent used at which to say so.
+        follows: whether what it holds now, too, follows what it is told: a pool that grows with its members.
     """
 
     quantity: int
@@ -47,6 +50,7 @@ class Renewal:
     last_end_ms: int
     cycles: int
     shares: tuple[int, ...]
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,12 @@ class BucketSpec:
     """A bucket as its assignment says it begins. Times are milliseconds since 1970, 0 is none.
 
     Attributes:
+        source: the assignment that it comes with, or what stands for one where endpoints share it by their base plan.
         quantity: what it begins with.
         renewal: None if it begins only once, or anew with the same quantity at each of the cycles.
     """
 
-    assignment_id: str
+    source: str
     benefit_id: str
     ref: str
     priority: int
@@ -75,7 +80,7 @@ class BucketSpec:
     @property
     def id(self) -> str:
         """Name of the bucket in its holder."""
-        return bucket_id(self.assignment_id, self.benefit_id)
+        return bucket_id(self.source, self.benefit_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,13 @@ class Bucket:
 
     @property
     def assignment_id(self) -> str:
-        """The assignment that it came with."""
-        return f"asg_{self.id.partition('.')[0]}"
+        """The assignment that it came with; empty if endpoints share it by their base plan."""
+        return assignment_of(self.id)
+
+    @property
+    def pooled_plan_id(self) -> str:
+        """The base plan by which endpoints share it; empty if it came with an assignment."""
+        return pooled_plan_of(self.id)
 
     @property
     def benefit_id(self) -> str:
@@ -155,9 +165,26 @@ def owner_of_holder(holder_id: str) -> str:
     return f"acc_{holder_id.removeprefix(POOL)}" if holder_id.startswith(POOL) else holder_id
 
 
-def bucket_id(assignment_id: str, benefit_id: str) -> str:
-    """Name of a bucket: the assignment's 26 characters and the benefit."""
-    return f"{assignment_id.removeprefix('asg_')}.{benefit_id}"
+def bucket_id(source: str, benefit_id: str) -> str:
+    """Name of a bucket: the assignment's 26 characters, or the pool's, and the benefit."""
+    return f"{source.removeprefix('asg_')}.{benefit_id}"
+
+
+def pool_of_plan(account_id: str, plan_id: str) -> str:
+    """What stands for an assignment where the endpoints of an enterprise share what their base plan gives."""
+    return f"{account_id.partition('_')[2]}{PLAN_POOL}{plan_id.partition('_')[2]}"
+
+
+def assignment_of(bucket: str) -> str:
+    """The assignment that a bucket of that name came with; empty if endpoints share it by their base plan."""
+    source = bucket.partition(".")[0]
+    return "" if PLAN_POOL in source else f"asg_{source}"
+
+
+def pooled_plan_of(bucket: str) -> str:
+    """The base plan by which endpoints share a bucket of that name; empty if it came with an assignment."""
+    plan = bucket.partition(".")[0].partition(PLAN_POOL)[2]
+    return f"pln_{plan}" if plan else ""
 
 
 def balance_id(holder_id: str, bucket: str) -> str:

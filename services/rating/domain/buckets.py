@@ -1,19 +1,24 @@
 """Compiles assignments into the buckets of a payer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
 
 from services.common.clock import DAY_MS
-from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role
+from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role, pool_of_plan
 from services.rating.domain.compiling import ref_of
 from services.rating.domain.cycles import CYCLES_AHEAD, boundaries
 from services.rating.domain.reasons import BalanceState
-from services.rating.domain.terms import AccountTerms, Assignment, Benefit, PlanTerms
+from services.rating.domain.terms import AccountTerms, Assignment, Benefit, Members, PlanKey, PlanTerms
 
 CYCLE_MS = 32 * DAY_MS
 """Longer than any cycle."""
 RETELL_MS = 180 * DAY_MS
 """Buckets are told of the cycles ahead at least so often; they always know of more than that."""
 USUAL_SHARES = (80,)
+QUANTITY_MAX = (1 << 53) - 1
+PLAN_POOL_PRIORITY = 1_000_001
+"""What endpoints share by their base plan comes after what their enterprise's add-ons let them share."""
 
 
 def bucket_specs(
@@ -34,6 +39,60 @@ def bucket_specs(
     ]
 
 
+def pool_specs(account: AccountTerms, plans: Mapping[PlanKey, PlanTerms], now_ms: int) -> list[BucketSpec]:
+    """The buckets that endpoints of an enterprise share by their base plan, whichever version of it they have.
+
+    They are as the newest of those versions says. That of a dynamic pool holds what its members bring, each by its own
+    version; who joins in a cycle that is prorated brings the share of it that is left. One rounding, down.
+
+    Args:
+        account: the enterprise.
+        plans: versions of plans.
+        now_ms: the time, milliseconds since 1970.
+    """
+    known = [(members, plans[members.plan]) for members in account.members if members.plan in plans]
+    known.sort(key=lambda each: each[0].plan)
+    return [
+        spec
+        for _, versions in groupby(known, lambda each: each[0].plan[0])
+        for spec in _pool(account, list(versions), now_ms)
+    ]
+
+
+def _pool(account: AccountTerms, versions: Sequence[tuple[Members, PlanTerms]], now_ms: int) -> Iterator[BucketSpec]:
+    plan = versions[-1][1]
+    since_ms = min(members.since_ms for members, _ in versions)
+    stands = Assignment(pool_of_plan(account.id, plan.key[0]), plan.key, PLAN_POOL_PRIORITY, since_ms, 0)
+    for benefit in plan.benefits:
+        spec = _spec(stands, plan, benefit, account, now_ms, pool=True)
+        if not plan.grows:
+            yield replace(spec, renewal=spec.renewal or _usual_renewal(benefit.quantity, plan))
+            continue
+        brought = [
+            (members, one.quantity, version.prorated)
+            for members, version in versions
+            for one in version.benefits
+            if one.id == benefit.id
+        ]
+        later = min(QUANTITY_MAX, sum(members.count * quantity for members, quantity, _ in brought))
+        present, ends_ms = _brought_now(brought, account, now_ms) if benefit.recurring else (later, 0)
+        renewal = replace(_usual_renewal(later, plan), follows=True)
+        yield replace(spec, quantity=present, expires_ms=ends_ms, renewal=renewal)
+
+
+def _brought_now(brought: Sequence[tuple[Members, int, bool]], account: AccountTerms, now_ms: int) -> tuple[int, int]:
+    """What members bring to the present cycle, and when it ends; who joined in one that is prorated, what was left."""
+    ends_ms = boundaries(now_ms, account.billing_cycle_day, account.time_zone, 1)[0]
+    began_ms = boundaries(ends_ms - CYCLE_MS, account.billing_cycle_day, account.time_zone, 1)[0]
+    whole_ms = ends_ms - began_ms
+    products = 0
+    for members, quantity, prorated in brought:
+        for joined in members.joined:
+            in_part = prorated and joined.earliest_ms > began_ms
+            products += quantity * (joined.count * ends_ms - joined.sum_ms if in_part else joined.count * whole_ms)
+    return min(QUANTITY_MAX, products // whole_ms), ends_ms
+
+
 def _spec(
     assignment: Assignment, plan: PlanTerms, benefit: Benefit, account: AccountTerms, now_ms: int, *, pool: bool
 ) -> BucketSpec:
@@ -41,10 +100,10 @@ def _spec(
     cycles = _cycles(assignment, benefit, account, now_ms)
     quantity = _first_quantity(assignment, benefit, account, cycles) if plan.prorated else benefit.quantity
     return BucketSpec(
-        assignment_id=assignment.id,
+        source=assignment.id,
         benefit_id=benefit.id,
         ref=ref_of(plan, benefit.id),
-        priority=assignment.priority if plan.addon else 0,
+        priority=assignment.priority if plan.addon or pool else 0,
         role=Role.POOL if pool else Role.ADDON if plan.addon else Role.BASE,
         quantity=quantity,
         state=BalanceState.PENDING if pending else BalanceState.ACTIVE,
@@ -94,11 +153,11 @@ def _renewal(assignment: Assignment, plan: PlanTerms, benefit: Benefit, quantity
     usual = plan.shares in {(), USUAL_SHARES}
     if not recurs and usual and not benefit.roll_over_cycles and quantity == benefit.quantity:
         return None
-    return Renewal(
-        quantity=benefit.quantity,
-        on=plan.renew_on if recurs else RenewOn.CYCLE,
-        most=plan.subscriptions_max if recurs else 0,
-        last_end_ms=assignment.expires_ms if recurs else 0,
-        cycles=benefit.roll_over_cycles if benefit.recurring else 0,
-        shares=plan.shares or USUAL_SHARES,
-    )
+    renewal = _usual_renewal(benefit.quantity, plan)
+    if recurs:
+        return replace(renewal, on=plan.renew_on, most=plan.subscriptions_max, last_end_ms=assignment.expires_ms)
+    return replace(renewal, cycles=benefit.roll_over_cycles if benefit.recurring else 0)
+
+
+def _usual_renewal(quantity: int, plan: PlanTerms) -> Renewal:
+    return Renewal(quantity, RenewOn.CYCLE, most=0, last_end_ms=0, cycles=0, shares=plan.shares or USUAL_SHARES)

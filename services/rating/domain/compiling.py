@@ -42,6 +42,8 @@ SLOWED_DOWN = Pricing(
 )
 """The price after depletion of a plan that throttles: nothing, and flagged."""
 
+ALL_VERSIONS = "*"
+
 
 def compile_program(
     endpoint: EndpointTerms,
@@ -122,7 +124,7 @@ def _step(
     refs = _refs(own_plans(payer, catalog), catalog, use, currency)
     pool = set[str]()
     if isinstance(payer, EndpointTerms):
-        pool = _refs(pooled_plans(payee, catalog), catalog, use, currency)
+        pool = _refs(shared_with(payer, payee, catalog), catalog, use, currency)
     if base is not None and base.throttles and tariff is None and (refs or pool):
         pricing = SLOWED_DOWN
     step = Step(
@@ -158,15 +160,26 @@ def _no_rate_reason(base: PlanTerms | None) -> Reason:
 
 
 def own_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
-    """What a payer draws on at its own step."""
-    for assignment, plan in _given(payer, catalog):
-        if isinstance(payer, EndpointTerms) or not plan.pooled:
-            yield assignment, plan
+    """What only a payer draws on at its own step."""
+    return ((assignment, plan) for assignment, plan in _given(payer, catalog) if not _is_shared(payer, plan))
 
 
-def pooled_plans(account: AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
-    """What an account's endpoints share."""
-    return ((assignment, plan) for assignment, plan in _given(account, catalog) if plan.addon and plan.pooled)
+def pooled_addons(account: AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """The add-ons that all endpoints of an account share."""
+    return ((assignment, plan) for assignment, plan in _given(account, catalog) if _is_shared(account, plan))
+
+
+def shared_with(
+    endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms
+) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """What an endpoint shares with others of its enterprise."""
+    yield from pooled_addons(enterprise, catalog)
+    yield from ((assignment, plan) for assignment, plan in _given(endpoint, catalog) if _is_shared(endpoint, plan))
+
+
+def _is_shared(payer: EndpointTerms | AccountTerms, plan: PlanTerms) -> bool:
+    """Whether endpoints share a plan that one of them has as its base plan, or their enterprise as an add-on."""
+    return plan.pooled and plan.addon is not isinstance(payer, EndpointTerms)
 
 
 def _given(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
@@ -182,9 +195,10 @@ def has_benefits(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> 
 
 
 def ref_of(plan: PlanTerms, benefit_id: str) -> str:
-    """Name of a benefit of a plan version."""
+    """Name of a benefit of a plan version; of a base plan that endpoints share, of all its versions."""
     plan_id, version = plan.key
-    return f"{plan_id.removeprefix('pln_')}:{version}:{benefit_id}"
+    versions = ALL_VERSIONS if plan.pooled and not plan.addon else version
+    return f"{plan_id.removeprefix('pln_')}:{versions}:{benefit_id}"
 
 
 def _refs(plans: Iterable[tuple[Assignment, PlanTerms]], catalog: CatalogTerms, use: Use, currency: str) -> set[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.rating.domain.balances import balance_id, owner_of_holder
+from services.rating.domain.balances import assignment_of, balance_id, owner_of_holder, pooled_plan_of
 from services.rating.domain.decisions import Notice, NoticeKind
 from services.rating.domain.programs import Step
 
@@ -67,7 +67,7 @@ def event_of(notice: Notice, name: str, created_ms: int, steps: Sequence[Step], 
         path = f"{path.partition(owner)[0]}{owner}/"
     payload: dict[str, Any] = {"holder_id": notice.holder_id}
     if notice.bucket:
-        payload["assignment_id"] = f"asg_{notice.bucket.partition('.')[0]}"
+        payload |= _source(notice.bucket)
     if notice.endpoint_id:
         payload["endpoint_id"] = notice.endpoint_id
     if kind in VALUES:
@@ -82,3 +82,8 @@ def event_of(notice: Notice, name: str, created_ms: int, steps: Sequence[Step], 
         resource_id=balance_id(notice.holder_id, notice.bucket) if notice.bucket else owner,
         payload=payload,
     )
+
+
+def _source(bucket: str) -> Mapping[str, str]:
+    plan_id = pooled_plan_of(bucket)
+    return {"plan_id": plan_id} if plan_id else {"assignment_id": assignment_of(bucket)}

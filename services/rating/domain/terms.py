@@ -33,6 +33,39 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """Endpoints that were given a plan in one cycle.
+
+    Attributes:
+        count: how many.
+        earliest_ms: when the first of them was, milliseconds since 1970.
+        sum_ms: the sum of their times.
+    """
+
+    count: int
+    earliest_ms: int
+    sum_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The endpoints of an enterprise that have a version of a base plan whose volumes they share."""
+
+    plan: PlanKey
+    joined: tuple[Joined, ...]
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return sum(joined.count for joined in self.joined)
+
+    @property
+    def since_ms(self) -> int:
+        """When the first of them joined."""
+        return min(joined.earliest_ms for joined in self.joined)
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointTerms:
     """What charging needs of an endpoint.
 
@@ -67,8 +100,9 @@ class AccountTerms:
     Attributes:
         path: ids from the OPERATOR down to it, itself included.
         credit_limit_micros: most that it may owe; None means no limit.
-        version: grows with every change of its assignments.
+        version: grows with every change of its assignments and members.
         limit_version: grows with every change of the account itself.
+        members: its endpoints that share a base plan's volumes, by plan version.
     """
 
     id: str
@@ -82,12 +116,14 @@ class AccountTerms:
     addons: tuple[Assignment, ...]
     version: int
     limit_version: int
+    members: tuple[Members, ...] = ()
 
     @property
     def plans(self) -> frozenset[PlanKey]:
-        """Plans that it was given."""
+        """Plans that it was given, and those that its endpoints share."""
         given = (*self.addons, self.base) if self.base else self.addons
-        return frozenset(assignment.plan for assignment in given)
+        shared = (members.plan for members in self.members)
+        return frozenset((*(assignment.plan for assignment in given), *shared))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +161,8 @@ class PlanTerms:
         validity_ms: how long an add-on is valid from activation, or a bundle from assignment; 0 means without end.
         renew_on: what begins a new subscription of a recurring add-on; CYCLE for one that does not recur.
         subscriptions_max: how many there are; 0 is without end.
-        pooled: whether the endpoints of the account that has it share it.
+        pooled: whether endpoints share it: those of the account that has the add-on, those that have the base plan.
+        grows: whether what they share of a base plan grows with each of them.
         refillable: whether its buckets may be refilled.
         prorated: whether the first cycle's volume is scaled to the rest of the cycle.
         throttles: whether use goes on, slowed down, when nothing is left.
@@ -146,6 +183,7 @@ class PlanTerms:
     renew_on: RenewOn = RenewOn.CYCLE
     subscriptions_max: int = 0
     pooled: bool = False
+    grows: bool = False
     refillable: bool = False
     prorated: bool = False
     throttles: bool = False

@@ -28,7 +28,8 @@ local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
 -- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
 -- present one would end by itself; not there for the one that its activation began), cycles (for how many a rest rolls
--- over), shares (used, at which to say so, percent).
+-- over), shares (used, at which to say so, percent), follows (true for a pool that holds what its members bring, as soon as it
+-- is told of them), short (what was used of that by those who left, and more: it comes off what is brought next).
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -468,6 +469,9 @@ local function fill(name, bucket, quantity, ends)
   bucket[REMAINING], bucket[GRANTED], bucket[EXPIRES] = quantity, quantity, ends
   bucket[STATE] = bucket[STATE] == PENDING and PENDING or ACTIVE
   bucket[RESERVED], bucket[FILLED] = min(bucket[RESERVED], quantity), place
+  if bucket[RENEWAL] then
+    bucket[RENEWAL].short = nil
+  end
   move(name, bucket[ID], MOVE.GRANT, quantity)
 end
 
@@ -1204,6 +1208,9 @@ local function adjust_bucket(bucket, spec)
     bucket[EXPIRES] = moved_end(bucket, cycles) or bucket[EXPIRES]
   end
   bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], cycles
+  if renewal and spec[RENEWAL] then
+    renewal.quantity = spec[RENEWAL].quantity
+  end
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end
     if bucket[STATE] ~= EXPIRED then
@@ -1211,6 +1218,36 @@ local function adjust_bucket(bucket, spec)
     end
   elseif bucket[ROLE] ~= ROLE_BASE and not next(spec[CYCLES]) then -- the end of a base bucket moves only by refills
     adjust_end(bucket, spec)
+  end
+end
+
+-- Brings a pool to what its members bring now. What was drawn or is reserved stays so.
+local function resize(name, payer, bucket, spec)
+  local renewal, whole = bucket[RENEWAL], spec[RENEWAL].quantity
+  renewal.quantity = spec[GRANTED]
+  refresh(name, payer, bucket, now)
+  renewal.quantity = whole
+  local size = bucket[EXPIRES] > spec[EXPIRES] and whole or spec[GRANTED]
+  local change, short = size - bucket[GRANTED], renewal.short or 0
+  bucket[GRANTED] = size
+  if change > 0 then
+    local more = max(0, change - short)
+    renewal.short = short > change and short - change or nil
+    if more > 0 then
+      bucket[REMAINING], bucket[STATE] = bucket[REMAINING] + more, ACTIVE
+      move(name, bucket[ID], MOVE.GRANT, more)
+    end
+  elseif change < 0 then
+    local less = min(-change, bucket[REMAINING] - bucket[RESERVED])
+    renewal.short = short - change > less and short - change - less or nil
+    if less > 0 then
+      bucket[REMAINING] = bucket[REMAINING] - less
+      move(name, bucket[ID], MOVE.REMOVAL, -less)
+      if bucket[REMAINING] == 0 then
+        bucket[STATE] = DEPLETED
+        notice(name, bucket[ID], NOTICE.USED_UP, size)
+      end
+    end
   end
 end
 
@@ -1255,6 +1292,9 @@ function configure_op(op)
     local bucket = present[spec[ID]]
     if bucket then
       adjust_bucket(bucket, spec)
+      if spec[RENEWAL] and spec[RENEWAL].follows then
+        resize(name, payer, bucket, spec)
+      end
     else
       bucket = spec
       move(name, bucket[ID], MOVE.GRANT, bucket[REMAINING])

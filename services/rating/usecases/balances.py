@@ -57,6 +57,7 @@ class Balance:
     credit_used: int
     credit_limit: int
     occurrence: int = 1
+    plan_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Owner:
         cell: where it lives, or is topped up.
         credit_limit: most that it may owe, micros; -1 means no limit.
         pool: does the same for what an account's endpoints share; None for an endpoint.
-        currencies: of money that came with an assignment, by its id.
+        currencies: of money that came with an assignment or is shared by a base plan, by the id of that.
     """
 
     id: str
@@ -389,8 +390,10 @@ def _of(owner_id: str) -> tuple[str, str]:
 
 
 def _currencies(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> dict[str, str]:
-    given = (*payer.addons, *((payer.base,) if payer.base else ()))
-    plans = ((assignment.id, catalog.plans.get(assignment.plan)) for assignment in given)
+    given = [(each.id, each.plan) for each in (*payer.addons, *((payer.base,) if payer.base else ()))]
+    if isinstance(payer, AccountTerms):
+        given += [(members.plan[0], members.plan) for members in payer.members]
+    plans = ((name, catalog.plans.get(plan)) for name, plan in given)
     return {name: plan.currency for name, plan in plans if plan is not None}
 
 
@@ -404,6 +407,7 @@ def _consumption_order(bucket: Bucket) -> tuple[int, int, bool, bool, int, int, 
 
 
 def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int, pool_id: str) -> Balance:
+    source = bucket.assignment_id or bucket.pooled_plan_id
     return Balance(
         id=balance_id(owner.id, bucket.id),
         endpoint_id=owner.endpoint_id,
@@ -412,7 +416,7 @@ def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int, pool_id: str) -> Balan
         assignment_id=bucket.assignment_id,
         benefit_id=bucket.benefit_id,
         unit=bucket.unit,
-        currency=owner.currencies.get(bucket.assignment_id, "") if bucket.unit is Unit.MONEY else "",
+        currency=owner.currencies.get(source, "") if bucket.unit is Unit.MONEY else "",
         remaining=bucket.remaining,
         reserved=bucket.reserved,
         granted=bucket.granted,
@@ -423,6 +427,7 @@ def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int, pool_id: str) -> Balan
         credit_used=0,
         credit_limit=0,
         occurrence=bucket.occurrence,
+        plan_id=bucket.pooled_plan_id,
     )
 
 

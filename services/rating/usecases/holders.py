@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from services.common.clock import Clock
 from services.common.identity import path_text
 from services.rating.domain.balances import POOL, owner_of_holder, pool_id
-from services.rating.domain.buckets import RETELL_MS, bucket_specs
+from services.rating.domain.buckets import RETELL_MS, bucket_specs, pool_specs
 from services.rating.domain.cells import cell_of
-from services.rating.domain.compiling import own_plans, pooled_plans
+from services.rating.domain.compiling import own_plans, pooled_addons
 from services.rating.domain.decisions import ConfigureOp
 from services.rating.domain.programs import Program
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
@@ -121,7 +121,9 @@ class Holders:
         """The configuration of the holder that the endpoints of an account share."""
         holder_id = pool_id(account.id)
         self._note(holder_id, account.version, 0)
-        specs = bucket_specs(pooled_plans(account, catalog), account, self._clock.now_ms(), pool=True)
+        now_ms = self._clock.now_ms()
+        specs = bucket_specs(pooled_addons(account, catalog), account, now_ms, pool=True)
+        specs += pool_specs(account, catalog.plans, now_ms)
         return ConfigureOp(holder_id, account.version, 0, NO_LIMIT, specs, path_text(account.path))
 
     def _note(self, holder_id: str, version: int, limit_version: int) -> None:

@@ -81,3 +81,18 @@ async def test_a_prepaid_bundle_has_a_term(small_world):
     assert (await enterprise.new_plan(**base(made, **bundle))).validity == WEEK
     async with refused("INVALID_ARGUMENT", "FIELD_NOT_FOR_BASE_PLAN", "plan.validity"):
         await enterprise.new_plan(**base(made, name="other", validity=WEEK))
+
+
+async def test_what_members_bring_to_a_dynamic_pool_does_not_roll_over(small_world):
+    made = await small_world.covered()
+    enterprise = small_world.as_("enterprise")
+    rolls = {
+        "charging_mode": plans_pb2.CHARGING_MODE_POSTPAID,
+        "benefits": [data(recurrence=RECURRING, roll_over_cycles=1)],
+    }
+    static, dynamic = (
+        plans_pb2.ProductKind.Value(f"PRODUCT_KIND_SUBSCRIPTION_{kind}_POOL") for kind in ("STATIC", "DYNAMIC")
+    )
+    async with refused("INVALID_ARGUMENT", "ROLL_OVER_OF_DYNAMIC_POOL", "plan.benefits[0].roll_over_cycles"):
+        await enterprise.new_plan(**base(made, name="dynamic", product_kind=dynamic, **rolls))
+    await enterprise.new_plan(**base(made, name="static", product_kind=static, **rolls))

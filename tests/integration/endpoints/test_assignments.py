@@ -81,6 +81,16 @@ async def test_a_base_plan_does_not_turn_the_money_of_an_endpoint_into_another_c
     assert other.base_assignment.plan_id == francs  # a new one has no money yet
 
 
+@pytest.mark.requirement("R314")
+async def test_a_plan_that_grows_with_its_endpoints_is_not_for_accounts(small_world):
+    world = small_world
+    grows = world.catalog.add("grows", "reseller", product_kind=plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL)
+    fixed = world.catalog.add("fixed", "reseller", product_kind=plans_pb2.PRODUCT_KIND_SUBSCRIPTION_STATIC_POOL)
+    with pytest.raises(FailedPreconditionError, match="PLAN_OF_ENDPOINTS"):
+        await world.as_("reseller").price("enterprise", grows)
+    assert (await world.as_("reseller").price("enterprise", fixed)).plan_id == fixed
+
+
 async def test_an_endpoint_without_a_currency_of_its_own_has_its_money_in_the_enterprises(small_world):
     world, add = small_world, small_world.catalog.add
     del world.catalog.plans[plan_id("default of enterprise")]

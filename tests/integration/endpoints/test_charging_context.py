@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from meterline.catalog.v1 import plans_pb2
 from meterline.endpoints.v1 import charging_context_pb2, endpoints_pb2
 from services.common.errors import InvalidArgumentError
 from services.common.ids import new_id
@@ -72,6 +73,77 @@ async def test_the_prices_of_accounts_come_in_the_order_asked_for(world):
     _, changed = (await rating.call(rating.contexts.BatchGetAccountAssignments, request)).accounts
     assert changed.base_assignment.plan_id == newer
     assert changed.version > some.version > 0
+
+
+async def members(
+    world: World, name: str = "enterprise"
+) -> tuple[int, dict[tuple[str, int], list[tuple[int, int, int]]]]:
+    """The version of an account's assignments; count, earliest and sum of times of who shares which plan version."""
+    rating = world.as_service()
+    request = charging_context_pb2.BatchGetAccountAssignmentsRequest(account_ids=[account("sibling"), account(name)])
+    nobody, found = (await rating.call(rating.contexts.BatchGetAccountAssignments, request)).accounts
+    assert not nobody.members
+    of_plans = {
+        (each.plan_id, each.plan_version): [(j.count, j.earliest_time_ms, j.sum_of_times_ms) for j in each.joined]
+        for each in found.members
+    }
+    return found.version, of_plans
+
+
+@pytest.mark.requirement("R313", "R314")
+@pytest.mark.parametrize("kind", ["STATIC", "DYNAMIC"])
+async def test_an_enterprise_knows_who_shares_a_plan_and_since_when(world, kind):
+    shares = {"product_kind": plans_pb2.ProductKind.Value(f"PRODUCT_KIND_SUBSCRIPTION_{kind}_POOL")}
+    team, own = world.catalog.add("team", "enterprise", **shares), world.catalog.add("own", "enterprise")
+    enterprise, first_ms = world.as_("enterprise"), world.clock.now_ms()
+    first = await world.active_endpoint(plan_id=team)
+    version, found = await members(world)
+    assert found == {(team, 1): [(1, first_ms, first_ms)]}
+    world.clock.advance(1)
+    await world.as_("sub").create(plan_id=team)  # of a partition: the enterprise's
+    await world.active_endpoint(plan_id=own)
+    newer, found = await members(world)
+    assert newer > version
+    assert found == {(team, 1): [(2, first_ms, 2 * first_ms + 1)]}
+    world.clock.advance(900_000)
+    third_ms = world.clock.now_ms()
+    world.catalog.add("team", "enterprise", version=2, **shares)
+    third = await world.active_endpoint(plan_id=team)
+    await world.active_endpoint(plan_id=team)
+    _, found = await members(world)
+    assert found == {(team, 1): [(2, first_ms, 2 * first_ms + 1)], (team, 2): [(2, third_ms, 2 * third_ms)]}
+    newest, _ = await members(world)
+    await enterprise.call(
+        enterprise.endpoints.ChangePlan, endpoints_pb2.ChangePlanRequest(endpoint_id=third.id, plan_id=own)
+    )
+    await enterprise.move("DeactivateEndpoint", first.id)
+    await enterprise.call(
+        enterprise.endpoints.DeleteEndpoint, endpoints_pb2.DeleteEndpointRequest(endpoint_id=first.id)
+    )
+    last, found = await members(world)
+    assert last > newest
+    assert found == {(team, 1): [(1, first_ms + 1, first_ms + 1)], (team, 2): [(1, third_ms, third_ms)]}
+
+
+async def test_who_joined_longer_ago_than_a_cycle_is_counted_together(small_world):
+    team = small_world.catalog.add("team", "enterprise", product_kind=plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL)
+    times = []
+    for days in (0, 40, 5, 0):
+        small_world.clock.advance(days * 86_400_000)
+        times.append(small_world.clock.now_ms())
+        await small_world.active_endpoint(plan_id=team)
+    _, found = await members(small_world)
+    assert found == {(team, 1): [(1, times[0], times[0]), (1, times[1], times[1]), (2, times[2], 2 * times[2])]}
+    small_world.clock.advance(30 * 86_400_000)
+    _, found = await members(small_world)
+    assert found == {(team, 1): [(2, times[0], sum(times[:2])), (2, times[2], 2 * times[2])]}
+
+
+async def test_a_watch_tells_of_the_enterprise_whose_endpoint_shares_a_plan(small_world):
+    team = small_world.catalog.add("team", "enterprise", product_kind=plans_pb2.PRODUCT_KIND_SUBSCRIPTION_STATIC_POOL)
+    endpoint = await small_world.active_endpoint(plan_id=team)
+    seen = await changes(small_world.as_service(), 0, 2)
+    assert seen == [(endpoint.id, ""), ("", account("enterprise"))]
 
 
 async def changes(client: Client, from_cursor: int, count: int) -> list[tuple[str, str]]:

@@ -164,6 +164,14 @@ def addons(draw: st.DrawFn, name: str) -> PlanTerms:
     )
 
 
+@st.composite
+def teams(draw: st.DrawFn, name: str, like: PlanTerms) -> PlanTerms:
+    """Base plans whose volumes those who have them share."""
+    grows = draw(st.booleans())
+    shares = {"benefits": draw(benefits(rolls=not grows)), "pooled": True, "grows": grows}
+    return replace(like, key=(name, 1), prorated=draw(st.booleans()), **shares)  # type: ignore[arg-type]
+
+
 # --- what happens ------------------------------------------------------------------------------------------------
 
 
@@ -218,10 +226,11 @@ class Histories(RuleBasedStateMachine):
             )
             for name, asks in zip(names, prepaid, strict=True)
         ]  # fmt: skip
+        self.bases = [sold[0], *(data.draw(teams(f"pln_t{number}", sold[0])) for number in range(2))]
         self.addons = [data.draw(addons(f"pln_a{number}")) for number in range(3)]
         shared = self.addons[0] = replace(self.addons[0], pooled=True)
         catalog = CatalogTerms(
-            plans={each.key: each for each in (*sold, *self.addons)},
+            plans={each.key: each for each in (*self.bases, *sold, *self.addons)},
             tariffs={f"tar_{name}": (data.draw(tariffs(f"tar_{name}")),) for name in names},
             zones={"zon_eu": frozenset({EU})},
             coverage={ENTERPRISE: frozenset(NETWORKS)},
@@ -239,9 +248,7 @@ class Histories(RuleBasedStateMachine):
             account(OPERATOR, (OPERATOR,)),
         ]  # fmt: skip
         chain = [replace(each, billing_cycle_day=9, time_zone="Europe/Brussels") for each in chain]
-        endpoints = [
-            replace(endpoint(replace(base[0], id=f"asg_{name}"), *self._some(data)), id=name) for name in ENDPOINTS
-        ]
+        endpoints = [replace(endpoint(self._base(data), *self._some(data)), id=name) for name in ENDPOINTS]
         self.terms = StillTerms(endpoints, chain, catalog)
         self.model = Model(self.terms.endpoints, chain, catalog)
         self.sessions, self.latest = Sessions(self.model), dict[str, tuple[str, int]]()
@@ -249,6 +256,11 @@ class Histories(RuleBasedStateMachine):
         database = f"sqlite+aiosqlite:///{folder}/{Histories.number}.sqlite"
         self.core: World = self.run(self.stack.enter_async_context(world(self.terms, valkey_url, database)))
         self.valkey_is_emptied()  # of the history before
+
+    def _base(self, data: st.DataObject, at_ms: int = NOW_MS - HOUR_MS) -> Assignment:
+        self.given += 1
+        chosen = data.draw(st.sampled_from(self.bases))
+        return Assignment(f"asg_{self.given}", chosen.key, 0, at_ms, 0)
 
     def _some(self, data: st.DataObject) -> list[Assignment]:
         return [self._assignment(data) for _ in range(data.draw(st.integers(0, 3)))]
@@ -277,6 +289,7 @@ class Histories(RuleBasedStateMachine):
             answers = [self.run(charging.charge_one(OPERATOR_CALLER, made[0]))]
         else:
             answers = self.run(charging.charge(OPERATOR_CALLER, made))
+        self.model.now_ms = self.core.clock.now_ms()
         for one, answer, use in zip(made, answers, said, strict=True):
             verdict = self.model.charge(use, asks=one.mode == 1)
             note(f"{use} mode {one.mode}: {verdict}")
@@ -315,6 +328,7 @@ class Histories(RuleBasedStateMachine):
             answer: Session | str = self.run(self.core.sessions.call(OPERATOR_CALLER, asked))
         except FailedPreconditionError as error:
             answer = error.reason
+        self.model.now_ms = now_ms
         model = self.sessions.call(key, sequence, said, releases=action is SessionAction.RELEASE)
         note(f"session {ref} {sequence} {action.name} {lines}: {model}, the core: {answer}")
         if isinstance(answer, str) or isinstance(model, str):
@@ -340,12 +354,20 @@ class Histories(RuleBasedStateMachine):
         balance = self.run(
             self.core.balances.top_up(OPERATOR_CALLER, *owner, Money("EUR", micros), f"request-{self.given}")
         )
+        self.model.now_ms = self.core.clock.now_ms()
         assert balance.remaining == self.model.top_up(name, micros, self.core.clock.now_ms())
 
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data(), kept=st.integers(0, 2))
     def change_plans(self, name: str, data: st.DataObject, kept: int) -> None:
         changed = self.terms.endpoints[name]
         changed = replace(changed, addons=(*changed.addons[:kept], self._assignment(data)))
+        self.terms.change(changed)
+        self.model.endpoints[name] = self.terms.endpoints[name]
+
+    @rule(name=st.sampled_from(ENDPOINTS), data=st.data())
+    def change_base_plan(self, name: str, data: st.DataObject) -> None:
+        """An endpoint joins those who share a plan, or leaves them."""
+        changed = replace(self.terms.endpoints[name], base=self._base(data, self.core.clock.now_ms()))
         self.terms.change(changed)
         self.model.endpoints[name] = self.terms.endpoints[name]
 
@@ -401,6 +423,7 @@ class Histories(RuleBasedStateMachine):
         if self._configured(of_pool):
             names.append(of_pool)
         holders = self.run(self.core.cell.engine.holders(names))
+        self.model.now_ms = self.core.clock.now_ms()
         for name, holder in holders.items():
             purse = self.model.pool() if name == of_pool else self.model.purses[name]
             assert holder.money == purse.money, name
@@ -414,10 +437,11 @@ class Histories(RuleBasedStateMachine):
             assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)
 
     def _shown(self, bucket: Bucket | Pot, state: str) -> tuple[object, ...]:
-        """What is compared; of what has ended and was not looked at since, not which of its ends that was."""
+        """What is compared; of what has ended and was not looked at since, neither which of its ends that was nor the rest:
+        the core begins with a cycle that is not long over."""
         is_due = state != "EXPIRED" and 0 < bucket.expires_ms <= self.core.clock.now_ms()
-        ends_ms = 1 if is_due else bucket.expires_ms
-        return bucket.remaining, bucket.reserved, state, ends_ms, bucket.occurrence
+        ends_ms, remaining = (1, 0) if is_due else (bucket.expires_ms, bucket.remaining)
+        return remaining, bucket.reserved, state, ends_ms, bucket.occurrence
 
     def _configured(self, name: str) -> bool:
         """Whether the core has looked at a payer since its plans changed last: it does so at its next use."""

@@ -70,7 +70,7 @@ def terms(
 
 def _having(number: int, base: PlanTerms, addons: list[Assignment]) -> EndpointTerms:
     """An endpoint with assignments of its own."""
-    tail = "" if number == 1 else f"-{number}"
+    tail = "" if number == 1 else f"x{number}"
     own = [replace(each, id=f"{each.id}{tail}") for each in (assigned("base", base), *addons)]
     return replace(endpoint(own[0], *own[1:]), id=f"ep_{number}")
 

@@ -16,7 +16,7 @@ from services.common.identity import AccountKind, Principal, Role
 from services.rating.convert.charging import event_from_proto
 from services.rating.domain.decisions import Outcome, SegmentContent, Status
 from services.rating.domain.events import Answer, UsageEvent
-from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
+from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms, Joined, Members, PlanKey
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.ports import ChainTerms, KnownEndpoint
@@ -57,11 +57,24 @@ class StillTerms:
         self._make()
 
     def _make(self) -> None:
+        self._count_members()
         chain = ChainTerms(self.accounts, self.catalog, set(self.catalog.plans))
         self.known = {name: KnownEndpoint(terms, chain, {}) for name, terms in self.endpoints.items()}
         for entry in self.known.values():
             key = (entry.terms.base, entry.terms.addons)
             object.__setattr__(entry, "programs", chain.programs.setdefault(key, {}))
+
+    def _count_members(self) -> None:
+        """Who shares what by a base plan, as endpoints tells it of the enterprise."""
+        joined: dict[PlanKey, list[Joined]] = {}
+        for base in (endpoint.base for endpoint in self.endpoints.values() if endpoint.base is not None):
+            if base.plan in self.catalog.plans and self.catalog.plans[base.plan].pooled:
+                joined.setdefault(base.plan, []).append(Joined(1, base.assigned_ms, base.assigned_ms))
+        members = tuple(Members(plan, tuple(groups)) for plan, groups in joined.items())
+        if self.accounts and self.accounts[0].members != members:
+            enterprise = self.accounts[0]
+            changed = replace(enterprise, members=members, version=enterprise.version + 1)
+            self.accounts = (changed, *self.accounts[1:])
 
     def change(self, *endpoints: EndpointTerms, chain: Sequence[AccountTerms] | None = None) -> None:
         """Put changed endpoints or accounts in place, each with its next version."""

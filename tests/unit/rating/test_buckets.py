@@ -8,7 +8,7 @@ import pytest
 from services.common.clock import DAY_MS
 from services.rating.domain.balances import RenewOn, Role, owner_of_holder, pool_id
 from services.rating.domain.buckets import RETELL_MS, bucket_specs
-from services.rating.domain.compiling import compile_program, own_plans, pooled_plans
+from services.rating.domain.compiling import compile_program, own_plans, pooled_addons
 from services.rating.domain.pricing import Action
 from services.rating.domain.programs import steps_from_body
 from services.rating.domain.reasons import Service, Unit
@@ -109,7 +109,7 @@ def test_a_pool_belongs_to_the_endpoints_and_not_to_the_accounts_own_step():
     assert steps_from_body(made.body()) == made.steps
     assert owner_of_holder(pool_id(ENTERPRISE)) == ENTERPRISE
     assert [p.key for _, p in own_plans(accounts[0], terms)] == [own.key]
-    (spec,) = bucket_specs(pooled_plans(accounts[0], terms), accounts[0], 0, pool=True)
+    (spec,) = bucket_specs(pooled_addons(accounts[0], terms), accounts[0], 0, pool=True)
     assert spec.role is Role.POOL
 
 
