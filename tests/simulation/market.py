@@ -20,6 +20,7 @@ from tests.unit.rating.terms import (
     chain,
     endpoint,
     given,
+    members_of,
     plan,
     tariff,
 )
@@ -54,8 +55,16 @@ AGAIN_SOONER = addon(
     validity_ms=30 * SECOND_MS,
     on_usage=True,
 )
+TEAM = plan(
+    "pln_team",
+    tariff_id="tar_retail",
+    benefits=(Benefit("t", frozenset({1}), 90 * MB, (), recurring=True),),
+    pooled=True,
+    grows=True,
+)
+CLUB = replace(TEAM, key=("pln_club", 1), tariff_id="", grows=False)
 POOL = addon("pln_pool", 200 * MB, pooled=True)
-BASES = [PREPAID, PREPAID_VOLUME, MONTHLY, ROLLING, BUNDLE, POSTPAID]
+BASES = [PREPAID, PREPAID_VOLUME, MONTHLY, ROLLING, BUNDLE, POSTPAID, TEAM, CLUB]
 TARIFFS = [tariff("tar_retail", 2 * GB), tariff("tar_wholesale", GB)]  # 2,000 and 1,000 micros for a MB
 ADDONS = [SMALL, LARGE, SHORT, AGAIN, AGAIN_SOONER]
 PLANS = [*BASES, *ADDONS, POOL]
@@ -74,6 +83,7 @@ class Market:
         shared = [self._shared() for _ in range(random.randrange(3))]
         limit = random.choice([None, 100_000, 400_000])
         self.accounts = tuple(chain(payer, self._assign(POSTPAID.key), *shared, limit=limit))
+        self._count_members()
 
     def _assign(self, key: tuple[str, int], priority: int = 0) -> Assignment:
         self._assignments += 1
@@ -101,6 +111,7 @@ class Market:
             return f"limit of {name} is {limit}"
         if name in self.endpoints and random.random() < 0.1:
             self.endpoints[name] = replace(self._endpoint(name), version=self.endpoints[name].version + 1)
+            self._count_members()
             return f"plans of {name} are others"
         old = self.endpoints.get(name) or next(each for each in self.accounts if each.id == name)
         added = self._shared() if name == ENTERPRISE else self._addon()
@@ -110,6 +121,11 @@ class Market:
         else:
             self.endpoints[name] = replace(self.endpoints[name], addons=addons, version=old.version + 1)
         return f"add-ons of {name} are {[each.id for each in addons]}"
+
+    def _count_members(self) -> None:
+        members = members_of(self.endpoints.values(), self.catalog)
+        if members != self.accounts[0].members:
+            self._account(ENTERPRISE, members=members)
 
     def _account(self, name: str, **fields: object) -> None:
         def changed(old: AccountTerms) -> AccountTerms:

@@ -41,6 +41,49 @@ async def test_a_pool_is_shared_listed_and_announced(market: Market):
     assert (await market.reseller.get("/v1/events", resource_id=pool["id"]))["events"] == found[::-1]
 
 
+@pytest.mark.requirement("R314")
+async def test_endpoints_bring_their_part_to_a_dynamic_pool_and_take_it_along(market: Market):
+    enterprise = market.enterprise
+    profile = (await default_of(enterprise, "service-profiles", "DEFAULT"))["id"]
+    roaming = (await default_of(enterprise, "roaming-profiles", "DEFAULT"))["id"]
+    pool_plan = await plan(
+        enterprise, type="PLAN_TYPE_BASE", charging_mode="CHARGING_MODE_POSTPAID",
+        product_kind="PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL", service_profile_id=profile, roaming_profile_id=roaming,
+        benefits=[{"services": ["SERVICE_DATA"], "quantity": str(MB), "recurrence": "RECURRENCE_RECURRING"}],
+    )  # fmt: skip
+
+    async def pool() -> tuple[str, str]:
+        listed = (await enterprise.get("/v1/balances", account_id=enterprise.account_id))["balances"]
+        (found,) = (balance for balance in listed if balance["plan_id"] == pool_plan)
+        assert not found["assignment_id"]
+        return found["remaining"], found["granted"]
+
+    first, second = await market.endpoints(2, pool_plan)
+    assert (await market.operator.charge_one(usage(first, 1_500_000))).outcome == Outcome.OUTCOME_CHARGED
+    assert await pool() == ("500000", "2000000")
+    assert (await market.operator.charge_one(usage(second, MB))).outcome == Outcome.OUTCOME_REFUSED
+    third = await market.endpoint(pool_plan)  # and at once there is enough
+    assert (await market.operator.charge_one(usage(second, MB))).outcome == Outcome.OUTCOME_CHARGED
+    assert await pool() == ("500000", "3000000")
+    await enterprise.post(f"/v1/endpoints/{third}:changePlan", {"plan_id": market.prepaid_plan})
+    assert await pool() == ("0", "2000000")
+    await enterprise.post(f"/v1/endpoints/{third}:changePlan", {"plan_id": pool_plan})
+    assert await pool() == ("500000", "3000000")  # what was used of its part is not brought twice
+    refused = await market.reseller.problem(
+        "POST", f"/v1/accounts/{enterprise.account_id}/plans", {"plan_id": await _dynamic(market)}
+    )
+    assert refused["code"] == "PLAN_OF_ENDPOINTS"
+
+
+async def _dynamic(market: Market) -> str:
+    profile = await service_profile(market.reseller)
+    return await plan(
+        market.reseller, type="PLAN_TYPE_BASE", charging_mode="CHARGING_MODE_POSTPAID",
+        product_kind="PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL", service_profile_id=profile,
+        benefits=[{"services": ["SERVICE_DATA"], "quantity": str(MB)}],
+    )  # fmt: skip
+
+
 async def test_a_recurring_addon_goes_on_in_its_next_subscription(market: Market):
     enterprise = market.enterprise
     profile = (await default_of(enterprise, "service-profiles", "DEFAULT"))["id"]

@@ -501,7 +501,7 @@ end
 -- The end of an occurrence that would end by itself at `ends`; that is kept, since the end of its assignment may move.
 local function within_last_end(bucket, ends)
   local last = bucket[RENEWAL].last_end
-  bucket[RENEWAL].ends = ends
+  bucket[RENEWAL].ends = ends ~= 0 and ends or nil
   return last == 0 and ends or ends == 0 and last or min(ends, last)
 end
 

@@ -331,6 +331,29 @@ async def test_a_recurring_addon_on_usage_waits_for_its_first_use(valkey_url, sq
         assert next((b.occurrence, b.remaining) for b in await balances(core)) == (2, 10 * MB)
 
 
+async def test_a_waiting_addon_ends_after_its_validity_whatever_else_was_given_while_it_waited(valkey_url, sqlite_url):
+    again, other = weekly(on_usage=True, most=2), addon("pln_other", MB)
+    given_terms = terms(PREPAID, (assigned("w", again), again), (assigned("o", other, 1), other))
+    waiting = given_terms.endpoints[ENDPOINT]
+
+    async def waits(core: World) -> Balance:
+        return next(b for b in await balances(core) if b.assignment_id == "asg_w")
+
+    async with settled_world(given_terms, valkey_url, sqlite_url) as core:
+        core.terms.change(replace(waiting, addons=waiting.addons[:1]))
+        await waits(core)
+        core.terms.change(waiting)
+        assert (await waits(core)).state is BalanceState.PENDING
+        await core.use(MB + 1, "a")
+        core.terms.change(replace(waiting, addons=waiting.addons[:1]))
+        core.clock.advance(6 * DAY_MS)
+        first = await waits(core)
+        assert (first.expires_ms, first.occurrence) == (NOW_MS + 7 * DAY_MS, 1)
+        core.clock.advance(2 * DAY_MS)
+        second = await waits(core)
+        assert (second.expires_ms, second.occurrence) == (NOW_MS + 14 * DAY_MS, 2)
+
+
 async def test_the_first_use_of_a_waiting_addon_may_need_several_subscriptions(valkey_url, sqlite_url):
     again = weekly(on_usage=True, on=RenewOn.EXPIRY_OR_EXHAUSTION, most=3)
     async with settled_world(terms(PREPAID, (assigned("w", again), again)), valkey_url, sqlite_url) as core:

@@ -16,7 +16,7 @@ from services.common.identity import AccountKind, Principal, Role
 from services.rating.convert.charging import event_from_proto
 from services.rating.domain.decisions import Outcome, SegmentContent, Status
 from services.rating.domain.events import Answer, UsageEvent
-from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms, Joined, Members, PlanKey
+from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
 from services.rating.engine.driver import Engine
 from services.rating.engine.records import read_segment
 from services.rating.ports import ChainTerms, KnownEndpoint
@@ -37,7 +37,7 @@ from services.rating.usecases.routes import Cells
 from services.rating.usecases.sessions import Sessions
 from services.runtime.database import Database
 from services.runtime.valkey import connect
-from tests.unit.rating.terms import EU
+from tests.unit.rating.terms import EU, members_of
 
 NOW_MS = 1_760_000_000_000
 OPERATOR_CALLER = Principal("key_o", "acc_o", AccountKind.OPERATOR, ("acc_o",), Role.ADMIN)
@@ -65,12 +65,7 @@ class StillTerms:
             object.__setattr__(entry, "programs", chain.programs.setdefault(key, {}))
 
     def _count_members(self) -> None:
-        """Who shares what by a base plan, as endpoints tells it of the enterprise."""
-        joined: dict[PlanKey, list[Joined]] = {}
-        for base in (endpoint.base for endpoint in self.endpoints.values() if endpoint.base is not None):
-            if base.plan in self.catalog.plans and self.catalog.plans[base.plan].pooled:
-                joined.setdefault(base.plan, []).append(Joined(1, base.assigned_ms, base.assigned_ms))
-        members = tuple(Members(plan, tuple(groups)) for plan, groups in joined.items())
+        members = members_of(self.endpoints.values(), self.catalog)
         if self.accounts and self.accounts[0].members != members:
             enterprise = self.accounts[0]
             changed = replace(enterprise, members=members, version=enterprise.version + 1)

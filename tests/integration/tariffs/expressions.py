@@ -78,6 +78,7 @@ class Example:
     """A worked example, said as uses of a tariff, or why it is not.
 
     Attributes:
+        members: when each endpoint joined (`m1`, `m2`, ...) that shares the benefits by its plan, earliest first.
         left: names of the bundles of which the numbers that are expected are what is left at `until`.
         ends: the name of the bundle of which the day that is expected is the end.
     """
@@ -87,6 +88,7 @@ class Example:
     tariff: tariffs_pb2.Tariff = field(default_factory=tariffs_pb2.Tariff)
     benefits: tuple[plans_pb2.Benefit, ...] = ()
     bundles: tuple[Bundle, ...] = ()
+    members: tuple[str, ...] = ()
     uses: tuple[Use, ...] = ()
     refills: tuple[Refill, ...] = ()
     left: tuple[str, ...] = ()
@@ -201,6 +203,7 @@ def _example(said: dict[str, Any], entry: dict[str, Any]) -> Example:
         tariff=tariff(said.get("tariff") or entry.get("tariff") or NO_TARIFF),
         benefits=tuple(map(_benefit, said.get("benefits", entry.get("benefits", [])))),
         bundles=tuple(_bundle(name, fields) for name, fields in said.get("bundles", {}).items()),
+        members=tuple(time for time, count in said.get("members", {}).items() for _ in range(count)),
         uses=tuple(map(_use, said.get("uses", ()))),
         refills=tuple(map(_refill, said.get("refills", ()))),
         left=tuple(said.get("left", ())),

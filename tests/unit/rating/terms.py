@@ -1,5 +1,7 @@
 """Small terms for tests of compiling and deciding."""
 
+from collections.abc import Iterable
+
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
     AccountTerms,
@@ -7,6 +9,8 @@ from services.rating.domain.terms import (
     Benefit,
     CatalogTerms,
     EndpointTerms,
+    Joined,
+    Members,
     PlanKey,
     PlanTerms,
     RateTerms,
@@ -84,6 +88,15 @@ def account(
         name, path, active=True, currency="EUR", credit_limit_micros=limit, billing_cycle_day=1, time_zone="UTC",
         base=base, addons=addons, version=1, limit_version=1,
     )  # fmt: skip
+
+
+def members_of(endpoints: Iterable[EndpointTerms], terms: CatalogTerms) -> tuple[Members, ...]:
+    """Who shares what by a base plan, as the service of endpoints tells it of their enterprise."""
+    joined: dict[PlanKey, list[Joined]] = {}
+    for base in (each.base for each in endpoints if each.base is not None):
+        if base.plan in terms.plans and terms.plans[base.plan].pooled:
+            joined.setdefault(base.plan, []).append(Joined(1, base.assigned_ms, base.assigned_ms))
+    return tuple(Members(key, tuple(groups)) for key, groups in joined.items())
 
 
 def chain(
