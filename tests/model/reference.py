@@ -161,6 +161,7 @@ class Pot:
             end = bounds[number + self.benefit.roll_over_cycles :][:1]
             if self.remaining and end and end[0] > at_ms:
                 rest = Pot(self.assignment, self.plan, self.benefit, self.remaining, shared=self.shared)
+                rest.of_team = self.of_team
                 rest.activated_ms, rest.expires_ms, rest.rest_of_ms = self.activated_ms, end[0], boundary
                 rests.append(rest)
             self.remaining = self.reserved = 0
