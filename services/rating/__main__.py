@@ -41,6 +41,7 @@ from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.counters import Counters
 from services.rating.usecases.enquiring import Enquiries
 from services.rating.usecases.escrow import Escrow
 from services.rating.usecases.folding import Folder
@@ -128,7 +129,7 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
     servicers = (
         (ChargingServicer(kit), charging_pb2_grpc.add_ChargingServiceServicer_to_server),
         (
-            BalanceServicer(balances, corrections, refills, books),
+            BalanceServicer(balances, corrections, refills, books, Counters(kit, balances)),
             balances_pb2_grpc.add_BalanceServiceServicer_to_server,
         ),
         (AuditServicer(ledger.database, audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),

@@ -44,6 +44,14 @@ def band_holds(band: TimeBand, local: datetime) -> bool:
     return (today in days and minute >= band.start) or (yesterday in days and minute < band.end)
 
 
+def cycle_of(at_ms: int, billing_day: int, time_zone: str) -> tuple[object, int]:
+    """The billing cycle that a moment lies in, and its order among others."""
+    day = local_time(at_ms, time_zone).date()
+    while day.day != billing_day:
+        day -= timedelta(days=1)
+    return Scope.CYCLE, day.toordinal()
+
+
 def rate_for(
     tariff: TariffVersion, catalog: CatalogTerms, service: int, network: str, access: int, at_ms: int
 ) -> RateTerms | None:
@@ -119,12 +127,9 @@ class Counting:
             return None
         if scope is Scope.SESSION:
             return ("session", self.session), 0
-        zone = self.tariff.time_zone if scope is Scope.DAY else self.billing_zone
-        local = local_time(self.at_ms, zone)
-        day = local.date()
-        while scope is Scope.CYCLE and day.day != self.billing_day:
-            day -= timedelta(days=1)
-        return scope, day.toordinal()
+        if scope is Scope.CYCLE:
+            return cycle_of(self.at_ms, self.billing_day, self.billing_zone)
+        return scope, local_time(self.at_ms, self.tariff.time_zone).date().toordinal()
 
     def owner(self, *, for_account: bool) -> str:
         return self.account if for_account else self.endpoint

@@ -1,14 +1,33 @@
 """Charging as docs/charging.md has it: who pays for a use at every level, and what is left."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from services.common.clock import DAY_MS
 from services.rating.domain.balances import RenewOn
 from services.rating.domain.cycles import boundaries
-from services.rating.domain.terms import AccountTerms, Assignment, Benefit, CatalogTerms, EndpointTerms, PlanTerms
-from tests.model.prices import Counting, Counts, Price, dearest, falls, price, rate_for, version_at
+from services.rating.domain.terms import (
+    AccountTerms,
+    Assignment,
+    Benefit,
+    CatalogTerms,
+    CounterTerms,
+    EndpointTerms,
+    PlanTerms,
+)
+from tests.model.prices import (
+    Counting,
+    CountKey,
+    Counts,
+    Price,
+    cycle_of,
+    dearest,
+    falls,
+    price,
+    rate_for,
+    version_at,
+)
 
 Payer = EndpointTerms | AccountTerms
 WITHOUT_END = 1 << 52
@@ -501,7 +520,36 @@ class Model:
             return payer.credit_limit_micros - purse.owed - purse.owed_reserved, "CREDIT_LIMIT"
         return None, "BALANCE_DEPLETED"
 
-    def cover(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool = False) -> Cover:
+    def cover(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool = False, asks: bool = False) -> Cover:
+        """What a step can cover of what the counters of the payer's plans let pass; they count all that is used.
+
+        What asks leaves to grants what they hold.
+        """
+        allowed, counted = use.quantity, list[tuple[CountKey, tuple[object, int], int, int]]()
+        account = payer if isinstance(payer, AccountTerms) else payee
+        cycle = cycle_of(use.at_ms, account.billing_cycle_day, account.time_zone)
+        for plan_id, counter in self._counters(payer):
+            if use.service in counter.services:
+                key = (payer.id, "use", plan_id, counter.name)
+                taken = self.counts.get(key, cycle, with_held=grant or asks)
+                allowed = min(allowed, max(0, counter.limit - taken)) if counter.limit else allowed
+                counted.append((key, cycle, self.counts.get(key, cycle) + use.quantity, use.quantity))
+        found = Cover()
+        if allowed or not use.quantity:
+            found = self._cover_allowed(payer, payee, replace(use, quantity=allowed), grant=grant)
+        if allowed < use.quantity:
+            found.uncovered += use.quantity - allowed
+            found.reason = found.reason or "USAGE_LIMIT"
+        found.price.counts += counted
+        return found
+
+    def _counters(self, payer: Payer) -> list[tuple[str, CounterTerms]]:
+        own = isinstance(payer, EndpointTerms)
+        keys = {each.plan for each in self._plans(payer) if own or not self._is_shared(payer, each)}
+        newest = {plan_id: self.catalog.plans[plan_id, version] for plan_id, version in sorted(keys)}
+        return [(plan_id, counter) for plan_id, plan in newest.items() for counter in plan.counters]
+
+    def _cover_allowed(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool) -> Cover:
         """What a step can cover: benefits first, then the tariff as far as it can be paid.
 
         Of a grant any smaller volume may be used, so all of them must be payable.
@@ -520,7 +568,9 @@ class Model:
                 left -= found.draws[-1][1]
         found.benefit, found.uncovered = use.quantity - left, left
         has_volume = any(not pot.money for pot in pots)
-        if left or (not use.quantity and not has_volume):
+        if plan is not None and plan.unlimited and not plan.tariff_id:
+            found.rated, found.uncovered = left, 0
+        elif left or (not use.quantity and not has_volume):
             self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use, grant=grant)
         return found
 
@@ -610,7 +660,7 @@ class Model:
         if asks and (denial := self.denied(use)):
             return Verdict(*denial)
         for number, (payer, payee) in enumerate(steps):
-            covered = self.cover(payer, payee, use)
+            covered = self.cover(payer, payee, use, asks=asks)
             if covered.uncovered and asks:
                 return Verdict(*self.refusal(use, covered.reason, number))
             covers.append(covered)

@@ -5,11 +5,18 @@ from typing import Any
 
 from meterline.rating.v1 import balances_pb2, balances_pb2_grpc
 from services.common.pages import page_request
-from services.rating.convert.balances import balance_to_proto, entry_to_proto, money_from_proto, validity_from_proto
+from services.rating.convert.balances import (
+    balance_to_proto,
+    counter_to_proto,
+    entry_to_proto,
+    money_from_proto,
+    validity_from_proto,
+)
 from services.rating.convert.corrections import adjustment_to_proto, transfer_to_proto
 from services.rating.usecases.balances import Balances
 from services.rating.usecases.books import Books
 from services.rating.usecases.corrections import Corrections
+from services.rating.usecases.counters import Counters
 from services.rating.usecases.refills import Refills
 from services.runtime.server import current_call
 
@@ -17,11 +24,14 @@ from services.runtime.server import current_call
 class BalanceServicer(balances_pb2_grpc.BalanceServiceServicer):
     """Reads, tops up and corrects balances."""
 
-    def __init__(self, balances: Balances, corrections: Corrections, refills: Refills, books: Books) -> None:
+    def __init__(
+        self, balances: Balances, corrections: Corrections, refills: Refills, books: Books, counters: Counters
+    ) -> None:
         self._balances = balances
         self._corrections = corrections
         self._refills = refills
         self._books = books
+        self._counters = counters
 
     async def ListBalances(
         self, request: balances_pb2.ListBalancesRequest, _: Any
@@ -29,6 +39,13 @@ class BalanceServicer(balances_pb2_grpc.BalanceServiceServicer):
         """List balances in the order of consumption."""
         found = await self._balances.of_owner(current_call().caller, request.endpoint_id, request.account_id)
         return balances_pb2.ListBalancesResponse(balances=[balance_to_proto(balance) for balance in found])
+
+    async def ListCounters(
+        self, request: balances_pb2.ListCountersRequest, _: Any
+    ) -> balances_pb2.ListCountersResponse:
+        """List counters."""
+        found = await self._counters.of_owner(current_call().caller, request.endpoint_id, request.account_id)
+        return balances_pb2.ListCountersResponse(counters=[counter_to_proto(counter) for counter in found])
 
     async def GetBalance(self, request: balances_pb2.GetBalanceRequest, _: Any) -> balances_pb2.Balance:
         """Return a balance."""

@@ -10,6 +10,7 @@ from services.common.clock import SECOND_MS
 from services.common.errors import invalid
 from services.common.money import MAX_MICROS, MICROS, NANOS_A_MICRO, Money
 from services.rating.usecases.balances import Balance
+from services.rating.usecases.counters import Counter
 from services.runtime.amounts import micros_of
 
 VALIDITY_MAX_S = 20 * 366 * 86_400
@@ -67,6 +68,24 @@ def balance_to_proto(balance: Balance) -> balances_pb2.Balance:
         pool_id=balance.pool_id,
         occurrence=balance.occurrence,
         plan_id=balance.plan_id,
+    )
+
+
+def counter_to_proto(counter: Counter) -> balances_pb2.Counter:
+    """Write a counter."""
+    return balances_pb2.Counter(
+        id=counter.id,
+        endpoint_id=counter.endpoint_id,
+        account_id=counter.account_id,
+        plan_id=counter.of.plan_id,
+        name=counter.of.terms.name,
+        services=sorted(counter.of.terms.services),  # type: ignore[arg-type]
+        unit=counter.of.terms.unit,  # type: ignore[arg-type]
+        used=counter.used,
+        reserved=counter.reserved,
+        limit=counter.of.terms.limit,
+        start_time=timestamp(counter.started_ms),
+        reset_time=timestamp(counter.resets_ms),
     )
 
 

@@ -19,6 +19,7 @@ from services.rating.domain.terms import (
     CatalogTerms,
     ComponentTerms,
     CountedBy,
+    CounterTerms,
     EndpointTerms,
     Joined,
     Members,
@@ -212,6 +213,8 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
         prorated=plan.prorated,
         throttles=plan.on_depletion == plans_pb2.ON_DEPLETION_THROTTLE,
         shares=tuple(sorted({notification.threshold_percent for notification in plan.notifications})),
+        counters=tuple(CounterTerms(each.name, frozenset(each.services), each.limit) for each in plan.counters),
+        unlimited=plan.product_kind == plans_pb2.PRODUCT_KIND_SUBSCRIPTION_UNLIMITED,
     )
 
 

@@ -1,8 +1,9 @@
 """Buckets and the payers that hold them, as the Function keeps them and people read them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from services.rating.domain.reasons import BalanceState, Unit
 
@@ -142,6 +143,7 @@ class Holder:
         credit_used: what it owes in micros.
         credit_limit: most that it may owe; -1 means no limit.
         blocked: services of which reported usage was not covered, as digits.
+        counts: what is counted over days and cycles: begins of periods in seconds since 1970, each with its count.
     """
 
     id: str
@@ -153,6 +155,7 @@ class Holder:
     credit_reserved: int
     credit_limit: int
     blocked: str
+    counts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def pool_id(account_id: str) -> str:

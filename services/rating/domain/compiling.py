@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from services.rating.domain.balances import pool_id
+from services.rating.domain.limits import plan_counters, usage_limits
 from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import NO_BOUND, Action, Component, Meter, Period, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
 from services.rating.domain.rates import Payer, price_of, rate_at, tariff_at
 from services.rating.domain.reasons import Reason
+from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
     AccountTerms,
     Assignment,
@@ -42,6 +44,8 @@ SLOWED_DOWN = Pricing(
 )
 """The price after depletion of a plan that throttles: nothing, and flagged."""
 
+FREE = rate(0, 1, 1, 0)
+"""The price of a subscription without limits where no tariff says another one."""
 ALL_VERSIONS = "*"
 
 
@@ -112,20 +116,24 @@ def _step(
     clocks: list[Clock],
 ) -> tuple[Step, Window]:
     tariff, window = tariff_at(catalog, base.tariff_id if base else "", at_ms)
-    rate, rate_window = rate_at(tariff, catalog, use, at_ms) if tariff else (None, ALWAYS)
+    found, rate_window = rate_at(tariff, catalog, use, at_ms) if tariff else (None, ALWAYS)
     mode = _mode(payer, base)
+    counters = plan_counters(counting_plans(payer, catalog))
     if isinstance(payer, EndpointTerms):
         holder, account_id, billed = ENDPOINT_HOLDER, "", payee
     else:
-        needed = mode is not StepMode.UNLIMITED or has_benefits(payer, catalog)
+        needed = mode is not StepMode.UNLIMITED or counters or has_benefits(payer, catalog)
         holder, account_id, billed = (payer.id if needed else NO_HOLDER), payer.id, payer
-    simple, pricing = price_of(tariff, rate, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
+    limits = usage_limits(counters, use.service, account_id, billed, clocks)
+    simple, pricing = price_of(tariff, found, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
     currency = tariff.currency if tariff else (base.currency if base else "")
     refs = _refs(own_plans(payer, catalog), catalog, use, currency)
     pool = set[str]()
     if isinstance(payer, EndpointTerms):
         pool = _refs(shared_with(payer, payee, catalog), catalog, use, currency)
-    if base is not None and base.throttles and tariff is None and (refs or pool):
+    if base is not None and tariff is None and base.unlimited:
+        simple = FREE
+    elif base is not None and base.throttles and tariff is None and (refs or pool):
         pricing = SLOWED_DOWN
     step = Step(
         holder=holder,
@@ -139,9 +147,10 @@ def _step(
         plan=base.key if base else ("", 0),
         currency=currency,
         tariff=(tariff.id, tariff.version) if tariff else ("", 0),
-        rate_id=rate.id if rate else "",
-        zone_id=rate.zone_id if rate else "",
+        rate_id=found.id if found else "",
+        zone_id=found.zone_id if found else "",
         pool=pool_id(payee.id) if pool else "",
+        limits=limits,
     )
     return step, (max(window[0], rate_window[0]), min(window[1], rate_window[1]))
 
@@ -162,6 +171,15 @@ def _no_rate_reason(base: PlanTerms | None) -> Reason:
 def own_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
     """What only a payer draws on at its own step."""
     return ((assignment, plan) for assignment, plan in _given(payer, catalog) if not _is_shared(payer, plan))
+
+
+def counting_plans(
+    payer: EndpointTerms | AccountTerms, catalog: CatalogTerms
+) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """Those whose counters count what a payer uses: all but add-ons that an account has for its endpoints."""
+    for assignment, plan in _given(payer, catalog):
+        if isinstance(payer, EndpointTerms) or not _is_shared(payer, plan):
+            yield assignment, plan
 
 
 def pooled_addons(account: AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:

@@ -68,6 +68,7 @@ class NoticeKind(IntEnum):
     RENEWED = 5
     BLOCKED = 6
     UNBLOCKED = 7
+    LIMIT_REACHED = 8
 
 
 class SessionAction(IntEnum):

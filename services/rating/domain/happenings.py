@@ -6,6 +6,7 @@ from typing import Any
 
 from services.rating.domain.balances import assignment_of, balance_id, owner_of_holder, pooled_plan_of
 from services.rating.domain.decisions import Notice, NoticeKind
+from services.rating.domain.limits import counted_by, counter_id
 from services.rating.domain.programs import Step
 
 TYPES = {
@@ -16,6 +17,7 @@ TYPES = {
     NoticeKind.RENEWED: "addon.renewed",
     NoticeKind.BLOCKED: "endpoint.blocked",
     NoticeKind.UNBLOCKED: "endpoint.unblocked",
+    NoticeKind.LIMIT_REACHED: "counter.threshold_reached",
 }
 VALUES = {
     NoticeKind.SHARE_USED: "threshold_percent",
@@ -25,6 +27,7 @@ VALUES = {
     NoticeKind.RENEWED: "occurrence",
     NoticeKind.BLOCKED: "service",
     NoticeKind.UNBLOCKED: "service",
+    NoticeKind.LIMIT_REACHED: "limit",
 }
 
 
@@ -37,7 +40,7 @@ class Happening:
         created_ms: when it was decided, milliseconds since 1970.
         account_id: the account that owns what it happened to.
         owner_path: path of that account, `operator/.../owner/`.
-        resource_type: `balance` or `endpoint`.
+        resource_type: `balance`, `counter` or `endpoint`.
         resource_id: its id.
         payload: what belongs to it.
     """
@@ -66,7 +69,12 @@ def event_of(notice: Notice, name: str, created_ms: int, steps: Sequence[Step], 
     if any(step.payer == owner for step in steps):
         path = f"{path.partition(owner)[0]}{owner}/"
     payload: dict[str, Any] = {"holder_id": notice.holder_id}
-    if notice.bucket:
+    resource_type, resource_id = "endpoint", owner
+    if kind is NoticeKind.LIMIT_REACHED:
+        resource_type, resource_id = "counter", counter_id(notice.holder_id, notice.bucket)
+        payload["plan_id"], payload["counter"] = counted_by(notice.bucket)
+    elif notice.bucket:
+        resource_type, resource_id = "balance", balance_id(notice.holder_id, notice.bucket)
         payload |= _source(notice.bucket)
     if notice.endpoint_id:
         payload["endpoint_id"] = notice.endpoint_id
@@ -78,8 +86,8 @@ def event_of(notice: Notice, name: str, created_ms: int, steps: Sequence[Step], 
         type=TYPES[kind],
         account_id=path.strip("/").rpartition("/")[2],
         owner_path=path,
-        resource_type="balance" if notice.bucket else "endpoint",
-        resource_id=balance_id(notice.holder_id, notice.bucket) if notice.bucket else owner,
+        resource_type=resource_type,
+        resource_id=resource_id,
         payload=payload,
     )
 

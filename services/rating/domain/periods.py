@@ -31,6 +31,13 @@ class Clock:
 _present: dict[Clock, tuple[int, int]] = {}
 
 
+def place_of(clock: Clock, clocks: list[Clock]) -> int:
+    """The place of a clock among those of a program, from 1; it is added if it is not there."""
+    if clock not in clocks:
+        clocks.append(clock)
+    return clocks.index(clock) + 1
+
+
 def period(clock: Clock, at_ms: int) -> int:
     """Begin of the period in which a moment lies, in seconds since 1970."""
     start, end = _present.get(clock, (0, 0))

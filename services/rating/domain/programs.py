@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
+from services.rating.domain.limits import UsageLimit
 from services.rating.domain.periods import ALWAYS, Clock, bounds, period
 from services.rating.domain.pricing import Action, Cap, Component, Meter, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.reasons import Reason
@@ -49,6 +50,7 @@ class Step:
         rate_id: name of the rate in the tariff.
         zone_id: zone of the rate; empty for a rate that names its places otherwise, or none.
         pool: holder whose buckets may be drawn besides the payer's; empty if there is none.
+        limits: what is counted whatever pays for it.
     """
 
     holder: str
@@ -65,14 +67,17 @@ class Step:
     zone_id: str
     pricing: Pricing | None = None
     pool: str = ""
+    limits: tuple[UsageLimit, ...] = ()
 
     def wire(self) -> list[object]:
         """The part that the Function works by."""
         rate = self.rate
         parts = [rate.increment, rate.minimum, rate.numerator, rate.denominator] if rate else False
         wire = [self.holder, int(self.mode), dict.fromkeys(self.refs, True), parts, int(self.no_rate)]
-        if self.pricing or self.pool:
+        if self.pricing or self.pool or self.limits:
             wire += [self.pricing.wire() if self.pricing else False, self.pool or False]
+        if self.limits:
+            wire.append([limit.wire() for limit in self.limits])
         return wire
 
 
@@ -89,7 +94,7 @@ class Program:
         valid_until_ms: first usage time for which it does not hold any more.
         wire: what the Function works by.
         holders: accounts whose holders it works with.
-        counts: whether a price counts over more than a record, or needs to know more of a use than its volume.
+        counts: whether something is counted over more than a record, or a price needs to know more than the volume.
         clocks: whose periods the prices count over.
     """
 
@@ -150,7 +155,7 @@ def program(
         valid_until_ms=window_ms[1],
         wire=[int(reason), deny_step, [step.wire() for step in steps], str(int(service)), list(holders)],
         holders=holders,
-        counts=any(step.pricing for step in steps),
+        counts=any(step.pricing or step.limits for step in steps),
         clocks=clocks,
     )
 
@@ -178,7 +183,8 @@ def steps_from_body(body: str) -> tuple[Step, ...]:
             fields[name] = tuple(fields[name])
         fields["mode"], fields["no_rate"] = StepMode(fields["mode"]), Reason(fields["no_rate"])
         kept = _pricing(pricing) if pricing else None
-        steps.append(Step(rate=Rate(**rate) if rate else None, pricing=kept, **fields))
+        limits = tuple(UsageLimit(**limit) for limit in fields.pop("limits", ()))
+        steps.append(Step(rate=Rate(**rate) if rate else None, pricing=kept, limits=limits, **fields))
     return tuple(steps)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from services.rating.domain.periods import ALWAYS, Clock, Window
+from services.rating.domain.limits import cycle_of
+from services.rating.domain.periods import ALWAYS, Clock, Window, place_of
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
 from services.rating.domain.tariffs import Rate
 from services.rating.domain.terms import (
@@ -166,12 +167,8 @@ class _Maker:
             return Period.RECORD
         if scope is Scope.SESSION:
             return Period.SESSION
-        account = self._payer.account
-        cycle = Clock(account.billing_cycle_day, account.time_zone)
-        clock = cycle if scope is Scope.CYCLE else Clock(0, self._tariff.time_zone)
-        if clock not in self._clocks:
-            self._clocks.append(clock)
-        return self._clocks.index(clock) + 1
+        cycle = cycle_of(self._payer.account)
+        return place_of(cycle if scope is Scope.CYCLE else Clock(0, self._tariff.time_zone), self._clocks)
 
     def name(self, counter: str, counted_by: CountedBy) -> str:
         """Name of a count in its holder; the versions of a tariff count on."""

@@ -150,6 +150,20 @@ class Benefit:
 
 
 @dataclass(frozen=True, slots=True)
+class CounterTerms:
+    """A count of what is used of some services in a billing cycle; `limit` is the most that may be, 0 without bound."""
+
+    name: str
+    services: frozenset[int]
+    limit: int
+
+    @property
+    def unit(self) -> Unit:
+        """In what it counts."""
+        return Service(min(self.services)).unit
+
+
+@dataclass(frozen=True, slots=True)
 class PlanTerms:
     """A version of a plan.
 
@@ -167,6 +181,8 @@ class PlanTerms:
         prorated: whether the first cycle's volume is scaled to the rest of the cycle.
         throttles: whether use goes on, slowed down, when nothing is left.
         shares: percent used of each benefit at which to say so.
+        counters: what is counted of all use by who has the plan.
+        unlimited: whether what no tariff prices is free.
     """
 
     key: PlanKey
@@ -188,6 +204,8 @@ class PlanTerms:
     prorated: bool = False
     throttles: bool = False
     shares: tuple[int, ...] = ()
+    counters: tuple[CounterTerms, ...] = ()
+    unlimited: bool = False
 
     def permits(self, service: int, access_type: int) -> bool:
         """Whether the service may be used over the access type."""

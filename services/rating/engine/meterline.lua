@@ -34,8 +34,9 @@ local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
 -- A step of a program. RATE is a simple price; PRICING, in its place, one that counts over more than a record or has
--- tiers, bounds or fees. POOL is a second holder whose buckets may be drawn.
-local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL = 1, 2, 3, 4, 5, 6, 7
+-- tiers, bounds or fees. POOL is a second holder whose buckets may be drawn. LIMITS are what is counted whatever pays
+-- for it, each {count, holder of it, period, most that may be used}.
+local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL, LIMITS = 1, 2, 3, 4, 5, 6, 7, 8
 local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
 -- A rate.
 local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
@@ -60,7 +61,7 @@ local MOVE = { GRANT = 1, TOPPED_UP = 3, EXPIRY = 4, REMOVAL = 5, ROLLED_OVER = 
 local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS, ENDS, LATE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
 -- Kinds of notices: what people want to hear of. Each goes with a value.
-local NOTICE = { SHARE_USED = 1, USED_UP = 2, ENDED = 3, ACTIVATED = 4, RENEWED = 5, BLOCKED = 6, UNBLOCKED = 7 }
+local NOTICE = { SHARE_USED = 1, USED_UP = 2, ENDED = 3, ACTIVATED = 4, RENEWED = 5, BLOCKED = 6, UNBLOCKED = 7, LIMIT_REACHED = 8 }
 -- What a draw says of itself, added up.
 local DRAW_ACTIVATED, DRAW_OF_POOL, DRAW_OF_MONEY = 1, 2, 4
 local CLOSED_SESSION_KEPT_MS = 86400000
@@ -136,7 +137,7 @@ end
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
 -- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
 
-local quote, dearest, set_count, hold_count, give_back_count, falls
+local quote, dearest, counted, set_count, hold_count, give_back_count, falls
 do
 
 local SESSIONS_COUNTED_MAX = 16
@@ -196,7 +197,7 @@ end
 
 -- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and, for a grant, what
 -- other grants may add to it.
-local function counted(counter, owner, period, use)
+function counted(counter, owner, period, use)
   if period == IN_RECORD then
     return nil, 0
   elseif period == IN_SESSION then
@@ -738,15 +739,18 @@ local function headroom_of(step, payer)
   return EXACT_MAX
 end
 
+-- What a step can cover of a volume. DRAWS are {bucket, how much, holder that it is of}; the rest is there only if it is
+-- something: why not all is covered, counts, whether it is slowed down.
+local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED = 1, 2, 3, 4, 5, 6, 7, 8
+
+local cover
+do
+
 -- The amount of the simple price of a volume, as `quote` gives it of the others.
 local function simple_quote(rate, quantity)
   local amount = price_of_blocks(rate, blocks_of(rate, quantity))
   return amount, NOTHING, false, amount > EXACT_MAX and REASON.AMOUNT_OUT_OF_RANGE or nil
 end
-
--- What a step can cover of a volume. DRAWS are {bucket, how much, holder that it is of}; the rest is there only if it is
--- something: why not all is covered, counts of prices, whether it is slowed down.
-local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED = 1, 2, 3, 4, 5, 6, 7, 8
 
 -- The largest volume from `low` to `high` that fits, if the lower ones do.
 local function highest(fits, low, high)
@@ -834,8 +838,8 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   return coverage
 end
 
--- Phase one: what a step can cover of a volume, and from what. Changes no balance.
-local function cover(step, name, payer, quantity, use)
+-- What a step can cover of a volume that its limits let pass.
+local function cover_allowed(step, name, payer, quantity, use)
   local left, draws, wallets, is_covered = quantity, NOTHING, NOTHING, false
   if step[POOL] or (payer and payer[BUCKETS][1]) then
     draws = eligible(step, name, payer, use.time)
@@ -885,6 +889,47 @@ local function cover(step, name, payer, quantity, use)
   return coverage
 end
 
+-- How much of a volume limits let pass, and what they count: all that is used, whether it may or not. What asks first
+-- leaves to grants what they hold.
+local function within_limits(limits, quantity, use)
+  local allowed, counts, is_grant = quantity, {}, use.is_grant
+  for index, limit in ipairs(limits) do
+    local most = limit[4]
+    use.is_grant = is_grant or use.asks
+    local stands, held = counted(limit[1], limit[2], limit[3], use)
+    use.is_grant = is_grant
+    stands = stands or 0
+    if most > 0 then
+      allowed = min(allowed, max(0, most - stands - held))
+    end
+    counts[index] = { limit[1], limit[2], limit[3], stands + quantity, quantity, most }
+  end
+  return allowed, counts
+end
+
+-- Phase one: what a step can cover of a volume, and from what. Changes no balance.
+function cover(step, name, payer, quantity, use)
+  if not step[LIMITS] then
+    return cover_allowed(step, name, payer, quantity, use)
+  end
+  local allowed, counts = within_limits(step[LIMITS], quantity, use)
+  local coverage = { 0, 0, 0, 0, NOTHING }
+  if allowed > 0 or quantity == 0 then
+    coverage = cover_allowed(step, name, payer, allowed, use)
+  end
+  if allowed < quantity then
+    coverage[UNCOVERED] = coverage[UNCOVERED] + quantity - allowed
+    coverage[WHY] = coverage[WHY] or REASON.USAGE_LIMIT
+  end
+  for _, count in ipairs(coverage[COUNTED] or NOTHING) do
+    counts[#counts + 1] = count
+  end
+  coverage[COUNTED] = counts
+  return coverage
+end
+
+end
+
 -- Takes what an entry of the draws says, and makes the entry what is told of it: {bucket, how much, what it was}.
 local function draw_bucket(entry, time)
   local bucket, take, name = entry[1], entry[2], entry[3]
@@ -928,6 +973,10 @@ local function draw(step, name, payer, coverage, use)
   if coverage[COUNTED] then
     for _, count in ipairs(coverage[COUNTED]) do
       set_count(count[1], count[2], count[3], count[4], use)
+      local most = count[6]
+      if most and most > 0 and count[4] >= most and count[4] - count[5] < most then
+        notice(count[2] == '' and use.endpoint or count[2], count[1], NOTICE.LIMIT_REACHED, most)
+      end
     end
   end
   if amount ~= 0 and step[MODE] ~= UNLIMITED then
@@ -987,6 +1036,7 @@ local names_of, payers_of = {}, {} -- of the steps that are charged at the momen
 -- prices that count: begins of its periods, cost, and its session's counts or reference.
 local function charge(program, endpoint, quantity, use, mode)
   local steps, coverages, uncovered, reason, throttled = program[STEPS], {}, 0, nil, nil
+  use.asks = mode == ONLINE
   for index = 1, #steps do
     local step = steps[index]
     local name, payer = step_holder(step, endpoint)

@@ -236,7 +236,7 @@ def read_images(blob: bytes) -> Mapping[str, bytes]:
 
 def read_holder(holder_id: str, image: bytes) -> Holder:
     """Unpack a holder."""
-    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked, _ = unpack(image)
+    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked, counts = unpack(image)
     return Holder(
         id=holder_id,
         version=version,
@@ -247,6 +247,7 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
         credit_reserved=used_reserved,
         credit_limit=limit,
         blocked=blocked,
+        counts=counts or {},
     )
 
 

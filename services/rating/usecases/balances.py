@@ -18,8 +18,11 @@ from services.common.errors import (
 from services.common.identity import BALANCE_READERS, WRITERS, AccountKind, Principal, path_text
 from services.common.money import Money
 from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, Role, balance_id, owner_of_holder
+from services.rating.domain.compiling import counting_plans
 from services.rating.domain.decisions import Actor, ConfigureOp, Outcome, Status, TopUpOp
 from services.rating.domain.escrow import Kind
+from services.rating.domain.limits import PlanCounter, cycle_of, plan_counters
+from services.rating.domain.periods import Clock
 from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
@@ -60,6 +63,9 @@ class Balance:
     plan_id: str = ""
 
 
+UTC_MONTHS = Clock(1, "UTC")
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Who holds balances: an endpoint, or an account.
@@ -75,6 +81,8 @@ class Owner:
         credit_limit: most that it may owe, micros; -1 means no limit.
         pool: does the same for what an account's endpoints share; None for an endpoint.
         currencies: of money that came with an assignment or is shared by a base plan, by the id of that.
+        counters: of its plans.
+        cycle: its billing cycles.
     """
 
     id: str
@@ -87,6 +95,8 @@ class Owner:
     credit_limit: int
     pool: ConfigureOp | None = None
     currencies: Mapping[str, str] = field(default_factory=dict)
+    counters: Sequence[PlanCounter] = ()
+    cycle: Clock = UTC_MONTHS
 
 
 class Balances:
@@ -298,6 +308,8 @@ class Balances:
                 NO_LIMIT,
                 None,
                 money,
+                plan_counters(counting_plans(endpoint, known.chain.catalog)),
+                cycle_of(enterprise),
             )
         account, catalog = await self._kit.terms.account(account_id)
         caller.require_sees(account.path, "account", account_id)
@@ -305,20 +317,33 @@ class Balances:
         configure = cell.holders.of_account(account, catalog, shared=self._kit.cells.count > 1)
         limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
         pool, money = cell.holders.of_pool(account, catalog), _currencies(account, catalog)
-        return Owner(account_id, "", account_id, account.currency, account.path, configure, cell, limit, pool, money)
+        return Owner(
+            account_id,
+            "",
+            account_id,
+            account.currency,
+            account.path,
+            configure,
+            cell,
+            limit,
+            pool,
+            money,
+            plan_counters(counting_plans(account, catalog)),
+            cycle_of(account),
+        )
 
     async def of(self, owner: Owner) -> list[Balance]:
         """The balances of a holder, and of its pool, as they stand now."""
-        holder = await self._holder(owner.cell, owner.configure)
+        holder = await self.holder(owner.cell, owner.configure)
         balances = self._of_buckets(owner, holder, "")
         if owner.pool is not None:
-            pool = await self._holder(owner.cell, owner.pool)
+            pool = await self.holder(owner.cell, owner.pool)
             balances += self._of_buckets(owner, pool, owner.pool.holder_id)
         if self._is_spread(owner):
             holder = await self._summed(owner, holder)
         return [*balances, _of_money(owner, holder)]
 
-    async def _holder(self, cell: Cell, configure: ConfigureOp) -> Holder:
+    async def holder(self, cell: Cell, configure: ConfigureOp) -> Holder:
         """A holder as its plans say; what has ended unseen is seen to, so that the ledger says what is shown."""
         name, now_ms = configure.holder_id, self._kit.clock.now_ms()
         holder = (await cell.engine.holders([name])).get(name)

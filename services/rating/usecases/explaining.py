@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from services.common.money import format_micros
 from services.rating.domain.balances import balance_id
 from services.rating.domain.decisions import Drawn
+from services.rating.domain.limits import counted_by
 from services.rating.domain.periods import Clock
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Meter, Period, Rounding, Tier, TierMode
 from services.rating.domain.programs import Step, StepMode
@@ -34,7 +35,9 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
     told += _volumes(charge, unit)
     rounded = 0
     is_priced = charge.rated or (not charge.record.quantity and _price(charge))
-    if is_priced and step.rate:
+    if is_priced and step.rate and not step.tariff[0]:
+        told.append(f"{charge.rated} {unit} are free: the plan is a subscription without limits.")
+    elif is_priced and step.rate:
         rounded = step.rate.blocks(charge.rated) * step.rate.increment
         told.append(_simple(charge, step, unit, rounded))
     elif charge.rated and not step.tariff[0]:
@@ -43,8 +46,14 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
         told += _counted(charge, step, unit, clocks)
     told += _moneys(charge)
     if charge.uncovered:
-        told.append(f"{charge.uncovered} {unit} were covered by nothing ({step.no_rate.name} or no balance).")
+        told.append(f"{charge.uncovered} {unit} were covered by nothing ({_why_uncovered(step)}).")
     return rounded, told
+
+
+def _why_uncovered(step: Step) -> str:
+    counted = [counted_by(limit.counter)[1] for limit in step.limits if limit.limit]
+    limits = f", or the limit of counter {' or '.join(map(repr, counted))}" if counted else ""
+    return f"{step.no_rate.name} or no balance{limits}"
 
 
 def _volumes(charge: "Charge", unit: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ from services.rating.domain.terms import (
     CatalogTerms,
     ComponentTerms,
     CountedBy,
+    CounterTerms,
     EndpointTerms,
     PlanTerms,
     RateTerms,
@@ -148,6 +149,14 @@ def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True) -> tup
 
 
 @st.composite
+def counters(draw: st.DrawFn) -> tuple[CounterTerms, ...]:
+    services, limits = st.sampled_from([frozenset({1}), frozenset({2}), ALL]), st.sampled_from([0, 1500, 12_000])
+    return tuple(
+        CounterTerms(f"c{n}", draw(services), draw(limits)) for n in range(draw(st.sampled_from([0, 0, 1, 2])))
+    )
+
+
+@st.composite
 def addons(draw: st.DrawFn, name: str) -> PlanTerms:
     renews = draw(st.sampled_from([RenewOn.CYCLE, RenewOn.CYCLE, RenewOn.EXPIRY, RenewOn.EXPIRY_OR_EXHAUSTION]))
     on_usage, subscribes = draw(st.booleans()), renews is not RenewOn.CYCLE
@@ -161,6 +170,7 @@ def addons(draw: st.DrawFn, name: str) -> PlanTerms:
         renew_on=renews,
         subscriptions_max=draw(st.sampled_from([0, 2, 5])) if subscribes else 0,
         pooled=draw(st.booleans()),
+        counters=draw(counters()),
     )
 
 
@@ -222,7 +232,7 @@ class Histories(RuleBasedStateMachine):
         sold = [
             plan(
                 name, prepaid=asks, tariff_id=data.draw(st.sampled_from(["", f"tar_{name}", f"tar_{name}"])),
-                benefits=data.draw(benefits()) if data.draw(st.booleans()) else (), prorated=data.draw(st.booleans()),
+                benefits=data.draw(benefits()) if data.draw(st.booleans()) else (), prorated=data.draw(st.booleans()), counters=data.draw(counters()), unlimited=data.draw(st.booleans()),
             )
             for name, asks in zip(names, prepaid, strict=True)
         ]  # fmt: skip
