@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from meterline.rating.v1.charging_pb2 import Outcome
+from meterline.rating.v1.charging_pb2 import Outcome, Reason
 from tests.system.market import EU, GB, MB, Market, addon, default_of, plan, service_profile, usage, zone
 from tests.system.stranger import Json, Stranger, fresh
 
@@ -73,6 +73,27 @@ async def test_endpoints_bring_their_part_to_a_dynamic_pool_and_take_it_along(ma
         "POST", f"/v1/accounts/{enterprise.account_id}/plans", {"plan_id": await _dynamic(market)}
     )
     assert refused["code"] == "PLAN_OF_ENDPOINTS"
+
+
+@pytest.mark.requirement("R030", "R111")
+async def test_the_default_plan_gets_a_counter_and_use_ends_at_its_limit(market: Market):
+    enterprise = market.enterprise
+    default = await default_of(enterprise, "plans", "DEFAULT POSTPAID PLAN")
+    counter = {"name": "fair use", "services": ["SERVICE_DATA"], "limit": str(3 * MB)}
+    await enterprise.patch(f"/v1/plans/{default['id']}", {"counters": [counter]})
+    endpoint_id = await market.endpoint(default["id"])
+    own = await addon(enterprise, default["service_profile_id"], await zone(enterprise, EU), GB)
+    await enterprise.post(f"/v1/endpoints/{endpoint_id}/addons", {"plan_id": own})
+    assert (await market.operator.charge_one(usage(endpoint_id, 2 * MB))).outcome == Outcome.OUTCOME_CHARGED
+    over = await market.operator.charge_one(usage(endpoint_id, 2 * MB))
+    assert (over.outcome, over.reason) == (Outcome.OUTCOME_REFUSED, Reason.REASON_USAGE_LIMIT)
+    assert (await market.operator.charge_one(usage(endpoint_id, MB))).outcome == Outcome.OUTCOME_CHARGED
+    (shown,) = (await enterprise.get("/v1/counters", endpoint_id=endpoint_id))["counters"]
+    assert (shown["name"], shown["used"], shown["limit"]) == ("fair use", str(3 * MB), str(3 * MB))
+    (event,) = await happened(enterprise, 1, resource_id=shown["id"])
+    assert (event["type"], event["payload"]["counter"]) == ("counter.threshold_reached", "fair use")
+    begins = datetime.fromisoformat(shown["reset_time"]) - datetime.fromisoformat(shown["start_time"])
+    assert timedelta(days=28) <= begins <= timedelta(days=31, hours=1)
 
 
 async def _dynamic(market: Market) -> str:
