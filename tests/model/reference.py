@@ -58,9 +58,9 @@ class Pot:
     of_team: bool = False
     """Whether endpoints share it because they have its plan."""
     brought: int = 0
-    """Of a team whose pool grows with it: what its members bring to the present cycle."""
+    """What a team has of it in the present cycle."""
     whole: int = 0
-    """And to each cycle that follows."""
+    """And in each cycle that follows."""
     missing: int = 0
     """What those who left had brought and was used: it comes off what is brought next in this cycle."""
 
@@ -113,7 +113,7 @@ class Pot:
         return []
 
     def _fill(self, ends_ms: int) -> None:
-        self.remaining, self.expires_ms = self.whole or self.benefit.quantity, ends_ms
+        self.remaining, self.expires_ms = self.whole if self.of_team else self.benefit.quantity, ends_ms
         self.brought, self.missing = self.whole, 0
         self.state = "PENDING" if self.state == "PENDING" else "ACTIVE"  # only use activates
 
@@ -155,20 +155,30 @@ class Pot:
                 self.expires_ms = anew.expires_ms or self.activated_ms + self.plan.validity_ms
                 self.told_ms = anew.expires_ms
 
-    def follow(self, anew: "Pot", now_ms: int) -> None:
+    def follow(self, whole: int, present: int, ends_ms: int, now_ms: int) -> None:
         """Hold what the members bring now: what was used stays used, and what is reserved stays."""
-        self.whole = anew.whole
+        self.whole = whole
         self.look(now_ms)
-        brings = anew.brought if self.expires_ms == anew.expires_ms else self.whole
+        brings = present if self.expires_ms == ends_ms else whole
         more, self.brought = brings - self.brought - self.missing, brings
-        self.missing = 0
+        self.missing = max(0, -more)
         if more > 0:
             self.remaining, self.state = self.remaining + more, "ACTIVE"
-        elif more < 0:
-            gone = min(-more, self.remaining - self.reserved)
-            self.remaining, self.missing = self.remaining - gone, -more - gone
-            if gone and not self.remaining:
-                self.state = "DEPLETED"
+        self.pay_missing()
+
+    def is_remembered(self, now_ms: int) -> bool:
+        """Whether something was used of what nobody shares any more, in this cycle."""
+        if not self.of_team or self.rest_of_ms or (self.remaining == self.brought and not self.missing):
+            return False
+        self.follow(0, 0, self.expires_ms, now_ms)
+        return self.missing > 0
+
+    def pay_missing(self) -> None:
+        """What is free pays for what was taken along."""
+        gone = min(self.missing, self.remaining - self.reserved)
+        self.remaining, self.missing = self.remaining - gone, self.missing - gone
+        if gone and not self.remaining:
+            self.state = "DEPLETED"
 
     def _roll_over(self, at_ms: int) -> list["Pot"]:
         """At each boundary passed, what is left lives on for some cycles."""
@@ -337,6 +347,11 @@ class Model:
 
     # --- who has what ---------------------------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """What came back to pools pays first for what was taken along."""
+        for pot in self._pool.pots.values():
+            pot.pay_missing()
+
     def purse(self, payer: Payer) -> Purse:
         """A payer's purse, with the buckets of its plans as they are now."""
         given = [each for each in self._plans(payer) if not self._is_shared(payer, each)]
@@ -383,12 +398,13 @@ class Model:
             present = purse.pots.get(name)
             if present is not None:
                 present.assign(pot)
-                if pot.whole:
-                    present.follow(pot, self.now_ms)
+                if pot.of_team and (pot.plan.grows or not present.brought):
+                    present.follow(pot.whole, pot.brought, pot.expires_ms, self.now_ms)
                 wanted[name] = present
         owners = {pot.assignment.id for pot in wanted.values()}
         rests = [pot for pot in purse.pots.values() if pot.rest_of_ms and pot.assignment.id in owners]
-        purse.pots = {**wanted, **{pot.id: pot for pot in rests}}
+        empty = [pot for name, pot in purse.pots.items() if name not in wanted and pot.is_remembered(self.now_ms)]
+        purse.pots = {**wanted, **{pot.id: pot for pot in (*rests, *empty)}}
 
     def _pots(self, payer: Payer, given: Sequence[Assignment], *, shared: bool) -> Iterator[Pot]:
         billed = self.chain[0] if isinstance(payer, EndpointTerms) else payer
@@ -407,8 +423,9 @@ class Model:
             stands = Assignment(name, newest.key, 0, min(at_ms for _, at_ms in team), 0)
             for benefit in newest.benefits:
                 pot = self._pot(stands, newest, benefit, enterprise, shared=True)
-                pot.of_team = True
+                pot.of_team, pot.brought, pot.whole = True, pot.remaining, benefit.quantity
                 if newest.grows:
+                    pot.whole = 0
                     self._bring(pot, team)
                 yield pot
 
@@ -422,7 +439,7 @@ class Model:
         for plan, at_ms in team:
             quantity = next(benefit.quantity for benefit in plan.benefits if benefit.id == pot.benefit.id)
             pot.whole += quantity
-            in_part = pot.benefit.recurring and plan.prorated and at_ms > began
+            in_part = pot.benefit.recurring and plan.prorated and at_ms >= began
             parts += quantity * (Fraction(pot.expires_ms - at_ms, pot.expires_ms - began) if in_part else 1)
         pot.remaining = pot.brought = int(parts)
 
@@ -530,7 +547,7 @@ class Model:
         cycle = cycle_of(use.at_ms, account.billing_cycle_day, account.time_zone)
         for plan_id, counter in self._counters(payer):
             if use.service in counter.services:
-                key = (payer.id, "use", plan_id, counter.name)
+                key = (payer.id, "use", plan_id, counter.unit, counter.name)
                 taken = self.counts.get(key, cycle, with_held=grant or asks)
                 allowed = min(allowed, max(0, counter.limit - taken)) if counter.limit else allowed
                 counted.append((key, cycle, self.counts.get(key, cycle) + use.quantity, use.quantity))
@@ -544,10 +561,8 @@ class Model:
         return found
 
     def _counters(self, payer: Payer) -> list[tuple[str, CounterTerms]]:
-        own = isinstance(payer, EndpointTerms)
-        keys = {each.plan for each in self._plans(payer) if own or not self._is_shared(payer, each)}
-        newest = {plan_id: self.catalog.plans[plan_id, version] for plan_id, version in sorted(keys)}
-        return [(plan_id, counter) for plan_id, plan in newest.items() for counter in plan.counters]
+        plan = self.plan_of(payer)
+        return [(plan.key[0], counter) for counter in plan.counters] if plan else []
 
     def _cover_allowed(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool) -> Cover:
         """What a step can cover: benefits first, then the tariff as far as it can be paid.

@@ -77,6 +77,7 @@ class Sessions:
             if session.is_open and session.valid_until_ms and now_ms >= session.valid_until_ms:
                 session.give_back(self._model.counts)
                 session.is_open = now_ms < session.ends_ms
+        self._model.settle()
 
     def call(self, name: str, sequence: int, lines: Sequence[Line], *, releases: bool) -> list[Granted] | str:
         """Create, update or release; returns the answers, or why the call does not fit."""
@@ -99,6 +100,7 @@ class Sessions:
             self._grant(session, line, bill, requested=line.requested if asks else 0)
             for line, bill in zip(lines, charged, strict=True)
         ]
+        self._model.settle()
         session.sequence, session.is_open = sequence, session.is_open and not releases
         return answers
 

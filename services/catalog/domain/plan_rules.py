@@ -34,7 +34,10 @@ _MODE_OF_KIND = {
 }
 """How each kind of product is paid [004]; STANDARD may be either."""
 _PRICED_BY_TARIFF = frozenset({ProductKind.SUBSCRIPTION_PAY_PER_MB, ProductKind.PAYGO})
-_NOT_OF_ADDONS = ("charging_mode", "roaming_profile_id", "tariff_id")
+_POOLS = frozenset({ProductKind.SUBSCRIPTION_STATIC_POOL, ProductKind.SUBSCRIPTION_DYNAMIC_POOL})
+POOL_BENEFIT_ID_MAX = 31
+"""Of which ids of balances are made that have room for no more."""
+_NOT_OF_ADDONS = ("charging_mode", "roaming_profile_id", "tariff_id", "counters")
 _NOT_OF_BASE_PLANS = (
     "priority",
     "activation",
@@ -124,6 +127,12 @@ def _require_units_and_roll_over(plan: Plan) -> None:
             )
         if benefit.roll_over_cycles and benefit.recurrence is not Recurrence.RECURRING:
             raise invalid(f"plan.benefits[{index}].roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+        if plan.product_kind in _POOLS and len(benefit.benefit_id) > POOL_BENEFIT_ID_MAX:
+            raise invalid(
+                f"plan.benefits[{index}].benefit_id",
+                f"may have up to {POOL_BENEFIT_ID_MAX} characters in a plan that endpoints share",
+                "BENEFIT_ID_TOO_LONG",
+            )
         if benefit.roll_over_cycles and plan.product_kind is ProductKind.SUBSCRIPTION_DYNAMIC_POOL:
             raise invalid(
                 f"plan.benefits[{index}].roll_over_cycles",
@@ -230,7 +239,7 @@ def next_version(current: Plan, changed: Plan) -> Plan:
 
     Raises:
         FailedPreconditionError: PLAN_RETIRED, SYSTEM_MANAGED.
-        InvalidArgumentError: FIELD_IMMUTABLE for the currency of a published plan.
+        InvalidArgumentError: FIELD_IMMUTABLE for the currency of a published plan; BENEFIT_OF_POOL.
     """
     if current.state is PlanState.RETIRED:
         raise FailedPreconditionError("PLAN_RETIRED", "A retired plan cannot change. Clone it and change the copy.")
@@ -243,8 +252,24 @@ def next_version(current: Plan, changed: Plan) -> Plan:
         raise FailedPreconditionError(
             "SYSTEM_MANAGED", f"Name and roaming profile of {current.name} stay. Clone it and change the copy."
         )
+    if current.state is PlanState.PUBLISHED and current.product_kind in _POOLS:
+        _require_same_sorts(current, changed)
     version = current.version + 1 if current.state is PlanState.PUBLISHED else current.version
     return replace(changed, version=version, state=current.state)
+
+
+def _require_same_sorts(current: Plan, changed: Plan) -> None:
+    """Who has an older version of a pool plan shares one balance with who has a newer: a benefit stays of its sort."""
+    before = {benefit.benefit_id: (benefit.unit, benefit.recurrence) for benefit in current.benefits}
+    for index, benefit in enumerate(changed.benefits):
+        sort = (benefit.unit, benefit.recurrence)
+        if before.get(benefit.benefit_id, sort) != sort:
+            raise invalid(
+                f"plan.benefits[{index}].benefit_id",
+                f"{benefit.benefit_id!r} is shared by versions of the plan and stays of its unit and recurrence; "
+                "give another benefit another id",
+                "BENEFIT_OF_POOL",
+            )
 
 
 def require_state(plan: Plan, state: PlanState, verb: str) -> None:

@@ -105,7 +105,7 @@ async def update_plan(
     """Change a draft in place; a published plan gets a new published version. Arguments as of `create_plan`."""
     current = await get_own_plan(store, caller, plan_id)
     require_etag(current.etag, etag)
-    after = completed(next_version(current, revised(current, change(current), now_ms)))
+    after = next_version(current, completed(revised(current, change(current), now_ms)))
     known = below.union(current.designated_account_ids)
     require_known_accounts(sorted(frozenset(after.designated_account_ids) - known))
     if after.name != current.name:

@@ -109,9 +109,10 @@ def to_account_assignments(account_id: str, given: InForce) -> charging_context_
             charging_context_pb2.PlanMembers(
                 plan_id=members.plan_id,
                 plan_version=members.plan_version,
+                since_ms=members.since_ms,
                 joined=[
                     charging_context_pb2.MembersJoined(
-                        count=joined.count, earliest_time_ms=joined.earliest_ms, sum_of_times_ms=joined.sum_ms
+                        count=joined.count, since_ms=joined.since_ms, sum_of_times_ms=joined.sum_ms
                     )
                     for joined in members.joined
                 ],

@@ -1,6 +1,6 @@
 """Assignments: which plan version prices which endpoint or account, each with an id of its own [001]."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -88,22 +88,27 @@ class Joined:
 
     Attributes:
         count: how many.
-        earliest_ms: when the first of them was.
+        since_ms: begin of the quarter of an hour; 0 for those of longer ago.
         sum_ms: the sum of their times.
     """
 
     count: int
-    earliest_ms: int
+    since_ms: int
     sum_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The endpoints of an enterprise that have a version of a plan whose volumes they share, by when they joined."""
+    """The endpoints of an enterprise that have a version of a plan whose volumes they share, by when they joined.
+
+    Attributes:
+        since_ms: since when there have always been some.
+    """
 
     plan_id: str
     plan_version: int
-    joined: list[Joined]
+    since_ms: int
+    joined: Sequence[Joined]
 
 
 def assign(plan: Plan, target: Target, now_ms: int, assignment_id: str = "") -> Assignment:

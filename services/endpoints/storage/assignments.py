@@ -1,6 +1,7 @@
 """Plan assignments in SQL."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -19,10 +20,13 @@ from services.endpoints.domain.assignments import (
 )
 from services.endpoints.domain.plans import PlanType
 from services.endpoints.ports import AssignmentFilter
-from services.endpoints.storage.tables import assignments
+from services.endpoints.storage.tables import assignments, pool_members
 from services.endpoints.storage.visibility import after, path_of, visible
+from services.runtime.database import dialect_insert
 from services.runtime.writes import Write
 
+ALL_MEMBERS = 0
+"""Stands for a stretch of time, of all who share a plan's volumes."""
 _IN_FORCE = assignments.c.removed_ms.is_(None)
 
 
@@ -65,39 +69,58 @@ class SqlAssignments:
 
     async def versions(self, of: Literal["endpoint_id", "account_id"], ids: Collection[str]) -> Mapping[str, int]:
         """Count the changes of all assignments, removed ones too, of endpoints or of accounts themselves."""
-        own = assignments.c.endpoint_id.is_(None) if of == "account_id" else sa.true()
-        counts = await self._versions(assignments.c[of], ids, own)
+        column = assignments.c[of]
+        query = sa.select(column, sa.func.sum(assignments.c.version)).where(column.in_(ids)).group_by(column)
         if of == "account_id":
-            for name, count in (await self._versions(assignments.c.pool_account_id, ids, sa.true())).items():
-                counts[name] = counts.get(name, 0) + count
+            query = query.where(assignments.c.endpoint_id.is_(None))
+        counts = {name: int(count) for name, count in await self._connection.execute(query)}
+        if of == "account_id":
+            pool = pool_members.c.pool_account_id
+            changes = sa.select(pool, sa.func.sum(pool_members.c.changes)).where(pool.in_(ids)).group_by(pool)
+            for name, count in await self._connection.execute(changes):
+                counts[name] = counts.get(name, 0) + int(count)
         return counts
-
-    async def _versions(
-        self, column: sa.Column[str], ids: Collection[str], condition: sa.ColumnElement[bool]
-    ) -> dict[str, int]:
-        query = sa.select(column, sa.func.sum(assignments.c.version)).where(column.in_(ids), condition)
-        return {name: int(count) for name, count in await self._connection.execute(query.group_by(column))}
 
     async def members(self, account_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Members]]:
         """Count the endpoints of enterprises that share a base plan's volumes, by enterprise."""
-        stretch = sa.case(
-            (assignments.c.assigned_ms > now_ms - CYCLE_MS_MAX, assignments.c.assigned_ms // JOINED_TOGETHER_MS),
-            else_=0,
-        )
-        of_plan = (assignments.c.pool_account_id, assignments.c.plan_id, assignments.c.plan_version)
-        times = assignments.c.assigned_ms
+        recent = pool_members.c.stretch > (now_ms - CYCLE_MS_MAX) // JOINED_TOGETHER_MS
+        wanted = sa.or_(pool_members.c.stretch == ALL_MEMBERS, recent)
         query = (
-            sa.select(*of_plan, sa.func.count(), sa.func.min(times), sa.func.sum(times))
-            .where(assignments.c.pool_account_id.in_(account_ids), _IN_FORCE)
-            .group_by(*of_plan, stretch)
-            .order_by(*of_plan, sa.func.min(times))
+            sa.select(pool_members)
+            .where(pool_members.c.pool_account_id.in_(account_ids), pool_members.c.members > 0, wanted)
+            .order_by(*pool_members.primary_key)
         )
-        found: dict[str, dict[tuple[str, int], Members]] = {}
-        for account_id, plan_id, version, count, earliest_ms, sum_ms in await self._connection.execute(query):
-            plans = found.setdefault(account_id, {})
-            members = plans.setdefault((plan_id, version), Members(plan_id, version, []))
-            members.joined.append(Joined(count, earliest_ms, int(sum_ms)))
-        return {account_id: list(plans.values()) for account_id, plans in found.items()}
+        found: dict[str, list[Members]] = {}
+        rows = (await self._connection.execute(query)).all()
+        for (account_id, plan_id, version), of_plan in groupby(rows, lambda row: row[:3]):
+            every, *recently = of_plan  # which its order puts first
+            joined = [Joined(row.members, row.stretch * JOINED_TOGETHER_MS, row.sum_ms) for row in recently]
+            before = every.members - sum(each.count for each in joined)
+            if before:
+                joined.insert(0, Joined(before, 0, every.sum_ms - sum(each.sum_ms for each in joined)))
+            found.setdefault(account_id, []).append(Members(plan_id, version, every.since_ms, joined))
+        return found
+
+    async def _count_members(self, change: int, changed: Sequence[Assignment]) -> None:
+        """Note who begins (1) or ends (-1) to share volumes with others."""
+        sums: dict[tuple[str, str, int, int], list[int]] = {}
+        for one in (each for each in changed if each.shared):
+            for stretch in (ALL_MEMBERS, one.assign_ms // JOINED_TOGETHER_MS):
+                key = (one.enterprise_id, one.plan_id, one.plan_version, stretch)
+                total = sums.setdefault(key, [0, 0, one.assign_ms, 0])
+                total[0] += change
+                total[1] += change * one.assign_ms
+                total[3] += stretch == ALL_MEMBERS
+        if not sums:
+            return
+        insert = dialect_insert(self._connection.dialect.name)(pool_members)
+        there, new = pool_members.c, insert.excluded
+        added = {name: there[name] + new[name] for name in ("members", "sum_ms", "changes")}
+        since = {"since_ms": sa.case((there.members == 0, new["since_ms"]), else_=there.since_ms)}
+        upsert = insert.on_conflict_do_update(index_elements=list(pool_members.primary_key), set_={**added, **since})
+        names = [column.name for column in pool_members.columns]
+        rows = [dict(zip(names, (*key, *total), strict=True)) for key, total in sorted(sums.items())]
+        await self._connection.execute(upsert, rows)
 
     async def lock_account(self, account_id: str) -> Sequence[Assignment]:
         """As `of_accounts` for one; nobody else assigns to it until the write ends."""
@@ -111,6 +134,7 @@ class SqlAssignments:
         if not new:
             return
         await self._connection.execute(sa.insert(assignments), [_row(assignment) for assignment in new])
+        await self._count_members(1, new)
         for assignment in new:
             self._record(None, assignment)
 
@@ -135,6 +159,7 @@ class SqlAssignments:
                     resource=("assignment", old.id),
                 )
             self._record(old, new)
+        await self._count_members(-1, [new for new in after if new.state is AssignmentState.REMOVED])
 
     async def _read(self, query: sa.Select[Any]) -> list[Assignment]:
         return [to_assignment(row) for row in await self._connection.execute(query)]

@@ -75,11 +75,25 @@ assignments = sa.Table(
     sa.Column("expires_ms", sa.BigInteger),
     sa.Column("removed_ms", sa.BigInteger),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("pool_account_id", ID, index=True),
+    sa.Column("pool_account_id", ID),
     sa.Index("ix_assignment_endpoint_id", "endpoint_id", "id"),
     sa.Index("ix_assignment_account_id", "account_id", "id"),
     sa.Index("ix_assignment_enterprise_id", "enterprise_id", "id"),
 )
+
+pool_members = sa.Table(
+    "pool_member",
+    metadata,
+    sa.Column("pool_account_id", ID, primary_key=True),
+    sa.Column("plan_id", ID, primary_key=True),
+    sa.Column("plan_version", sa.Integer, primary_key=True),
+    sa.Column("stretch", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("members", sa.BigInteger, nullable=False),
+    sa.Column("sum_ms", sa.BigInteger, nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("changes", sa.BigInteger, nullable=False),
+)
+"""Endpoints that share a plan's volumes: all (stretch 0), and by the quarter of an hour in which they joined."""
 
 _base_in_force = sa.and_(assignments.c.role == sa.literal_column("1"), assignments.c.removed_ms.is_(None))
 sa.Index(

@@ -86,8 +86,8 @@ def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.Acc
 
 
 def _members(message: charging_context_pb2.PlanMembers) -> Members:
-    joined = (Joined(group.count, group.earliest_time_ms, group.sum_of_times_ms) for group in message.joined)
-    return Members((message.plan_id, message.plan_version), tuple(joined))
+    joined = (Joined(group.count, group.since_ms, group.sum_of_times_ms) for group in message.joined)
+    return Members((message.plan_id, message.plan_version), message.since_ms, tuple(joined))
 
 
 def merge_catalog(response: charging_catalog_pb2.BatchGetPlanVersionsResponse, into: CatalogTerms) -> None:

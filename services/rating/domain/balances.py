@@ -31,6 +31,14 @@ class RenewOn(IntEnum):
     EXPIRY_OR_EXHAUSTION = 2
 
 
+class Team(IntEnum):
+    """What the endpoints that have a base plan share; numbers as in meterline.lua."""
+
+    NONE = 0
+    FIXED = 1
+    GROWS = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """How a bucket is filled again, if in another way than with the same quantity at each cycle.
@@ -42,7 +50,7 @@ class Renewal:
         last_end_ms: when it ends for good, 0 never.
         cycles: for how many cycles a rest rolls over.
         shares: percent used at which to say so.
-        follows: whether what it holds now, too, follows what it is told: a pool that grows with its members.
+        team: whether endpoints share it by their base plan.
     """
 
     quantity: int
@@ -51,7 +59,7 @@ class Renewal:
     last_end_ms: int
     cycles: int
     shares: tuple[int, ...]
-    follows: bool = False
+    team: Team = Team.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,11 @@ class Bucket:
     def benefit_id(self) -> str:
         """The benefit of the plan."""
         return self.id.partition(".")[2].partition(ROLLED)[0]
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether it only stands for what was used of a pool that nobody shares any more."""
+        return bool(self.pooled_plan_id) and not self.granted and not self.remaining
 
     @property
     def rolled_over(self) -> bool:

@@ -5,10 +5,12 @@ from dataclasses import replace
 from itertools import groupby
 
 from services.common.clock import DAY_MS
-from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role, pool_of_plan
-from services.rating.domain.compiling import ref_of
+from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role, Team, pool_of_plan
+from services.rating.domain.compiling import ref_of, shared_ref
 from services.rating.domain.cycles import CYCLES_AHEAD, boundaries
+from services.rating.domain.periods import bounds
 from services.rating.domain.reasons import BalanceState
+from services.rating.domain.tariffs import EXACT_MAX
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, Members, PlanKey, PlanTerms
 
 CYCLE_MS = 32 * DAY_MS
@@ -16,7 +18,6 @@ CYCLE_MS = 32 * DAY_MS
 RETELL_MS = 180 * DAY_MS
 """Buckets are told of the cycles ahead at least so often; they always know of more than that."""
 USUAL_SHARES = (80,)
-QUANTITY_MAX = (1 << 53) - 1
 PLAN_POOL_PRIORITY = 1_000_001
 """What endpoints share by their base plan comes after what their enterprise's add-ons let them share."""
 
@@ -42,8 +43,8 @@ def bucket_specs(
 def pool_specs(account: AccountTerms, plans: Mapping[PlanKey, PlanTerms], now_ms: int) -> list[BucketSpec]:
     """The buckets that endpoints of an enterprise share by their base plan, whichever version of it they have.
 
-    They are as the newest of those versions says. That of a dynamic pool holds what its members bring, each by its own
-    version; who joins in a cycle that is prorated brings the share of it that is left. One rounding, down.
+    Each is as the newest of those versions that has it says. That of a dynamic pool holds what its members bring, each
+    by its own version; who joins in a cycle that is prorated brings the share of it that is left. One rounding, down.
 
     Args:
         account: the enterprise.
@@ -60,13 +61,14 @@ def pool_specs(account: AccountTerms, plans: Mapping[PlanKey, PlanTerms], now_ms
 
 
 def _pool(account: AccountTerms, versions: Sequence[tuple[Members, PlanTerms]], now_ms: int) -> Iterator[BucketSpec]:
-    plan = versions[-1][1]
     since_ms = min(members.since_ms for members, _ in versions)
-    stands = Assignment(pool_of_plan(account.id, plan.key[0]), plan.key, PLAN_POOL_PRIORITY, since_ms, 0)
-    for benefit in plan.benefits:
-        spec = _spec(stands, plan, benefit, account, now_ms, pool=True)
+    newest = {benefit.id: (plan, benefit) for _, plan in versions for benefit in plan.benefits}
+    for plan, benefit in newest.values():
+        stands = Assignment(pool_of_plan(account.id, plan.key[0]), plan.key, PLAN_POOL_PRIORITY, since_ms, 0)
+        spec = replace(_spec(stands, plan, benefit, account, now_ms, pool=True), ref=shared_ref(plan, benefit.id))
         if not plan.grows:
-            yield replace(spec, renewal=spec.renewal or _usual_renewal(benefit.quantity, plan))
+            renewal = spec.renewal or _usual_renewal(benefit.quantity, plan)
+            yield replace(spec, renewal=replace(renewal, team=Team.FIXED))
             continue
         brought = [
             (members, one.quantity, version.prorated)
@@ -74,23 +76,23 @@ def _pool(account: AccountTerms, versions: Sequence[tuple[Members, PlanTerms]], 
             for one in version.benefits
             if one.id == benefit.id
         ]
-        later = min(QUANTITY_MAX, sum(members.count * quantity for members, quantity, _ in brought))
+        later = min(EXACT_MAX, sum(members.count * quantity for members, quantity, _ in brought))
         present, ends_ms = _brought_now(brought, account, now_ms) if benefit.recurring else (later, 0)
-        renewal = replace(_usual_renewal(later, plan), follows=True)
+        renewal = replace(_usual_renewal(later, plan), team=Team.GROWS)
         yield replace(spec, quantity=present, expires_ms=ends_ms, renewal=renewal)
 
 
 def _brought_now(brought: Sequence[tuple[Members, int, bool]], account: AccountTerms, now_ms: int) -> tuple[int, int]:
     """What members bring to the present cycle, and when it ends; who joined in one that is prorated, what was left."""
-    ends_ms = boundaries(now_ms, account.billing_cycle_day, account.time_zone, 1)[0]
-    began_ms = boundaries(ends_ms - CYCLE_MS, account.billing_cycle_day, account.time_zone, 1)[0]
+    began_ms, ends_ms = bounds(account.cycle, now_ms)
     whole_ms = ends_ms - began_ms
     products = 0
     for members, quantity, prorated in brought:
         for joined in members.joined:
-            in_part = prorated and joined.earliest_ms > began_ms
-            products += quantity * (joined.count * ends_ms - joined.sum_ms if in_part else joined.count * whole_ms)
-    return min(QUANTITY_MAX, products // whole_ms), ends_ms
+            in_part = prorated and joined.since_ms >= began_ms
+            left_ms = joined.count * ends_ms - joined.sum_ms if in_part else joined.count * whole_ms
+            products += quantity * max(0, left_ms)  # another clock may be in the next cycle already
+    return min(EXACT_MAX, products // whole_ms), ends_ms
 
 
 def _spec(
@@ -140,9 +142,7 @@ def _first_quantity(assignment: Assignment, benefit: Benefit, account: AccountTe
     """What is due of the first cycle, rounded down (model, e-20): it began before the assignment."""
     if not cycles:
         return benefit.quantity
-    day, time_zone = account.billing_cycle_day, account.time_zone
-    end = boundaries(assignment.assigned_ms, day, time_zone, 1)[0]
-    began = boundaries(end - CYCLE_MS, day, time_zone, 1)[0]
+    began, end = bounds(account.cycle, assignment.assigned_ms)
     if cycles[0] != end:  # made only later: a whole cycle
         return benefit.quantity
     return benefit.quantity * (end - assignment.assigned_ms) // (end - began)

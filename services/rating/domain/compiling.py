@@ -1,6 +1,6 @@
 """Compiles commercial terms into a charging program."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from services.rating.domain.balances import pool_id
@@ -46,7 +46,6 @@ SLOWED_DOWN = Pricing(
 
 FREE = rate(0, 1, 1, 0)
 """The price of a subscription without limits where no tariff says another one."""
-ALL_VERSIONS = "*"
 
 
 def compile_program(
@@ -118,7 +117,7 @@ def _step(
     tariff, window = tariff_at(catalog, base.tariff_id if base else "", at_ms)
     found, rate_window = rate_at(tariff, catalog, use, at_ms) if tariff else (None, ALWAYS)
     mode = _mode(payer, base)
-    counters = plan_counters(counting_plans(payer, catalog))
+    counters = plan_counters(base)
     if isinstance(payer, EndpointTerms):
         holder, account_id, billed = ENDPOINT_HOLDER, "", payee
     else:
@@ -130,11 +129,12 @@ def _step(
     refs = _refs(own_plans(payer, catalog), catalog, use, currency)
     pool = set[str]()
     if isinstance(payer, EndpointTerms):
-        pool = _refs(shared_with(payer, payee, catalog), catalog, use, currency)
-    if base is not None and tariff is None and base.unlimited:
-        simple = FREE
-    elif base is not None and base.throttles and tariff is None and (refs or pool):
+        pool = _refs(pooled_addons(payee, catalog), catalog, use, currency)
+        pool |= _refs(shared_bases(payer, catalog), catalog, use, currency, shared_ref)
+    if base is not None and base.throttles and tariff is None and (refs or pool):
         pricing = SLOWED_DOWN
+    elif base is not None and base.unlimited and not base.tariff_id:
+        simple = FREE
     step = Step(
         holder=holder,
         mode=mode,
@@ -173,26 +173,14 @@ def own_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Ite
     return ((assignment, plan) for assignment, plan in _given(payer, catalog) if not _is_shared(payer, plan))
 
 
-def counting_plans(
-    payer: EndpointTerms | AccountTerms, catalog: CatalogTerms
-) -> Iterator[tuple[Assignment, PlanTerms]]:
-    """Those whose counters count what a payer uses: all but add-ons that an account has for its endpoints."""
-    for assignment, plan in _given(payer, catalog):
-        if isinstance(payer, EndpointTerms) or not _is_shared(payer, plan):
-            yield assignment, plan
-
-
 def pooled_addons(account: AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
     """The add-ons that all endpoints of an account share."""
     return ((assignment, plan) for assignment, plan in _given(account, catalog) if _is_shared(account, plan))
 
 
-def shared_with(
-    endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms
-) -> Iterator[tuple[Assignment, PlanTerms]]:
-    """What an endpoint shares with others of its enterprise."""
-    yield from pooled_addons(enterprise, catalog)
-    yield from ((assignment, plan) for assignment, plan in _given(endpoint, catalog) if _is_shared(endpoint, plan))
+def shared_bases(endpoint: EndpointTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """The base plan of an endpoint, if it shares it with others of its enterprise."""
+    return ((assignment, plan) for assignment, plan in _given(endpoint, catalog) if _is_shared(endpoint, plan))
 
 
 def _is_shared(payer: EndpointTerms | AccountTerms, plan: PlanTerms) -> bool:
@@ -213,16 +201,26 @@ def has_benefits(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> 
 
 
 def ref_of(plan: PlanTerms, benefit_id: str) -> str:
-    """Name of a benefit of a plan version; of a base plan that endpoints share, of all its versions."""
+    """Name of a benefit of a plan version."""
     plan_id, version = plan.key
-    versions = ALL_VERSIONS if plan.pooled and not plan.addon else version
-    return f"{plan_id.removeprefix('pln_')}:{versions}:{benefit_id}"
+    return f"{plan_id.removeprefix('pln_')}:{version}:{benefit_id}"
 
 
-def _refs(plans: Iterable[tuple[Assignment, PlanTerms]], catalog: CatalogTerms, use: Use, currency: str) -> set[str]:
+def shared_ref(plan: PlanTerms, benefit_id: str) -> str:
+    """Name of a benefit that endpoints share by their base plan, in whichever version."""
+    return f"{plan.key[0].removeprefix('pln_')}:*:{benefit_id}"
+
+
+def _refs(
+    plans: Iterable[tuple[Assignment, PlanTerms]],
+    catalog: CatalogTerms,
+    use: Use,
+    currency: str,
+    ref: Callable[[PlanTerms, str], str] = ref_of,
+) -> set[str]:
     """Benefits that a use may draw; money only of the currency in which the step is priced."""
     return {
-        ref_of(plan, benefit.id)
+        ref(plan, benefit.id)
         for _, plan in plans
         if plan.permits(use.service, use.access_type) and catalog.in_zones(plan.zones, use.network_id)
         for benefit in plan.benefits

@@ -1,10 +1,11 @@
-"""Counters of plans: what a payer uses of some services in a billing cycle, and where it has to end."""
+"""Counters of base plans: what a payer uses of some services in a billing cycle, and where it has to end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from services.rating.domain.periods import Clock, place_of
-from services.rating.domain.terms import AccountTerms, Assignment, CounterTerms, PlanTerms
+from services.rating.domain.terms import AccountTerms, CounterTerms, PlanTerms
 
 COUNTED_USE = "use:"
 """Stands in the name of a count in its holder before the plan and the counter."""
@@ -12,7 +13,7 @@ COUNTED_USE = "use:"
 
 @dataclass(frozen=True, slots=True)
 class PlanCounter:
-    """A counter of a plan; the versions of the plan count on."""
+    """A counter of a plan; the versions of the plan count on, while it counts in the same unit."""
 
     plan_id: str
     terms: CounterTerms
@@ -20,7 +21,7 @@ class PlanCounter:
     @property
     def key(self) -> str:
         """Name of the count in its holder."""
-        return f"{COUNTED_USE}{self.plan_id.partition('_')[2]}:{self.terms.name}"
+        return f"{COUNTED_USE}{self.plan_id.partition('_')[2]}:{int(self.terms.unit)}:{self.terms.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,9 @@ class UsageLimit:
         return [self.counter, self.owner, self.period, self.limit]
 
 
-def plan_counters(plans: Iterable[tuple[Assignment, PlanTerms]]) -> list[PlanCounter]:
-    """The counters of plans; of a plan that was given more than once, those of its newest version."""
-    newest = {plan.key[0]: plan for _, plan in sorted(plans, key=lambda each: each[1].key)}
-    return [PlanCounter(plan_id, counter) for plan_id, plan in newest.items() for counter in plan.counters]
+def plan_counters(base: PlanTerms | None) -> list[PlanCounter]:
+    """The counters of a base plan."""
+    return [PlanCounter(base.key[0], counter) for counter in base.counters] if base is not None else []
 
 
 def usage_limits(
@@ -63,24 +63,18 @@ def usage_limits(
         clocks: of the program; the one that is needed is added.
     """
     return tuple(
-        UsageLimit(counter.key, owner, place_of(cycle_of(account), clocks), counter.terms.limit)
+        UsageLimit(counter.key, owner, place_of(account.cycle, clocks), counter.terms.limit)
         for counter in counters
         if service in counter.terms.services
     )
 
 
-def cycle_of(account: AccountTerms) -> Clock:
-    """The billing cycles of an account."""
-    return Clock(account.billing_cycle_day, account.time_zone)
-
-
 def counter_id(holder_id: str, key: str) -> str:
-    """Id of a counter, by its holder and its name there."""
-    plan, _, name = key.removeprefix(COUNTED_USE).partition(":")
-    return f"ctr_{holder_id.partition('_')[2]}.{plan}.{name}"
+    """Id of a counter, by its holder and its name there, which may be long."""
+    return f"ctr_{holder_id.partition('_')[2]}.{blake2b(key.encode(), digest_size=8).hexdigest()}"
 
 
 def counted_by(key: str) -> tuple[str, str]:
     """The plan whose counter a count is, and the counter's name."""
-    plan, _, name = key.removeprefix(COUNTED_USE).partition(":")
+    plan, _, name = key.removeprefix(COUNTED_USE).split(":", 2)
     return f"pln_{plan}", name

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from services.rating.domain.limits import cycle_of
 from services.rating.domain.periods import ALWAYS, Clock, Window, place_of
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
 from services.rating.domain.tariffs import Rate
@@ -167,7 +166,7 @@ class _Maker:
             return Period.RECORD
         if scope is Scope.SESSION:
             return Period.SESSION
-        cycle = cycle_of(self._payer.account)
+        cycle = self._payer.account.cycle
         return place_of(cycle if scope is Scope.CYCLE else Clock(0, self._tariff.time_zone), self._clocks)
 
     def name(self, counter: str, counted_by: CountedBy) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from services.rating.domain.balances import RenewOn
+from services.rating.domain.periods import Clock
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import Service, Unit
 from services.rating.domain.tariffs import Rate
@@ -34,35 +35,35 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Endpoints that were given a plan in one cycle.
+    """Endpoints that were given a plan in a stretch of time in which no cycle begins.
 
     Attributes:
         count: how many.
-        earliest_ms: when the first of them was, milliseconds since 1970.
+        since_ms: not later than the first of them, in the same cycle, milliseconds since 1970.
         sum_ms: the sum of their times.
     """
 
     count: int
-    earliest_ms: int
+    since_ms: int
     sum_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The endpoints of an enterprise that have a version of a base plan whose volumes they share."""
+    """The endpoints of an enterprise that have a version of a base plan whose volumes they share.
+
+    Attributes:
+        since_ms: since when there have always been some.
+    """
 
     plan: PlanKey
+    since_ms: int
     joined: tuple[Joined, ...]
 
     @property
     def count(self) -> int:
         """How many they are."""
         return sum(joined.count for joined in self.joined)
-
-    @property
-    def since_ms(self) -> int:
-        """When the first of them joined."""
-        return min(joined.earliest_ms for joined in self.joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,11 @@ class AccountTerms:
     version: int
     limit_version: int
     members: tuple[Members, ...] = ()
+
+    @property
+    def cycle(self) -> Clock:
+        """Its billing cycles."""
+        return Clock(self.billing_cycle_day, self.time_zone)
 
     @property
     def plans(self) -> frozenset[PlanKey]:

@@ -28,8 +28,8 @@ local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
 -- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
 -- present one would end by itself; not there for the one that its activation began), cycles (for how many a rest rolls
--- over), shares (used, at which to say so, percent), follows (true for a pool that holds what its members bring, as soon as it
--- is told of them), short (what was used of that by those who left, and more: it comes off what is brought next).
+-- over), shares (used, at which to say so, percent), team (what the members of a plan share: GROWS with them, or FIXED), short
+-- (what was used of what those who left had brought: it comes off what is brought next).
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -96,40 +96,6 @@ end
 
 local function notice(name, bucket, kind, value)
   notices[#notices + 1] = { op_index, name, bucket, kind, value }
-end
-
--- Money ---------------------------------------------------------------------------------------------------------
-
--- Rounded up once, to whole micros. A published tariff keeps numerator * denominator below 2^53.
-local function price_of_blocks(rate, blocks)
-  local numerator, denominator = rate[NUMERATOR], rate[DENOMINATOR]
-  local whole = floor(blocks / denominator)
-  local product = (blocks - whole * denominator) * numerator
-  return whole * numerator + ceil(product / denominator)
-end
-
-local function blocks_of(rate, quantity)
-  if quantity < rate[MINIMUM] then
-    quantity = rate[MINIMUM]
-  end
-  return ceil(quantity / rate[INCREMENT])
-end
-
--- The largest part of `quantity` whose price is within `money`.
-local function affordable(rate, quantity, money)
-  local low, high = 0, blocks_of(rate, quantity)
-  while low < high do
-    local middle = ceil((low + high) / 2)
-    if price_of_blocks(rate, middle) <= money then
-      low = middle
-    else
-      high = middle - 1
-    end
-  end
-  if low * rate[INCREMENT] < rate[MINIMUM] then
-    return 0
-  end
-  return min(quantity, low * rate[INCREMENT])
 end
 
 -- Prices that count ---------------------------------------------------------------------------------------------
@@ -420,7 +386,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, present_end, final_end, cycles_until
+local available, refresh, refresh_all, supply, notice_use, present_end, final_end, cycles_until, lessen
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -496,13 +462,14 @@ local function own_end(bucket)
   if bucket[STATE] == PENDING or bucket[VALIDITY] == 0 then
     return 0
   end
-  return bucket[RENEWAL].ends or bucket[ACTIVATED] + bucket[VALIDITY]
+  local ends = bucket[RENEWAL].ends
+  return ends and ends ~= 0 and ends or bucket[ACTIVATED] + bucket[VALIDITY]
 end
 
 -- The end of an occurrence that would end by itself at `ends`; that is kept, since the end of its assignment may move.
 local function within_last_end(bucket, ends)
   local last = bucket[RENEWAL].last_end
-  bucket[RENEWAL].ends = ends ~= 0 and ends or nil
+  bucket[RENEWAL].ends = ends
   return last == 0 and ends or ends == 0 and last or min(ends, last)
 end
 
@@ -604,6 +571,21 @@ function refresh_all(name, payer, refs, time)
     end
   end
   payer[BUCKETS] = kept
+end
+
+-- Takes off a bucket what nobody has reserved of a volume; returns the rest of the volume.
+function lessen(name, bucket, quantity)
+  local less = max(0, min(quantity, bucket[REMAINING] - bucket[RESERVED]))
+  if less > 0 then
+    bucket[REMAINING] = bucket[REMAINING] - less
+    move(name, bucket[ID], MOVE.REMOVAL, -less)
+    dirty[name] = true
+    if bucket[REMAINING] == 0 then
+      bucket[STATE] = DEPLETED
+      notice(name, bucket[ID], NOTICE.USED_UP, bucket[GRANTED])
+    end
+  end
+  return quantity - less
 end
 
 -- Begins as many occurrences of a bucket as it needs to give `take` of what nobody has reserved. Reserving does not
@@ -728,6 +710,45 @@ end
 
 end
 
+-- What a step can cover of a volume. DRAWS are {bucket, how much, holder that it is of}; the rest is there only if it is
+-- something: why not all is covered, counts, whether it is slowed down.
+local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED = 1, 2, 3, 4, 5, 6, 7, 8
+
+local cover, cover_allowed
+do
+
+-- Rounded up once, to whole micros. A published tariff keeps numerator * denominator below 2^53.
+local function price_of_blocks(rate, blocks)
+  local numerator, denominator = rate[NUMERATOR], rate[DENOMINATOR]
+  local whole = floor(blocks / denominator)
+  local product = (blocks - whole * denominator) * numerator
+  return whole * numerator + ceil(product / denominator)
+end
+
+local function blocks_of(rate, quantity)
+  if quantity < rate[MINIMUM] then
+    quantity = rate[MINIMUM]
+  end
+  return ceil(quantity / rate[INCREMENT])
+end
+
+-- The largest part of `quantity` whose price is within `money`.
+local function affordable(rate, quantity, money)
+  local low, high = 0, blocks_of(rate, quantity)
+  while low < high do
+    local middle = ceil((low + high) / 2)
+    if price_of_blocks(rate, middle) <= money then
+      low = middle
+    else
+      high = middle - 1
+    end
+  end
+  if low * rate[INCREMENT] < rate[MINIMUM] then
+    return 0
+  end
+  return min(quantity, low * rate[INCREMENT])
+end
+
 local function headroom_of(step, payer)
   if purpose == ENQUIRY then
     return EXACT_MAX
@@ -738,13 +759,6 @@ local function headroom_of(step, payer)
   end
   return EXACT_MAX
 end
-
--- What a step can cover of a volume. DRAWS are {bucket, how much, holder that it is of}; the rest is there only if it is
--- something: why not all is covered, counts, whether it is slowed down.
-local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED = 1, 2, 3, 4, 5, 6, 7, 8
-
-local cover
-do
 
 -- The amount of the simple price of a volume, as `quote` gives it of the others.
 local function simple_quote(rate, quantity)
@@ -839,7 +853,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
 end
 
 -- What a step can cover of a volume that its limits let pass.
-local function cover_allowed(step, name, payer, quantity, use)
+function cover_allowed(step, name, payer, quantity, use)
   local left, draws, wallets, is_covered = quantity, NOTHING, NOTHING, false
   if step[POOL] or (payer and payer[BUCKETS][1]) then
     draws = eligible(step, name, payer, use.time)
@@ -909,7 +923,7 @@ end
 
 -- Phase one: what a step can cover of a volume, and from what. Changes no balance.
 function cover(step, name, payer, quantity, use)
-  if not step[LIMITS] then
+  if not step[LIMITS] or purpose == ENQUIRY then
     return cover_allowed(step, name, payer, quantity, use)
   end
   local allowed, counts = within_limits(step[LIMITS], quantity, use)
@@ -1036,7 +1050,6 @@ local names_of, payers_of = {}, {} -- of the steps that are charged at the momen
 -- prices that count: begins of its periods, cost, and its session's counts or reference.
 local function charge(program, endpoint, quantity, use, mode)
   local steps, coverages, uncovered, reason, throttled = program[STEPS], {}, 0, nil, nil
-  use.asks = mode == ONLINE
   for index = 1, #steps do
     local step = steps[index]
     local name, payer = step_holder(step, endpoint)
@@ -1115,12 +1128,12 @@ function lease_op(op)
   return { DONE, record[at], record[at + 1], unspent(payer, is_money) }
 end
 
--- What a step needs for a volume if money is no question. Changes no balance.
+-- What a step needs for a volume if money is no question, and no limit. Changes no balance.
 local function needed_at(step, name, payer, quantity, use)
   local field = step[MODE] == PREPAID and MONEY or LIMIT
   local kept = payer[field]
   payer[field] = EXACT_MAX
-  local amount = cover(step, name, payer, quantity, use)[AMOUNT]
+  local amount = cover_allowed(step, name, payer, quantity, use)[AMOUNT]
   payer[field] = kept
   return amount
 end
@@ -1201,6 +1214,7 @@ local function charge_op(op, programs, expected)
   end
   local use = the_use
   use.endpoint, use.time, use.periods, use.cost, use.session_ref = endpoint, op[7], op[9], op[10], op[11]
+  use.asks = asks
   local outcome
   if op[12] then
     outcome = charge_from_slices(program, endpoint, op, use)
@@ -1217,7 +1231,7 @@ local function charge_op(op, programs, expected)
   return outcome
 end
 
-local configure_op
+local configure_op, pay_short
 do
 -- When the present cycle of a bucket ends, if the end of its assignment was moved; nil if that does not touch it.
 local function moved_end(bucket, cycles)
@@ -1259,7 +1273,7 @@ local function adjust_bucket(bucket, spec)
   end
   bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], cycles
   if renewal and spec[RENEWAL] then
-    renewal.quantity = spec[RENEWAL].quantity
+    renewal.quantity, renewal.cycles, renewal.shares = spec[RENEWAL].quantity, spec[RENEWAL].cycles, spec[RENEWAL].shares
   end
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end
@@ -1271,13 +1285,16 @@ local function adjust_bucket(bucket, spec)
   end
 end
 
--- Brings a pool to what its members bring now. What was drawn or is reserved stays so.
-local function resize(name, payer, bucket, spec)
-  local renewal, whole = bucket[RENEWAL], spec[RENEWAL].quantity
-  renewal.quantity = spec[GRANTED]
+local GROWS = 2 -- a team
+
+-- Brings a pool to what its members bring now, to each cycle (`whole`) and to the one that ends at `ends`. What was drawn
+-- or is reserved stays so.
+local function resize(name, payer, bucket, whole, present, ends)
+  local renewal = bucket[RENEWAL]
+  renewal.quantity = present
   refresh(name, payer, bucket, now)
   renewal.quantity = whole
-  local size = bucket[EXPIRES] > spec[EXPIRES] and whole or spec[GRANTED]
+  local size = bucket[EXPIRES] > ends and whole or present
   local change, short = size - bucket[GRANTED], renewal.short or 0
   bucket[GRANTED] = size
   if change > 0 then
@@ -1288,14 +1305,31 @@ local function resize(name, payer, bucket, spec)
       move(name, bucket[ID], MOVE.GRANT, more)
     end
   elseif change < 0 then
-    local less = min(-change, bucket[REMAINING] - bucket[RESERVED])
-    renewal.short = short - change > less and short - change - less or nil
-    if less > 0 then
-      bucket[REMAINING] = bucket[REMAINING] - less
-      move(name, bucket[ID], MOVE.REMOVAL, -less)
-      if bucket[REMAINING] == 0 then
-        bucket[STATE] = DEPLETED
-        notice(name, bucket[ID], NOTICE.USED_UP, size)
+    local rest = short + lessen(name, bucket, -change)
+    renewal.short = rest > 0 and rest or nil
+  end
+end
+
+-- What nobody shares any more is empty; what was used of it is remembered until the cycle ends, for those who come back.
+local function is_remembered(name, payer, bucket)
+  local renewal = bucket[RENEWAL]
+  if not (renewal and renewal.team) or (bucket[REMAINING] == bucket[GRANTED] and not renewal.short) then
+    return false
+  end
+  resize(name, payer, bucket, 0, 0, bucket[EXPIRES])
+  return bucket[RENEWAL].short ~= nil
+end
+
+-- What came back to a pool pays first for what its members took along.
+function pay_short()
+  for name in pairs(dirty) do
+    if string.sub(name, 1, 4) == 'pol_' then
+      for _, bucket in ipairs(holder(name)[BUCKETS]) do
+        local short = bucket[RENEWAL] and bucket[RENEWAL].short
+        if short then
+          local rest = lessen(name, bucket, short)
+          bucket[RENEWAL].short = rest > 0 and rest or nil
+        end
       end
     end
   end
@@ -1342,8 +1376,9 @@ function configure_op(op)
     local bucket = present[spec[ID]]
     if bucket then
       adjust_bucket(bucket, spec)
-      if spec[RENEWAL] and spec[RENEWAL].follows then
-        resize(name, payer, bucket, spec)
+      local team = spec[RENEWAL] and spec[RENEWAL].team
+      if team == GROWS or team and bucket[GRANTED] == 0 then
+        resize(name, payer, bucket, spec[RENEWAL].quantity, spec[GRANTED], spec[EXPIRES])
       end
     else
       bucket = spec
@@ -1354,7 +1389,8 @@ function configure_op(op)
   end
   for _, bucket in ipairs(payer[BUCKETS]) do
     local id = bucket[ID]
-    if bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')] then
+    local is_rest = bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')]
+    if is_rest or not wanted[id] and is_remembered(name, payer, bucket) then
       kept[#kept + 1] = bucket
     elseif not wanted[id] and bucket[REMAINING] > 0 then
       move(name, id, MOVE.REMOVAL, -bucket[REMAINING])
@@ -2027,12 +2063,14 @@ local function decide_op(op, programs, expected)
     return top_up_op(op)
   elseif op[1] == LEASE then
     return lease_op(op)
-  elseif op[1] == SESSION then
-    return session_op(op, programs, expected)
   elseif op[1] == REFILL then
     return refill_op(op)
   end
-  return correct(op)
+  local outcome = op[1] == SESSION and session_op(op, programs, expected) or correct(op)
+  if op[1] == SESSION or op[1] == REFUND then
+    pay_short()
+  end
+  return outcome
 end
 
 local function write_state(stretch, stretch_ms, answered_now)
@@ -2110,6 +2148,9 @@ local function decide(keys, args)
   load_holders(expected)
   local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
+  if due[1] then
+    pay_short()
+  end
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
   local here = string.format('%d:', sequence)

@@ -206,7 +206,7 @@ def _renewal(renewal: Renewal) -> dict[str, Any]:
         "last_end": renewal.last_end_ms,
         "cycles": renewal.cycles,
         "shares": list(renewal.shares),
-        **({"follows": True} if renewal.follows else {}),
+        **({"team": int(renewal.team)} if renewal.team else {}),
     }
 
 

@@ -18,10 +18,9 @@ from services.common.errors import (
 from services.common.identity import BALANCE_READERS, WRITERS, AccountKind, Principal, path_text
 from services.common.money import Money
 from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, Role, balance_id, owner_of_holder
-from services.rating.domain.compiling import counting_plans
 from services.rating.domain.decisions import Actor, ConfigureOp, Outcome, Status, TopUpOp
 from services.rating.domain.escrow import Kind
-from services.rating.domain.limits import PlanCounter, cycle_of, plan_counters
+from services.rating.domain.limits import PlanCounter, plan_counters
 from services.rating.domain.periods import Clock
 from services.rating.domain.reasons import BalanceState, Unit
 from services.rating.domain.records import body_digest, id_digest
@@ -308,8 +307,8 @@ class Balances:
                 NO_LIMIT,
                 None,
                 money,
-                plan_counters(counting_plans(endpoint, known.chain.catalog)),
-                cycle_of(enterprise),
+                plan_counters(plan),
+                enterprise.cycle,
             )
         account, catalog = await self._kit.terms.account(account_id)
         caller.require_sees(account.path, "account", account_id)
@@ -328,8 +327,8 @@ class Balances:
             limit,
             pool,
             money,
-            plan_counters(counting_plans(account, catalog)),
-            cycle_of(account),
+            plan_counters(catalog.plans.get(account.base.plan) if account.base else None),
+            account.cycle,
         )
 
     async def of(self, owner: Owner) -> list[Balance]:
@@ -359,7 +358,7 @@ class Balances:
 
     def _of_buckets(self, owner: Owner, holder: Holder, pool_id: str) -> list[Balance]:
         now_ms = self._kit.clock.now_ms()
-        order = sorted(holder.buckets, key=_consumption_order)
+        order = sorted((bucket for bucket in holder.buckets if not bucket.is_memory), key=_consumption_order)
         return [_of_bucket(owner, bucket, now_ms, pool_id) for bucket in order]
 
     async def _summed(self, owner: Owner, holder: Holder) -> Holder:
@@ -446,7 +445,7 @@ def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int, pool_id: str) -> Balan
         reserved=bucket.reserved,
         granted=bucket.granted,
         state=bucket.state_at(now_ms),
-        priority=bucket.priority,
+        priority=0 if bucket.pooled_plan_id else bucket.priority,
         activated_ms=bucket.activated_ms,
         expires_ms=bucket.expires_ms,
         credit_used=0,

@@ -303,7 +303,8 @@ def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineErr
         )
     if failure is Failure.REF_REUSED:
         return AlreadyExistsError(
-            "SESSION_REF_REUSED", "A session with this session_ref and other content exists; take a new session_ref."
+            "SESSION_REF_REUSED",
+            "A session with this session_ref exists, with other content or later calls. Take another session_ref.",
         )
     metadata = {"last_sequence_number": str(sequence)}
     if call.sequence == sequence:

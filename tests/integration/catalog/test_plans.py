@@ -163,7 +163,7 @@ async def test_the_kinds_of_products_are_paid_as_their_nature_is(small_world):
 
 
 async def test_benefits_fit_their_services(small_world):
-    await small_world.covered()
+    made = await small_world.covered()
     enterprise = small_world.as_("enterprise")
     profile = (
         await enterprise.new_service_profile("Data", access(types.SERVICE_DATA), access(types.SERVICE_SMS_MO))
@@ -173,7 +173,7 @@ async def test_benefits_fit_their_services(small_world):
         await enterprise.new_addon(profile, benefits=[data(), mixed])
     counter = plans_pb2.Counter(name="all", services=[types.SERVICE_DATA, types.SERVICE_SMS_MO])
     async with refused("INVALID_ARGUMENT", "UNITS_MIXED", "plan.counters[0].services"):
-        await enterprise.new_addon(profile, benefits=[data()], counters=[counter])
+        await enterprise.new_plan(**base(made, service_profile_id=profile, counters=[counter]))
     outside = plans_pb2.Benefit(services=[types.SERVICE_SMS_MT], quantity=1)
     async with refused("INVALID_ARGUMENT", "BENEFIT_OUTSIDE_SERVICE_PROFILE", "plan.benefits[0].services"):
         await enterprise.new_addon(profile, benefits=[outside])

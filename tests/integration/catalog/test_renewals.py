@@ -96,3 +96,36 @@ async def test_what_members_bring_to_a_dynamic_pool_does_not_roll_over(small_wor
     async with refused("INVALID_ARGUMENT", "ROLL_OVER_OF_DYNAMIC_POOL", "plan.benefits[0].roll_over_cycles"):
         await enterprise.new_plan(**base(made, name="dynamic", product_kind=dynamic, **rolls))
     await enterprise.new_plan(**base(made, name="static", product_kind=static, **rolls))
+
+
+async def test_a_benefit_that_versions_of_a_pool_plan_share_stays_of_its_sort(small_world):
+    made = await small_world.covered()
+    enterprise = small_world.as_("enterprise")
+    kind = plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL
+    monthly = data(recurrence=RECURRING)
+    plan = await enterprise.new_plan(
+        **base(made, product_kind=kind, charging_mode=plans_pb2.CHARGING_MODE_POSTPAID, benefits=[monthly])
+    )
+    await enterprise.publish_plan(plan.id)
+
+    async def update(*benefits: plans_pb2.Benefit) -> int:
+        return int((await enterprise.change_plan(plan.id, "benefits", benefits=benefits)).version)
+
+    messages = plans_pb2.Benefit(services=[types.SERVICE_SMS_MO], quantity=10, recurrence=RECURRING)
+    for other in (messages, data()):
+        async with refused("INVALID_ARGUMENT", "BENEFIT_OF_POOL", "plan.benefits[0].benefit_id"):
+            await update(other)
+    larger = data(recurrence=RECURRING, quantity=2 * monthly.quantity, benefit_id="b1")
+    messages.benefit_id = "texts"
+    assert await update(messages, larger) == 2
+    long = data(recurrence=RECURRING, benefit_id="x" * 32)
+    async with refused("INVALID_ARGUMENT", "BENEFIT_ID_TOO_LONG", "plan.benefits[0].benefit_id"):
+        await update(long)
+
+
+@pytest.mark.requirement("R030")
+async def test_an_addon_counts_nothing(small_world):
+    made = await small_world.covered()
+    counter = plans_pb2.Counter(name="data", services=[types.SERVICE_DATA], limit=1)
+    async with refused("INVALID_ARGUMENT", "FIELD_NOT_FOR_ADDON_PLAN", "plan.counters"):
+        await small_world.as_("enterprise").new_addon(made.service_profile_id, benefits=[data()], counters=[counter])

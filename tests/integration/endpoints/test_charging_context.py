@@ -75,16 +75,27 @@ async def test_the_prices_of_accounts_come_in_the_order_asked_for(world):
     assert changed.version > some.version > 0
 
 
+QUARTER_MS = 900_000
+
+
+def quarter(at_ms: int) -> int:
+    """Begin of the quarter of an hour."""
+    return at_ms // QUARTER_MS * QUARTER_MS
+
+
 async def members(
     world: World, name: str = "enterprise"
-) -> tuple[int, dict[tuple[str, int], list[tuple[int, int, int]]]]:
-    """The version of an account's assignments; count, earliest and sum of times of who shares which plan version."""
+) -> tuple[int, dict[tuple[str, int], tuple[int, list[tuple[int, int, int]]]]]:
+    """The version of an account's assignments; since when a plan version is shared, and by whom: count, stretch, sum."""
     rating = world.as_service()
     request = charging_context_pb2.BatchGetAccountAssignmentsRequest(account_ids=[account("sibling"), account(name)])
     nobody, found = (await rating.call(rating.contexts.BatchGetAccountAssignments, request)).accounts
     assert not nobody.members
     of_plans = {
-        (each.plan_id, each.plan_version): [(j.count, j.earliest_time_ms, j.sum_of_times_ms) for j in each.joined]
+        (each.plan_id, each.plan_version): (
+            each.since_ms,
+            [(j.count, j.since_ms, j.sum_of_times_ms) for j in each.joined],
+        )
         for each in found.members
     }
     return found.version, of_plans
@@ -98,45 +109,76 @@ async def test_an_enterprise_knows_who_shares_a_plan_and_since_when(world, kind)
     enterprise, first_ms = world.as_("enterprise"), world.clock.now_ms()
     first = await world.active_endpoint(plan_id=team)
     version, found = await members(world)
-    assert found == {(team, 1): [(1, first_ms, first_ms)]}
+    assert found == {(team, 1): (first_ms, [(1, quarter(first_ms), first_ms)])}
     world.clock.advance(1)
     await world.as_("sub").create(plan_id=team)  # of a partition: the enterprise's
     await world.active_endpoint(plan_id=own)
     newer, found = await members(world)
     assert newer > version
-    assert found == {(team, 1): [(2, first_ms, 2 * first_ms + 1)]}
-    world.clock.advance(900_000)
+    both = (first_ms, [(2, quarter(first_ms), 2 * first_ms + 1)])
+    assert found == {(team, 1): both}
+    world.clock.advance(QUARTER_MS)
     third_ms = world.clock.now_ms()
     world.catalog.add("team", "enterprise", version=2, **shares)
     third = await world.active_endpoint(plan_id=team)
     await world.active_endpoint(plan_id=team)
     _, found = await members(world)
-    assert found == {(team, 1): [(2, first_ms, 2 * first_ms + 1)], (team, 2): [(2, third_ms, 2 * third_ms)]}
+    assert found == {(team, 1): both, (team, 2): (third_ms, [(2, quarter(third_ms), 2 * third_ms)])}
     newest, _ = await members(world)
-    await enterprise.call(
-        enterprise.endpoints.ChangePlan, endpoints_pb2.ChangePlanRequest(endpoint_id=third.id, plan_id=own)
-    )
+    await change_plan(enterprise, third.id, own)
     await enterprise.move("DeactivateEndpoint", first.id)
-    await enterprise.call(
-        enterprise.endpoints.DeleteEndpoint, endpoints_pb2.DeleteEndpointRequest(endpoint_id=first.id)
-    )
+    delete = endpoints_pb2.DeleteEndpointRequest(endpoint_id=first.id)
+    await enterprise.call(enterprise.endpoints.DeleteEndpoint, delete)
     last, found = await members(world)
     assert last > newest
-    assert found == {(team, 1): [(1, first_ms + 1, first_ms + 1)], (team, 2): [(1, third_ms, third_ms)]}
+    assert found == {
+        (team, 1): (first_ms, [(1, quarter(first_ms), first_ms + 1)]),
+        (team, 2): (third_ms, [(1, quarter(third_ms), third_ms)]),
+    }
 
 
-async def test_who_joined_longer_ago_than_a_cycle_is_counted_together(small_world):
-    team = small_world.catalog.add("team", "enterprise", product_kind=plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL)
-    times = []
+async def change_plan(client: Client, endpoint_id: str, plan: str) -> None:
+    await client.call(
+        client.endpoints.ChangePlan, endpoints_pb2.ChangePlanRequest(endpoint_id=endpoint_id, plan_id=plan)
+    )
+
+
+async def test_who_joined_longer_ago_than_a_cycle_is_counted_together(world):
+    kind = plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL
+    team, own = world.catalog.add("team", "enterprise", product_kind=kind), world.catalog.add("own", "enterprise")
+    times, made = [], []
     for days in (0, 40, 5, 0):
-        small_world.clock.advance(days * 86_400_000)
-        times.append(small_world.clock.now_ms())
-        await small_world.active_endpoint(plan_id=team)
-    _, found = await members(small_world)
-    assert found == {(team, 1): [(1, times[0], times[0]), (1, times[1], times[1]), (2, times[2], 2 * times[2])]}
-    small_world.clock.advance(30 * 86_400_000)
-    _, found = await members(small_world)
-    assert found == {(team, 1): [(2, times[0], sum(times[:2])), (2, times[2], 2 * times[2])]}
+        world.clock.advance(days * 86_400_000)
+        times.append(world.clock.now_ms())
+        made.append(await world.active_endpoint(plan_id=team))
+    _, found = await members(world)
+    recent = [(1, quarter(times[1]), times[1]), (2, quarter(times[2]), 2 * times[2])]
+    assert found == {(team, 1): (times[0], [(1, 0, times[0]), *recent])}
+    world.clock.advance(30 * 86_400_000)
+    _, found = await members(world)
+    assert found == {(team, 1): (times[0], [(2, 0, sum(times[:2])), recent[1]])}
+    for endpoint in made:
+        await change_plan(world.as_("enterprise"), endpoint.id, own)
+    version, found = await members(world)
+    assert found == {}
+    await change_plan(world.as_("enterprise"), made[0].id, team)
+    newer, found = await members(world)
+    assert newer > version
+    assert found == {(team, 1): (world.clock.now_ms(), [(1, quarter(world.clock.now_ms()), world.clock.now_ms())])}
+
+
+async def test_many_who_join_and_leave_at_once_are_all_counted(world):
+    kind = plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL
+    team, own = world.catalog.add("team", "enterprise", product_kind=kind), world.catalog.add("own", "enterprise")
+    made = await asyncio.gather(*(world.active_endpoint(plan_id=team) for _ in range(12)))
+    enterprise = world.as_("enterprise")
+    await asyncio.gather(
+        *(change_plan(enterprise, endpoint.id, own) for endpoint in made[:5]),
+        *(world.active_endpoint(plan_id=team) for _ in range(3)),
+    )
+    now_ms = world.clock.now_ms()
+    _, found = await members(world)
+    assert found == {(team, 1): (now_ms, [(10, quarter(now_ms), 10 * now_ms)])}
 
 
 async def test_a_watch_tells_of_the_enterprise_whose_endpoint_shares_a_plan(small_world):

@@ -12,6 +12,7 @@ from services.rating.domain.records import read_usage_record_id
 from services.rating.domain.terms import Benefit, CounterTerms, PlanTerms
 from services.rating.usecases.books import Books
 from services.rating.usecases.counters import Counter, Counters
+from services.rating.usecases.enquiring import Enquiries
 from tests.integration.rating.settling import settled_world
 from tests.integration.rating.test_balances import (
     ABOVE,
@@ -26,7 +27,7 @@ from tests.integration.rating.test_balances import (
     terms,
 )
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER, session_call
-from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
 from tests.unit.rating.terms import (
     ENDPOINT,
     ENTERPRISE,
@@ -38,6 +39,7 @@ from tests.unit.rating.terms import (
     endpoint,
     given,
     plan,
+    tariff,
 )
 
 OCTOBER_MS = 1_759_276_800_000  # 2025-10-01T00:00:00Z
@@ -71,11 +73,7 @@ async def test_a_counter_counts_all_use_of_its_services_whatever_pays_for_it(val
         (counter,) = await counters(core)
         assert (counter.used, counter.reserved, counter.of.terms.limit) == (5 * MB, 0, 0)
         assert (counter.started_ms, counter.resets_ms) == (OCTOBER_MS, NOVEMBER_MS)
-        assert (counter.id, counter.of.plan_id, counter.of.terms.name) == (
-            "ctr_1.counting.data",
-            "pln_counting",
-            "data",
-        )
+        assert (counter.of.plan_id, counter.of.terms.name) == ("pln_counting", "data")
         assert (counter.endpoint_id, counter.account_id, counter.of.terms.unit) == (ENDPOINT, ENTERPRISE, Unit.BYTES)
         core.clock.advance(NOVEMBER_MS - NOW_MS)
         assert await stand(core) == (0, 0)
@@ -148,20 +146,31 @@ async def test_an_account_counts_the_use_of_all_its_endpoints_at_its_own_step(va
         assert await counters(core, "", RESELLER) == []
 
 
-async def test_versions_of_a_plan_count_on_and_a_plan_that_was_given_twice_counts_once(valkey_url, sqlite_url):
-    limited = replace(addon("pln_x", MB), counters=(CounterTerms("data", DATA, 10 * MB),))
-    tighter = replace(limited, key=("pln_x", 2), counters=(CounterTerms("data", DATA, 5 * MB),))
-    base = plan("pln_flat", tariff_id="tar_above")
-    twice = terms(base, (assigned("one", limited), limited), (assigned("two", limited), limited))
-    twice.catalog.plans[tighter.key] = tighter
-    async with settled_world(twice, valkey_url, sqlite_url) as core:
+async def test_versions_of_a_plan_count_on_but_not_in_another_unit(valkey_url, sqlite_url):
+    limited = counting(10 * MB)
+    tighter = replace(limited, key=("pln_counting", 2), counters=(CounterTerms("data", DATA, 5 * MB),))
+    texts = replace(limited, key=("pln_counting", 3), counters=(CounterTerms("data", frozenset({SMS}), 5),))
+    async with settled_world(terms(limited), valkey_url, sqlite_url) as core:
         await core.use(4 * MB, "a")
-        assert await stand(core) == (4 * MB, 0)
+        for version in (tighter, texts):
+            core.terms.catalog.plans[version.key] = version
         have = core.terms.endpoints[ENDPOINT]
-        core.terms.change(replace(have, addons=(have.addons[0], replace(have.addons[1], plan=tighter.key))))
+        core.terms.change(replace(have, base=replace(assigned("base", limited), plan=tighter.key)))
         assert (await core.use(2 * MB, "b")).reason is Reason.USAGE_LIMIT
         assert (await core.use(MB, "c")).outcome is Outcome.CHARGED
         assert await stand(core) == (5 * MB, 0)
+        core.terms.change(replace(have, base=replace(assigned("base", limited), plan=texts.key)))
+        assert (await core.use(5, "d", service=SMS)).outcome is Outcome.CHARGED
+        assert (await core.use(1, "e", service=SMS)).reason is Reason.USAGE_LIMIT
+        assert await stand(core) == (5, 0)
+
+
+async def test_addons_count_nothing(valkey_url, sqlite_url):
+    limited = replace(addon("pln_x", MB), counters=(CounterTerms("data", DATA, 1),))
+    base = plan("pln_flat", tariff_id="tar_above")
+    async with settled_world(terms(base, (assigned("one", limited), limited)), valkey_url, sqlite_url) as core:
+        assert (await core.use(4 * MB, "a")).outcome is Outcome.CHARGED
+        assert await counters(core) == []
 
 
 async def test_what_lacks_more_is_said_where_limit_and_balance_are_too_small(valkey_url, sqlite_url):
@@ -178,8 +187,9 @@ async def test_the_limit_is_announced_once_a_cycle(valkey_url, sqlite_url):
             await core.use(5 * MB, f"a{number}", mode=OFFLINE)
         told = [each for each in await events(core) if each[0] == "counter.threshold_reached"]
         payload = {"holder_id": ENDPOINT, "endpoint_id": ENDPOINT, "plan_id": "pln_counting", "counter": "data"}
-        assert told == [("counter.threshold_reached", "ctr_1.counting.data", {**payload, "limit": 10 * MB})]
-        assert len(await events(core, ENTERPRISE_CALLER, resource_id="ctr_1.counting.data")) == 1
+        (counter,) = await counters(core)
+        assert told == [("counter.threshold_reached", counter.id, {**payload, "limit": 10 * MB})]
+        assert len(await events(core, ENTERPRISE_CALLER, resource_id=counter.id)) == 1
         assert await events(core, STRANGER) == []
         core.clock.advance(DECEMBER_MS - NOW_MS)
         await core.use(20 * MB, "b", mode=OFFLINE, usage_time_ms=DECEMBER_MS)
@@ -208,3 +218,54 @@ async def test_an_unlimited_subscription_needs_no_tariff_and_its_counter_may_blo
         assert (await core.use(2**43, "b")).outcome is Outcome.CHARGED
         assert (await core.use(1, "c")).reason is Reason.USAGE_LIMIT
         assert [balance.unit for balance in await balances(core)] == [Unit.MONEY]
+
+
+async def test_a_fair_use_bundle_of_an_unlimited_subscription_slows_down(valkey_url, sqlite_url):
+    fair = Benefit("b1", DATA, 10 * MB, (), recurring=True)
+    base = plan("pln_fair", unlimited=True, throttles=True, benefits=(fair,))
+    async with settled_world(terms(base), valkey_url, sqlite_url) as core:
+        assert not (await core.use(10 * MB, "a")).throttled
+        slow = await core.use(10 * MB, "b")
+        assert (slow.outcome, slow.throttled) == (Outcome.CHARGED, True)
+
+
+async def test_an_unlimited_subscription_with_a_tariff_that_is_not_in_force_yet_is_not_free(valkey_url, sqlite_url):
+    later = plan("pln_later", tariff_id="tar_later", unlimited=True)
+    world_terms = terms(later)
+    world_terms.catalog.tariffs["tar_later"] = (tariff("tar_later", 1, effective_ms=DECEMBER_MS),)
+    async with settled_world(world_terms, valkey_url, sqlite_url) as core:
+        assert (await core.use(1, "a")).reason is Reason.NO_RATE
+
+
+async def test_an_enquiry_says_the_price_whatever_the_limit(valkey_url, sqlite_url):
+    async with settled_world(terms(counting(MB)), valkey_url, sqlite_url) as core:
+        await core.use(MB, "a")
+        asked = await Enquiries(core.kit).preview(OPERATOR_CALLER, event(2 * MB, "b"))
+        assert (asked.reason, next(each.charge.amount for each in asked.steps)) == (Reason.NONE, 4_000)
+
+
+async def test_ids_and_names_as_long_as_they_may_be_are_kept_by_postgresql(valkey_url, sqlite_url, postgres_url):
+    name, plan_id = "n" * 100, f"pln_{'p' * 26}"
+    enterprise, device = f"acc_{'e' * 26}", f"ep_{'d' * 26}"
+    fair = Benefit("b" * 31, DATA, MB, (), recurring=True, roll_over_cycles=1)
+    pool_plan = replace(
+        plan(plan_id, pooled=True, tariff_id="tar_retail", benefits=(fair,), counters=(CounterTerms(name, DATA, 1),)),
+        key=(plan_id, 1),
+    )
+    levels = [
+        replace(each, id=enterprise, path=(*each.path[:-1], enterprise)) if each.id == ENTERPRISE else each
+        for each in chain(given("e", FREE_ABOVE.key), given("r", FREE_ABOVE.key))
+    ]
+    have = replace(
+        endpoint(replace(given("b", pool_plan.key), assigned_ms=NOW_MS)),
+        id=device, account_id=enterprise, enterprise_id=enterprise,
+    )  # fmt: skip
+    terms_of_all = catalog([FREE_ABOVE, pool_plan], [ABOVE, RETAIL])
+    terms_of_all.coverage[enterprise] = terms_of_all.coverage[ENTERPRISE]
+    async with world(StillTerms([have], levels, terms_of_all), valkey_url, sqlite_url, postgres_url) as core:
+        await core.use(1, "x", endpoint_id=device)
+        core.clock.advance(NOVEMBER_MS - NOW_MS)
+        await core.use(2, "y", endpoint_id=device, usage_time_ms=NOVEMBER_MS, mode=OFFLINE)
+        await core.fold()
+        listed = await core.balances.of_owner(OPERATOR_CALLER, "", enterprise)
+        assert max(len(balance.id) for balance in listed) == 100

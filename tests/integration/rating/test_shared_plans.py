@@ -13,7 +13,7 @@ from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason, Unit
 from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, PlanTerms
 from services.rating.usecases.refills import Refills
-from tests.integration.rating.settling import settled_world
+from tests.integration.rating.settling import all_holders, settled_world
 from tests.integration.rating.test_balances import (
     ABOVE,
     DATA,
@@ -250,8 +250,8 @@ async def test_what_happens_to_a_pool_is_told_with_its_plan(valkey_url, sqlite_u
         (found,) = [b for b in await balances(core, "", ENTERPRISE) if b.plan_id]
         assert found.state is BalanceState.DEPLETED
         assert (await core.balances.get(ENTERPRISE_CALLER, POOL)).plan_id == "pln_team"
-        await core.refunds.refund(OPERATOR_CALLER, used.usage_record_id, 100 * MB, reason="test", request_id="r1")
-        assert await pool(core) == (100 * MB, GB)
+        await core.refunds.refund(OPERATOR_CALLER, used.usage_record_id, 900 * MB, reason="test", request_id="r1")
+        assert await pool(core) == (100 * MB, GB)  # what came back pays first for what was taken along
 
 
 async def test_an_addon_of_money_that_is_shared_names_its_currency(valkey_url, sqlite_url):
@@ -276,3 +276,85 @@ async def test_a_shared_plan_is_not_refilled(valkey_url, sqlite_url):
         await core.fold()
         with pytest.raises(MeterlineError, match="NOT_REFILLABLE"):
             await Refills(core.kit, core.balances).refill(OPERATOR_CALLER, POOL, MB, 0, 0, "r1")
+
+
+@pytest.mark.parametrize("looks", [True, False])
+@pytest.mark.parametrize("grows", [True, False])
+async def test_a_pool_that_all_leave_remembers_what_was_used_until_its_cycle_ends(grows, looks, valkey_url, sqlite_url):
+    team, other = shared(grows=grows), plan("pln_other")
+    async with settled_world(world_of([member(1, team, NOW_MS)], team, other), valkey_url, sqlite_url) as core:
+        used = await core.use(900 * MB, "x")
+        core.terms.change(member(1, other))
+        if looks:
+            assert [b.plan_id for b in await balances(core, "", ENTERPRISE)] == [""]
+        core.terms.change(member(1, team))
+        assert await pool(core) == (100 * MB, GB)
+        core.terms.change(member(1, other))
+        if looks:
+            await balances(core, "", ENTERPRISE)
+        await core.fold()
+        await core.refunds.refund(OPERATOR_CALLER, used.usage_record_id, 300 * MB, reason="test", request_id="r1")
+        core.terms.change(member(1, team))
+        assert await pool(core) == (400 * MB, GB)
+        core.terms.change(member(1, other))
+        core.clock.advance(NOVEMBER_MS - NOW_MS)
+        await balances(core, "", ENTERPRISE)
+        assert (await movements(core, POOL))[-1][1] <= 0
+        core.terms.change(member(1, team))
+        assert await pool(core) == (GB, GB)
+
+
+async def test_a_pool_that_nobody_used_ends_with_its_last_member(valkey_url, sqlite_url):
+    team, other = shared(), plan("pln_other")
+    async with settled_world(world_of([member(1, team, NOW_MS)], team, other), valkey_url, sqlite_url) as core:
+        assert await pool(core) == (GB, GB)
+        core.terms.change(member(1, other))
+        await balances(core, "", ENTERPRISE)
+        assert (await all_holders(core))[pool_id(ENTERPRISE)].buckets == []
+
+
+async def test_what_a_session_gives_back_pays_for_what_was_taken_along(valkey_url, sqlite_url):
+    team, other = shared(), plan("pln_other")
+    async with settled_world(world_of([member(n, team) for n in (1, 2)], team, other), valkey_url, sqlite_url) as core:
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 2 * GB))
+        core.terms.change(member(2, other))
+        assert await pool(core) == (2 * GB, GB)
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 300 * MB, 0))
+        assert await pool(core) == (700 * MB, GB)
+
+
+async def test_a_version_that_lacks_a_benefit_leaves_it_to_those_who_have_it(valkey_url, sqlite_url):
+    team = shared()
+    texts = Benefit("texts", frozenset({2}), 5, (), recurring=True)
+    newer = shared(version=2, benefits=(texts,))
+    async with settled_world(
+        world_of([member(1, team), member(2, newer)], team, newer), valkey_url, sqlite_url
+    ) as core:
+        await core.use(600 * MB, "x")
+        assert (await core.use(1, "y", service=2)).reason is Reason.NO_RATE  # its own version has none
+        assert (await core.use(2, "z", endpoint_id="ep_2", service=2)).outcome is Outcome.CHARGED
+        left = {b.benefit_id: (b.remaining, b.granted) for b in await balances(core, "", ENTERPRISE) if b.plan_id}
+        assert left == {"b1": (400 * MB, GB), "texts": (3, 5)}
+
+
+async def test_who_joins_by_a_clock_that_is_ahead_takes_nothing_from_the_others(valkey_url, sqlite_url):
+    team = shared(prorated=True)
+    ahead = [member(1, team), member(2, team, NOVEMBER_MS + 60_000)]
+    async with settled_world(world_of(ahead, team), valkey_url, sqlite_url) as core:
+        core.clock.at_ms = NOVEMBER_MS - 1000
+        assert await pool(core) == (GB, GB)
+        core.clock.at_ms = NOVEMBER_MS
+        assert await pool(core) == (2 * GB, 2 * GB)
+
+
+@pytest.mark.requirement("R313")
+async def test_a_static_pool_that_an_account_has_is_its_own(valkey_url, sqlite_url):
+    static = shared(10 * MB, grows=False)
+    levels = chain(given("e", static.key), given("r", FREE_ABOVE.key))
+    flat = plan("pln_flat", tariff_id="tar_above")
+    everyone = [replace(member(n, flat), id=f"ep_{n}") for n in (1, 2)]
+    own = StillTerms(everyone, levels, catalog([FREE_ABOVE, static, flat], [ABOVE, RETAIL]))
+    async with settled_world(own, valkey_url, sqlite_url) as core:
+        assert (await core.use(6 * MB, "x")).outcome is Outcome.CHARGED
+        refused = await core.use(6 * MB, "x", endpoint_id="ep_2")
+        assert (refused.reason, refused.refused_step) == (Reason.NO_RATE, 1)

@@ -96,7 +96,7 @@ def members_of(endpoints: Iterable[EndpointTerms], terms: CatalogTerms) -> tuple
     for base in (each.base for each in endpoints if each.base is not None):
         if base.plan in terms.plans and terms.plans[base.plan].pooled:
             joined.setdefault(base.plan, []).append(Joined(1, base.assigned_ms, base.assigned_ms))
-    return tuple(Members(key, tuple(groups)) for key, groups in joined.items())
+    return tuple(Members(key, min(one.since_ms for one in groups), tuple(groups)) for key, groups in joined.items())
 
 
 def chain(

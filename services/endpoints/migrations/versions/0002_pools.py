@@ -11,4 +11,14 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("assignment", sa.Column("pool_account_id", sa.String(64)))
-    op.create_index("ix_assignment_pool_account_id", "assignment", ["pool_account_id"])
+    op.create_table(
+        "pool_member",
+        sa.Column("pool_account_id", sa.String(64), primary_key=True),
+        sa.Column("plan_id", sa.String(64), primary_key=True),
+        sa.Column("plan_version", sa.Integer, primary_key=True),
+        sa.Column("stretch", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("members", sa.BigInteger, nullable=False),
+        sa.Column("sum_ms", sa.BigInteger, nullable=False),
+        sa.Column("since_ms", sa.BigInteger, nullable=False),
+        sa.Column("changes", sa.BigInteger, nullable=False),
+    )
