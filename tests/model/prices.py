@@ -149,11 +149,14 @@ class Counts:
     """All counts; of days and cycles the periods of the last 40 days, nine at most and two at least.
 
     Attributes:
-        held: what open grants may add to them.
+        held: what open grants may add to them; and, by key and part, what they have reserved for that.
     """
 
     values: dict[CountKey, dict[tuple[object, int], int]] = field(default_factory=dict)
     held: dict[tuple[CountKey, tuple[object, int]], int] = field(default_factory=dict)
+
+    def reserved(self, key: CountKey, part: str, scope: tuple[object, int]) -> int:
+        return self.held.get(((*key, "reserved", part), scope), 0)
 
     def get(self, key: CountKey, scope: tuple[object, int], *, with_held: bool = False) -> int:
         return self.values.get(key, {}).get(scope, 0) + (self.held.get((key, scope), 0) if with_held else 0)
@@ -195,25 +198,65 @@ class Price:
     blocked: bool = False
     counts: list[tuple[CountKey, tuple[object, int], int, int]] = field(default_factory=list)
     """What is counted, where, to what, and how much that is more than before."""
+    parts: list[tuple[CountKey, tuple[object, int], int]] = field(default_factory=list)
+    """Of a grant: what it reserves for each part that counts."""
     costless: bool = False
     """Whether it goes by what the visited network asks, and that is not known."""
 
 
+def added(part: ComponentTerms, quantity: int, cost: int | None) -> int:
+    """By how much a use raises what a part counts."""
+    return {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
+
+
+def lacking(
+    counting: Counting, rate: RateTerms, quantity: int, cost: int | None, counts: Counts, *, grant: bool
+) -> int:
+    """What open grants lack, beside what they have reserved, if a use comes before them; a grant comes behind them."""
+    lacks = 0
+    for part in components_of(rate):
+        scope, key = counting.scope_of(part.scope), counting.key(rate, part)
+        held = counts.held.get((key, scope), 0) if scope else 0
+        if scope is None or not held:
+            continue
+        stands = counts.get(key, scope)
+        first = stands if grant else stands + added(part, quantity, cost)
+        due = counts.price_before(part, key, scope, first) if grant else cumulative(part, first)[0]
+        ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
+        near = {height for end in ends for height in (end, end + 1) if first < height < first + held}
+        most = max(due, *(cumulative(part, height)[0] for height in {first, first + held, *near}))
+        lacks += max(0, most - due - counts.reserved(key, f"{rate.id}.{part.id}", scope))
+    return lacks
+
+
 def price(
-    counting: Counting, rate: RateTerms, service: int, quantity: int, cost: int | None, counts: Counts, *, grant: bool
+    counting: Counting,
+    rate: RateTerms,
+    service: int,
+    quantity: int,
+    cost: int | None,
+    counts: Counts,
+    *,
+    grant: bool,
+    asks: bool = False,
 ) -> Price:
-    """The price of a use at the counts as they stand, or, for a grant, as they will if all other grants are used."""
+    """The price of a use at the counts as they stand, or, for a grant, as they will if all other grants are used.
+
+    One that asks first does not pass where grants would not pass behind it.
+    """
     found = Price()
     for part in components_of(rate):
         if part.meter is Meter.COST and cost is None:
             return Price(costless=True)
         scope, key = counting.scope_of(part.scope), counting.key(rate, part)
         before = counts.get(key, scope, with_held=grant) if scope else 0
-        after = before + {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
+        after = before + added(part, quantity, cost)
         total, action = cumulative(part, after)
         found.amount += total - counts.price_before(part, key, scope, before)
         found.throttled |= action is Action.THROTTLE
         found.blocked |= action is Action.BLOCK
+        held = counts.held.get((key, scope), 0) if asks and scope else 0
+        found.blocked |= bool(held) and cumulative(part, after + held)[1] is Action.BLOCK
         if scope:
             found.counts.append((key, scope, after, after - before))
     for cap in counting.tariff.caps:
@@ -224,26 +267,30 @@ def price(
         after = before + found.amount
         found.amount = min(after, cap.amount) - min(before, cap.amount)
         found.throttled |= after > cap.amount and cap.action is Action.THROTTLE
-        found.blocked |= after > cap.amount and cap.action is Action.BLOCK
+        held = counts.held.get((key, scope), 0) if asks and scope else 0
+        found.blocked |= after + held > cap.amount and cap.action is Action.BLOCK
         if scope:
             found.counts.append((key, scope, after, after - before))
     return found
 
 
-def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, counts: Counts) -> int:
+def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, counts: Counts, into: Price) -> int:
     """The most that a grant may cost, however much of the other grants is used before it: it begins or ends where a
-    tier or the free units end, or is used first or last.
+    tier or the free units end, or is used first or last. What is for each part that counts goes `into` a price.
     """
-    amount = 0
+    amount, into.parts = 0, []
     for part in components_of(rate):
         scope, key = counting.scope_of(part.scope), counting.key(rate, part)
         first, last = (counts.get(key, scope, with_held=held) if scope else 0 for held in (False, True))
         more = 1 if part.meter is Meter.RECORDS else quantity
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
         near = {height for end in ends for height in (end, end - more, end + 1 - more) if first < height < last}
-        amount += max(
+        most = max(
             cumulative(part, at + more)[0] - counts.price_before(part, key, scope, at) for at in {first, last, *near}
         )
+        amount += most
+        if scope and most > 0:
+            into.parts.append(((*key, "reserved", f"{rate.id}.{part.id}"), scope, most))
     for cap in counting.tariff.caps:
         if not cap.services or service in cap.services:
             scope = counting.scope_of(cap.scope)

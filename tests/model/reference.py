@@ -1,6 +1,6 @@
 """Charging as docs/charging.md has it: who pays for a use at every level, and what is left."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -24,6 +24,7 @@ from tests.model.prices import (
     cycle_of,
     dearest,
     falls,
+    lacking,
     price,
     rate_for,
     version_at,
@@ -280,6 +281,8 @@ class Cover:
     """The price less what buckets of money pay."""
     dearest: int = 0
     """Of a grant: the price of the dearest volume up to it."""
+    parts: Mapping[tuple[CountKey, tuple[object, int]], int] = field(default_factory=dict)
+    """Of a grant: what it reserves for each part of the price that counts."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +294,16 @@ class Verdict:
     amounts: tuple[int, ...] = ()
     uncovered: tuple[int, ...] = ()
     throttled: bool = False
+
+
+def max_of(
+    found: Sequence[Sequence[tuple[CountKey, tuple[object, int], int]]],
+) -> Mapping[tuple[CountKey, tuple[object, int]], int]:
+    """The largest amount of each part."""
+    parts: dict[tuple[CountKey, tuple[object, int]], int] = {}
+    for key, scope, amount in (each for one in found for each in one):
+        parts[key, scope] = max(amount, parts.get((key, scope), 0))
+    return parts
 
 
 def most(low: int, high: int, fits: Callable[[int], bool]) -> int:
@@ -553,7 +566,7 @@ class Model:
                 counted.append((key, cycle, self.counts.get(key, cycle) + use.quantity, use.quantity))
         found = Cover()
         if allowed or not use.quantity:
-            found = self._cover_allowed(payer, payee, replace(use, quantity=allowed), grant=grant)
+            found = self._cover_allowed(payer, payee, replace(use, quantity=allowed), grant=grant, asks=asks)
         if allowed < use.quantity:
             found.uncovered += use.quantity - allowed
             found.reason = found.reason or "USAGE_LIMIT"
@@ -564,7 +577,7 @@ class Model:
         plan = self.plan_of(payer)
         return [(plan.key[0], counter) for counter in plan.counters] if plan else []
 
-    def _cover_allowed(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool) -> Cover:
+    def _cover_allowed(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool, asks: bool) -> Cover:
         """What a step can cover: benefits first, then the tariff as far as it can be paid.
 
         Of a grant any smaller volume may be used, so all of them must be payable.
@@ -586,7 +599,7 @@ class Model:
         if plan is not None and plan.unlimited and not plan.tariff_id:
             found.rated, found.uncovered = left, 0
         elif left or (not use.quantity and not has_volume):
-            self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use, grant=grant)
+            self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use, grant=grant, asks=asks)
         return found
 
     def _rate(
@@ -600,6 +613,7 @@ class Model:
         use: Use,
         *,
         grant: bool,
+        asks: bool,
     ) -> None:
         tariff = version_at(self.catalog, plan.tariff_id, use.at_ms) if plan else None
         terms = (use.service, use.network, use.access, use.at_ms)
@@ -619,14 +633,18 @@ class Model:
 
         def priced(quantity: int) -> Price:
             """The price; of a grant the dearest, whichever of the other grants is used before it."""
-            found = price(counting, rate, use.service, quantity, use.cost, self.counts, grant=grant)
+            found = price(counting, rate, use.service, quantity, use.cost, self.counts, grant=grant, asks=asks)
             if grant and not (found.blocked or found.costless):
-                found.amount = max(found.amount, dearest(counting, rate, use.service, quantity, self.counts))
+                found.amount = max(found.amount, dearest(counting, rate, use.service, quantity, self.counts, found))
             return found
+
+        behind = lacking(counting, rate, 0, use.cost, self.counts, grant=True) if grant else 0
+        room = None if headroom is None else max(0, headroom - behind) + credit
 
         def fits(quantity: int) -> bool:
             found = priced(quantity)
-            payable = headroom is None or found.amount <= max(0, headroom) + credit or found.amount <= 0
+            dues = lacking(counting, rate, quantity, use.cost, self.counts, grant=False) if asks else 0
+            payable = room is None or found.amount + dues <= room or (found.amount <= 0 and not dues)
             return payable and not found.blocked and not found.costless
 
         def why_not(quantity: int) -> str:
@@ -638,6 +656,7 @@ class Model:
         if grant:
             tops = [end for end in (*ends, rated) if 0 < end <= rated]
             found.dearest = max((priced(top).amount for top in tops), default=0)
+            found.parts = max_of([priced(top).parts for top in tops])
         passes = rated == left and fits(left)
         if not passes:
             found.reason = why_not(failed)

@@ -133,6 +133,7 @@ class Component:
     def wire(self) -> dict[str, object]:
         """The part that the Function works by."""
         return {
+            "id": self.id,
             "counter": self.counter,
             "owner": self.owner,
             "period": self.period,

@@ -103,7 +103,7 @@ end
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
 -- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
 
-local quote, dearest, counted, set_count, hold_count, give_back_count, falls
+local quote, dearest, lacking, counted, set_count, hold_count, give_back_count, falls
 do
 
 local SESSIONS_COUNTED_MAX = 16
@@ -161,14 +161,13 @@ local function cumulative(part, count)
   return rounded(part, whole, rest), last.action
 end
 
--- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and, for a grant, what
--- other grants may add to it.
+-- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and what grants may add to it.
 function counted(counter, owner, period, use)
   if period == IN_RECORD then
     return nil, 0
   elseif period == IN_SESSION then
     if use.session then
-      return use.session[counter], use.is_grant and use.session['+' .. counter] or 0
+      return use.session[counter], use.session['+' .. counter] or 0
     elseif use.session_ref == '' then
       return nil, 0
     end
@@ -183,8 +182,23 @@ function counted(counter, owner, period, use)
       break
     end
   end
-  local held = use.is_grant and counters['+' .. counter]
+  local held = counters['+' .. counter]
   return count, held and held[1] == begin and held[2] or 0
+end
+
+-- What grants have reserved for a part of a price.
+local function reserved_for(part, use)
+  local name = '=' .. part.counter .. ':' .. part.id
+  if part.period == IN_SESSION then
+    return use.session and use.session[name] or 0
+  end
+  local reserved = holder(part.owner == '' and use.endpoint or part.owner)[COUNTERS][name]
+  return reserved and reserved[1] == use.periods[part.period] and reserved[2] or 0
+end
+
+-- By how much a use raises what a part counts.
+local function more_of(part, quantity, use)
+  return part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity
 end
 
 -- What was priced so far: nothing, if nothing was counted.
@@ -195,9 +209,9 @@ local function price_before(part, stands, count)
   return (cumulative(part, count))
 end
 
--- Notes what a grant may add to a count, until it is given back; returns what is to be kept of it with the grant.
-function hold_count(counted_of, use)
-  local counter, owner, period, more = '+' .. counted_of[1], counted_of[2], counted_of[3], counted_of[5]
+-- Notes what a grant may add to a count (`+`), or what it reserved for a part of a price (`=`), until it is given back;
+-- returns what is to be kept of it with the grant.
+function hold_count(counter, owner, period, more, use)
   if period == IN_SESSION then
     use.session[counter] = (use.session[counter] or 0) + more
     return '', { counter, 0, more }
@@ -283,10 +297,14 @@ function quote(pricing, quantity, use)
   local amount, counts, throttled, refused = 0, {}, false, nil
   for _, part in ipairs(pricing.components) do
     local stands, held = counted(part.counter, part.owner, part.period, use)
-    local before = (stands or 0) + held
-    local count = before + (part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity)
+    local before = (stands or 0) + (use.is_grant and held or 0)
+    local count = before + more_of(part, quantity, use)
     local price, action = cumulative(part, count)
     amount = amount + price - price_before(part, stands, before)
+    if use.asks and held > 0 and action ~= REFUSE then -- what was granted is to pass, too
+      local _, later = cumulative(part, count + held)
+      action = later == REFUSE and REFUSE or action
+    end
     throttled = throttled or action == THROTTLE
     if action == REFUSE then
       refused = REASON.USAGE_LIMIT
@@ -297,22 +315,20 @@ function quote(pricing, quantity, use)
       return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
     end
     if part.period ~= IN_RECORD then
-      counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before }
+      counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before, false, part.id }
     end
   end
   for _, cap in ipairs(pricing.caps) do
     local stands, held = counted(cap.counter, cap.owner, cap.period, use)
-    local before = (stands or 0) + held
+    local before = (stands or 0) + (use.is_grant and held or 0)
     local count = before + amount
     if count > EXACT_MAX then
       return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
     end
     amount = min(count, cap.amount) - min(before, cap.amount)
-    if count > cap.amount then
-      throttled = throttled or cap.action == THROTTLE
-      if cap.action == REFUSE then
-        refused = REASON.USAGE_LIMIT
-      end
+    throttled = throttled or count > cap.amount and cap.action == THROTTLE
+    if cap.action == REFUSE and count + (use.asks and held or 0) > cap.amount then
+      refused = REASON.USAGE_LIMIT
     end
     counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count, count - before }
   end
@@ -340,12 +356,38 @@ local function heights(part, first, last, more)
   return found
 end
 
--- The most that a use of `quantity` units may cost, however much of what other grants hold is used before it.
-function dearest(pricing, quantity, use)
-  local amount = 0
+-- What open grants lack, beside what they have reserved, if a use of `quantity` units comes before them; for a grant,
+-- which comes behind them, of what was used. What raises a count raises the price of what was granted before.
+function lacking(pricing, quantity, use)
+  local lacks = 0
   for _, part in ipairs(pricing.components) do
     local stands, held = counted(part.counter, part.owner, part.period, use)
-    local more = part.meter == METER_RECORDS and 1 or quantity
+    if held > 0 then
+      local first, price = stands or 0, nil
+      if use.is_grant then
+        price = price_before(part, stands, first)
+      else
+        first = first + more_of(part, quantity, use)
+        price = cumulative(part, first)
+      end
+      local most = price
+      for _, height in ipairs(heights(part, first, first + held, 0)) do
+        most = max(most, (cumulative(part, height)))
+      end
+      lacks = lacks + max(0, most - price - reserved_for(part, use))
+    end
+  end
+  return lacks
+end
+
+-- The most that a use of `quantity` units may cost, however much of what other grants hold is used before it; notes what
+-- of it is for each part.
+function dearest(pricing, quantity, use)
+  local amount = 0
+  use.mosts = {}
+  for _, part in ipairs(pricing.components) do
+    local stands, held = counted(part.counter, part.owner, part.period, use)
+    local more = more_of(part, quantity, use)
     local most = -EXACT_MAX
     local first = stands or 0
     for _, height in ipairs(heights(part, first, first + held, more)) do
@@ -353,6 +395,7 @@ function dearest(pricing, quantity, use)
       most = max(most, price - price_before(part, stands, height))
     end
     amount = amount + most
+    use.mosts[part.id] = most
   end
   for _, cap in ipairs(pricing.caps) do
     local stands = counted(cap.counter, cap.owner, cap.period, use) or 0
@@ -712,7 +755,8 @@ end
 
 -- What a step can cover of a volume. DRAWS are {bucket, how much, holder that it is of}; the rest is there only if it is
 -- something: why not all is covered, counts, whether it is slowed down.
-local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED = 1, 2, 3, 4, 5, 6, 7, 8
+-- LACKS is what open grants lack if it is used.
+local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED, LACKS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 local cover, cover_allowed
 do
@@ -779,11 +823,25 @@ local function highest(fits, low, high)
   return low
 end
 
+-- Notes with the counts of a grant what it reserves for each part of its price: that of the dearest volume up to it.
+local function note_reserved(pricing, counts, stretches, rated, use)
+  for _, ends in ipairs(stretches) do
+    dearest(pricing, min(ends, rated), use)
+    for _, count in ipairs(counts) do
+      count[8] = count[7] and max(count[8] or 0, use.mosts[count[7]])
+    end
+    if ends >= rated then
+      return
+    end
+  end
+end
+
 -- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first. Of a grant
 -- less may be used than is granted, so each smaller volume must fit, too, and the dearest of them is its amount.
 local function cover_rated(coverage, step, payer, left, wallets, use)
   local pricing = step[PRICING]
-  local headroom = max(0, headroom_of(step, payer)) -- more may be owed than a limit that was lowered
+  local lacks = pricing and use.is_grant and lacking(pricing, 0, use) or 0
+  local headroom = max(0, headroom_of(step, payer) - lacks) -- more may be owed than a limit that was lowered
   for _, entry in ipairs(wallets) do
     headroom = headroom + available(entry[1])
   end
@@ -800,16 +858,19 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   local why
   local function fits(quantity)
     local price, _, _, refused = priced(quantity)
-    if refused or (price > 0 and price > headroom) then
+    local dues = pricing and use.asks and lacking(pricing, quantity, use) or 0
+    lacks = use.asks and dues or lacks
+    if refused or ((price > 0 or dues > 0) and price + dues > headroom) then
       why = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
       return false
     end
     return true, price
   end
-  local rated, dearest, passes = left, 0, true -- a use without volume passes whole or not at all
+  local rated, most, passes = left, 0, true -- a use without volume passes whole or not at all
+  local stretches = use.is_grant and (pricing and falls(pricing, left, use) or { left })
   if use.is_grant then
     rated = 0
-    for _, ends in ipairs(pricing and falls(pricing, left, use) or { left }) do
+    for _, ends in ipairs(stretches) do
       local ends_fit, price = fits(ends)
       if not ends_fit then
         local ends_why = why
@@ -817,7 +878,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
         why = ends_why
         break
       end
-      rated, dearest = ends, max(dearest, price)
+      rated, most = ends, max(most, price)
     end
   elseif left == 0 then
     passes = fits(0)
@@ -837,7 +898,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   local amount, counts, throttled = 0, NOTHING, false
   if rated > 0 or (left == 0 and passes) then
     amount, counts, throttled = priced(rated)
-    amount = use.is_grant and max(amount, dearest) or amount
+    amount = use.is_grant and max(amount, most) or amount
   end
   local draws = coverage[DRAWS]
   for _, entry in ipairs(wallets) do
@@ -848,7 +909,10 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
     end
   end
   coverage[RATED], coverage[UNCOVERED], coverage[AMOUNT] = rated, left - rated, amount
-  coverage[COUNTED], coverage[SLOWED] = counts, throttled
+  coverage[COUNTED], coverage[SLOWED], coverage[LACKS] = counts, throttled, lacks
+  if use.is_grant and pricing and counts[1] then
+    note_reserved(pricing, counts, stretches, rated, use)
+  end
   return coverage
 end
 
@@ -906,13 +970,11 @@ end
 -- How much of a volume limits let pass, and what they count: all that is used, whether it may or not. What asks first
 -- leaves to grants what they hold.
 local function within_limits(limits, quantity, use)
-  local allowed, counts, is_grant = quantity, {}, use.is_grant
+  local allowed, counts = quantity, {}
   for index, limit in ipairs(limits) do
     local most = limit[4]
-    use.is_grant = is_grant or use.asks
     local stands, held = counted(limit[1], limit[2], limit[3], use)
-    use.is_grant = is_grant
-    stands = stands or 0
+    stands, held = stands or 0, (use.is_grant or use.asks) and held or 0
     if most > 0 then
       allowed = min(allowed, max(0, most - stands - held))
     end
@@ -1001,7 +1063,7 @@ local function draw(step, name, payer, coverage, use)
     end
     dirty[name] = true
   end
-  coverage[WHY], coverage[COUNTED], coverage[SLOWED] = nil, nil, nil
+  coverage[WHY], coverage[COUNTED], coverage[SLOWED], coverage[LACKS] = nil, nil, nil, nil
 end
 
 local function step_holder(step, endpoint)
@@ -1133,9 +1195,9 @@ local function needed_at(step, name, payer, quantity, use)
   local field = step[MODE] == PREPAID and MONEY or LIMIT
   local kept = payer[field]
   payer[field] = EXACT_MAX
-  local amount = cover_allowed(step, name, payer, quantity, use)[AMOUNT]
+  local coverage = cover_allowed(step, name, payer, quantity, use)
   payer[field] = kept
-  return amount
+  return coverage[AMOUNT] + (coverage[LACKS] or 0)
 end
 
 -- Says which slice is too small for the volumes: {SHORT, step, needed, lacking}; nil if none is. The first is used, the
@@ -1777,11 +1839,17 @@ local function reserve(open, program, endpoint, service, quantity, use)
     end
     local is_held = {} -- components may count together
     for _, counted_of in ipairs(coverage[COUNTED] or NOTHING) do
-      local counter = counted_of[2] .. ' ' .. counted_of[1]
-      if not is_held[counter] then
-        is_held[counter] = true
-        local owner, kept = hold_count(counted_of, use)
+      local counter, holder_of, period = counted_of[1], counted_of[2], counted_of[3]
+      local function hold(mark, more)
+        local owner, kept = hold_count(mark, holder_of, period, more, use)
         open[RESERVATIONS][#open[RESERVATIONS] + 1] = { owner, 0, UNLIMITED, NOTHING, service, kept }
+      end
+      if not is_held[holder_of .. ' ' .. counter] then
+        is_held[holder_of .. ' ' .. counter] = true
+        hold('+' .. counter, counted_of[5])
+      end
+      if counted_of[8] and counted_of[8] > 0 then
+        hold('=' .. counter .. ':' .. counted_of[7], counted_of[8])
       end
     end
     for owner, taken in pairs(parts) do

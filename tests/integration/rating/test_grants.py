@@ -305,3 +305,39 @@ async def test_a_use_that_was_granted_later_is_covered_though_an_earlier_grant_u
         for ref, quantity in (("c", first[0]), ("b", late[0])):
             if quantity:
                 assert uncovered(await call(core, ref, 1, quantity, 0)) == [0]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "free", "money"),
+    [((a_mb(EUR, up_to=MB), a_mb(3 * EUR)), 0, 4 * EUR), ((a_mb(EUR),), MB, EUR)],
+    ids=["tiers", "free units"],
+)
+async def test_what_was_granted_first_is_paid_though_others_came_before_it(tiers, free, money, stores):
+    """What is used of one grant makes the other dearer: the next grant leaves it what it costs now."""
+    async with priced(stores, counts(*tiers, free=free), money) as core:
+        assert granted(await call(core, "a", 0, 0, MB)) == [MB]
+        assert granted(await call(core, "b", 0, 0, MB)) == [MB]
+        again = await call(core, "b", 1, MB, MB)
+        assert granted(again) == [0]
+        last = await call(core, "a", 1, MB, 0)
+        assert uncovered(last) == [0]
+        assert (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT].money == 0
+
+
+@pytest.mark.parametrize("quantity", [MB, 1])
+async def test_one_time_use_that_asks_leaves_a_grant_what_it_counted_on(quantity, stores):
+    async with priced(stores, counts(a_mb(EUR), free=MB), 0) as core:
+        assert granted(await call(core, "a", 0, 0, MB)) == [MB]
+        refused = await core.use(quantity, "e")
+        assert (refused.outcome, refused.reason) == (Outcome.REFUSED, Reason.BALANCE_DEPLETED)
+        assert uncovered(await call(core, "a", 1, MB, 0)) == [0]
+        assert (await core.use(1, "f")).reason is Reason.BALANCE_DEPLETED
+
+
+async def test_one_time_use_that_asks_leaves_a_grant_what_a_bound_lets_pass(stores):
+    tiers = counts(a_mb(EUR, up_to=5 * MB), a_mb(EUR, action=Action.BLOCK))
+    async with priced(stores, tiers, 100 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 4 * MB)) == [4 * MB]
+        assert (await core.use(2 * MB, "e")).reason is Reason.USAGE_LIMIT
+        assert (await core.use(MB, "f")).outcome is Outcome.CHARGED
+        assert uncovered(await call(core, "a", 1, 4 * MB, 0)) == [0]
