@@ -622,11 +622,8 @@ function lessen(name, bucket, quantity)
   if less > 0 then
     bucket[REMAINING] = bucket[REMAINING] - less
     move(name, bucket[ID], MOVE.REMOVAL, -less)
+    bucket[STATE] = bucket[REMAINING] == 0 and DEPLETED or bucket[STATE]
     dirty[name] = true
-    if bucket[REMAINING] == 0 then
-      bucket[STATE] = DEPLETED
-      notice(name, bucket[ID], NOTICE.USED_UP, bucket[GRANTED])
-    end
   end
   return quantity - less
 end
@@ -1367,8 +1364,12 @@ local function resize(name, payer, bucket, whole, present, ends)
       move(name, bucket[ID], MOVE.GRANT, more)
     end
   elseif change < 0 then
+    local before = bucket[REMAINING]
     local rest = short + lessen(name, bucket, -change)
     renewal.short = rest > 0 and rest or nil
+    if before > 0 and bucket[REMAINING] == 0 then
+      notice(name, bucket[ID], NOTICE.USED_UP, size)
+    end
   end
 end
 

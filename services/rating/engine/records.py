@@ -57,7 +57,8 @@ def _notice(notice: Notice, programs: Sequence[str], records: Sequence[Any]) -> 
         endpoint_id = charging_pb2.UsageEvent.FromString(record[2]).endpoint_id
         return replace(notice, program_id=programs[record[1]], endpoint_id=endpoint_id)
     if record[0] == OpKind.SESSION:
-        return replace(notice, program_id=programs[record[2][0][1]], endpoint_id=record[1][2])
+        reported = record[2]
+        return replace(notice, program_id=programs[reported[0][1]] if reported else "", endpoint_id=record[1][2])
     if record[0] in operations.KINDS:
         return replace(
             notice, path=operations.from_journal(notice.operation, record, [Status.DONE]).op.request.by.owner_path

@@ -317,7 +317,7 @@ class Histories(RuleBasedStateMachine):
             max_size=2,
             unique_by=lambda line: line[0],
         ),
-        does=st.sampled_from(["go on", "go on", "go on", "release", "begin anew"]),
+        does=st.sampled_from(["go on", "go on", "go on", "release", "let go", "begin anew"]),
     )
     def session(self, name: str, network: str, lines: list[tuple[int, int, int]], does: str) -> None:
         """Reserves and reports; of each endpoint one session at a time gets calls, the others fall silent."""
@@ -325,7 +325,9 @@ class Histories(RuleBasedStateMachine):
             self.given += 1
             self.latest[name] = (f"s{self.given}", -1)
         ref, last = self.latest[name]
-        sequence, action = last + 1, SessionAction.RELEASE if does == "release" else SessionAction.UPDATE
+        sequence, action = last + 1, SessionAction.UPDATE
+        if does in {"release", "let go"}:
+            action, lines = SessionAction.RELEASE, lines if does == "release" else []
         if sequence == 0:
             action = SessionAction.CREATE
         key, now_ms = session_id(name, ref), self.core.clock.now_ms()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.common.clock import DAY_MS
+from services.common.clock import DAY_MS, HOUR_MS
 from services.common.errors import MeterlineError
 from services.rating.domain.balances import pool_id
 from services.rating.domain.decisions import SessionAction
@@ -321,6 +321,25 @@ async def test_what_a_session_gives_back_pays_for_what_was_taken_along(valkey_ur
         assert await pool(core) == (2 * GB, GB)
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 300 * MB, 0))
         assert await pool(core) == (700 * MB, GB)
+
+
+@pytest.mark.parametrize("lapses", [True, False])
+async def test_a_session_that_ends_without_a_word_pays_for_what_was_taken_along(lapses, valkey_url, sqlite_url):
+    team, other = shared(), plan("pln_other")
+    async with settled_world(world_of([member(n, team) for n in (1, 2)], team, other), valkey_url, sqlite_url) as core:
+        await core.use(GB, "x")
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, GB))
+        core.terms.change(member(2, other))
+        assert await pool(core) == (GB, GB)
+        if lapses:
+            core.clock.advance(2 * HOUR_MS)
+            await core.use(1, "y", usage_time_ms=core.clock.now_ms())
+        else:
+            nothing = replace(session_call("s", SessionAction.RELEASE, 1, 0, 0), units=[])
+            await core.sessions.call(OPERATOR_CALLER, nothing)
+        assert await pool(core) == (0, GB)
+        assert (await movements(core, POOL))[-1] == (REMOVAL, -GB)
+        assert await kinds(core, resource_id=POOL) == []
 
 
 async def test_a_version_that_lacks_a_benefit_leaves_it_to_those_who_have_it(valkey_url, sqlite_url):
