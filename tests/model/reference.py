@@ -167,8 +167,8 @@ class Pot:
             self.remaining, self.state = self.remaining + more, "ACTIVE"
         self.pay_missing()
 
-    def is_remembered(self, now_ms: int) -> bool:
-        """Whether something was used of what nobody shares any more, in this cycle."""
+    def emptied(self, now_ms: int) -> bool:
+        """Empty what nobody shares any more; whether something was used of it in this cycle."""
         if not self.of_team or self.rest_of_ms or (self.remaining == self.brought and not self.missing):
             return False
         self.follow(0, 0, self.expires_ms, now_ms)
@@ -416,7 +416,7 @@ class Model:
                 wanted[name] = present
         owners = {pot.assignment.id for pot in wanted.values()}
         rests = [pot for pot in purse.pots.values() if pot.rest_of_ms and pot.assignment.id in owners]
-        empty = [pot for name, pot in purse.pots.items() if name not in wanted and pot.is_remembered(self.now_ms)]
+        empty = [pot for name, pot in purse.pots.items() if name not in wanted and pot.emptied(self.now_ms)]
         purse.pots = {**wanted, **{pot.id: pot for pot in (*rests, *empty)}}
 
     def _pots(self, payer: Payer, given: Sequence[Assignment], *, shared: bool) -> Iterator[Pot]:

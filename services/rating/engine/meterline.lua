@@ -74,7 +74,7 @@ local CLOCK_SKEW_MAX_MS = 7200000 -- by which clocks of processes may differ, or
 local cell, now, holders, dirty, sessions, dirty_sessions, moves, op_index
 local leases, dirty_leases
 local place, purpose, refunds, dirty_refunds
-local notices, fresh_programs
+local notices, fresh_programs, owing
 
 local function key(kind, name)
   return cell .. kind .. name
@@ -161,13 +161,15 @@ local function cumulative(part, count)
   return rounded(part, whole, rest), last.action
 end
 
--- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and what grants may add to it.
+-- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and, for who asks, what grants
+-- may add to it.
 function counted(counter, owner, period, use)
+  local asks = use.is_grant or use.asks
   if period == IN_RECORD then
     return nil, 0
   elseif period == IN_SESSION then
     if use.session then
-      return use.session[counter], use.session['+' .. counter] or 0
+      return use.session[counter], asks and use.session['+' .. counter] or 0
     elseif use.session_ref == '' then
       return nil, 0
     end
@@ -182,7 +184,7 @@ function counted(counter, owner, period, use)
       break
     end
   end
-  local held = counters['+' .. counter]
+  local held = asks and counters['+' .. counter]
   return count, held and held[1] == begin and held[2] or 0
 end
 
@@ -429,7 +431,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, present_end, final_end, cycles_until, lessen
+local available, refresh, refresh_all, supply, notice_use, present_end, final_end, cycles_until, note_short, lessen, came_back, pay_short
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -616,6 +618,10 @@ function refresh_all(name, payer, refs, time)
   payer[BUCKETS] = kept
 end
 
+function note_short(bucket, short)
+  bucket[RENEWAL].short = short > 0 and short or nil
+end
+
 -- Takes off a bucket what nobody has reserved of a volume; returns the rest of the volume.
 function lessen(name, bucket, quantity)
   local less = max(0, min(quantity, bucket[REMAINING] - bucket[RESERVED]))
@@ -626,6 +632,21 @@ function lessen(name, bucket, quantity)
     dirty[name] = true
   end
   return quantity - less
+end
+
+-- Something came back to a bucket. Once the operation is done, it pays first for what members of its pool took along.
+function came_back(name, bucket)
+  if bucket[RENEWAL] and bucket[RENEWAL].short then
+    owing[#owing + 1] = { name, bucket }
+  end
+end
+
+function pay_short()
+  for _, each in ipairs(owing) do
+    local name, bucket = each[1], each[2]
+    note_short(bucket, lessen(name, bucket, bucket[RENEWAL].short or 0))
+  end
+  owing = {}
 end
 
 -- Begins as many occurrences of a bucket as it needs to give `take` of what nobody has reserved. Reserving does not
@@ -755,7 +776,7 @@ end
 -- LACKS is what open grants lack if it is used.
 local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED, LACKS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
-local cover, cover_allowed
+local cover, cover_allowed, draw
 do
 
 -- Rounded up once, to whole micros. A published tariff keeps numerator * denominator below 2^53.
@@ -971,7 +992,7 @@ local function within_limits(limits, quantity, use)
   for index, limit in ipairs(limits) do
     local most = limit[4]
     local stands, held = counted(limit[1], limit[2], limit[3], use)
-    stands, held = stands or 0, (use.is_grant or use.asks) and held or 0
+    stands = stands or 0
     if most > 0 then
       allowed = min(allowed, max(0, most - stands - held))
     end
@@ -999,8 +1020,6 @@ function cover(step, name, payer, quantity, use)
   end
   coverage[COUNTED] = counts
   return coverage
-end
-
 end
 
 -- Takes what an entry of the draws says, and makes the entry what is told of it: {bucket, how much, what it was}.
@@ -1038,7 +1057,7 @@ local function draw_bucket(entry, time)
 end
 
 -- Phase two: draw what was covered. What was covered becomes what is told of the step.
-local function draw(step, name, payer, coverage, use)
+function draw(step, name, payer, coverage, use)
   local draws, amount = coverage[DRAWS], coverage[AMOUNT]
   for index = 1, #draws do
     draw_bucket(draws[index], use.time)
@@ -1061,6 +1080,8 @@ local function draw(step, name, payer, coverage, use)
     dirty[name] = true
   end
   coverage[WHY], coverage[COUNTED], coverage[SLOWED], coverage[LACKS] = nil, nil, nil, nil
+end
+
 end
 
 local function step_holder(step, endpoint)
@@ -1103,11 +1124,14 @@ local function unblock(name, payer, service)
   dirty[name] = true
 end
 
+local charge
+do
+
 local names_of, payers_of = {}, {} -- of the steps that are charged at the moment
 
 -- Charges a volume at every step, or, if it must be covered and is not, at none. A use is when it was, and, for
 -- prices that count: begins of its periods, cost, and its session's counts or reference.
-local function charge(program, endpoint, quantity, use, mode)
+function charge(program, endpoint, quantity, use, mode)
   local steps, coverages, uncovered, reason, throttled = program[STEPS], {}, 0, nil, nil
   for index = 1, #steps do
     local step = steps[index]
@@ -1129,6 +1153,8 @@ local function charge(program, endpoint, quantity, use, mode)
     block(program, endpoint, reason)
   end
   return { CHARGED, uncovered, coverages, throttled or nil }
+end
+
 end
 
 -- Slices --------------------------------------------------------------------------------------------------------
@@ -1290,7 +1316,7 @@ local function charge_op(op, programs, expected)
   return outcome
 end
 
-local configure_op, pay_short
+local configure_op
 do
 -- When the present cycle of a bucket ends, if the end of its assignment was moved; nil if that does not touch it.
 local function moved_end(bucket, cycles)
@@ -1358,44 +1384,29 @@ local function resize(name, payer, bucket, whole, present, ends)
   bucket[GRANTED] = size
   if change > 0 then
     local more = max(0, change - short)
-    renewal.short = short > change and short - change or nil
+    note_short(bucket, short - change)
     if more > 0 then
       bucket[REMAINING], bucket[STATE] = bucket[REMAINING] + more, ACTIVE
       move(name, bucket[ID], MOVE.GRANT, more)
     end
   elseif change < 0 then
     local before = bucket[REMAINING]
-    local rest = short + lessen(name, bucket, -change)
-    renewal.short = rest > 0 and rest or nil
+    note_short(bucket, short + lessen(name, bucket, -change))
     if before > 0 and bucket[REMAINING] == 0 then
       notice(name, bucket[ID], NOTICE.USED_UP, size)
     end
   end
 end
 
--- What nobody shares any more is empty; what was used of it is remembered until the cycle ends, for those who come back.
-local function is_remembered(name, payer, bucket)
+-- Empties what nobody shares any more. Says whether something was used of it: that is remembered until the cycle ends, for
+-- those who come back.
+local function emptied(name, payer, bucket)
   local renewal = bucket[RENEWAL]
   if not (renewal and renewal.team) or (bucket[REMAINING] == bucket[GRANTED] and not renewal.short) then
     return false
   end
   resize(name, payer, bucket, 0, 0, bucket[EXPIRES])
-  return bucket[RENEWAL].short ~= nil
-end
-
--- What came back to a pool pays first for what its members took along.
-function pay_short()
-  for name in pairs(dirty) do
-    if string.sub(name, 1, 4) == 'pol_' then
-      for _, bucket in ipairs(holder(name)[BUCKETS]) do
-        local short = bucket[RENEWAL] and bucket[RENEWAL].short
-        if short then
-          local rest = lessen(name, bucket, short)
-          bucket[RENEWAL].short = rest > 0 and rest or nil
-        end
-      end
-    end
-  end
+  return renewal.short ~= nil
 end
 
 -- A bucket that knows few boundaries of cycles ahead is told more, also when nothing else has changed.
@@ -1453,7 +1464,7 @@ function configure_op(op)
   for _, bucket in ipairs(payer[BUCKETS]) do
     local id = bucket[ID]
     local is_rest = bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')]
-    if is_rest or not wanted[id] and is_remembered(name, payer, bucket) then
+    if is_rest or not wanted[id] and emptied(name, payer, bucket) then
       kept[#kept + 1] = bucket
     elseif not wanted[id] and bucket[REMAINING] > 0 then
       move(name, id, MOVE.REMOVAL, -bucket[REMAINING])
@@ -1557,6 +1568,9 @@ local function make(planned, kind)
     end
     if balance and balance ~= '' and target[STATE] ~= PENDING then
       target[STATE] = target[REMAINING] > 0 and ACTIVE or DEPLETED
+    end
+    if kind == REFUNDED and balance and balance ~= '' then
+      came_back(name, target)
     end
   end
 end
@@ -1767,6 +1781,7 @@ local function give_back(reservation, session_counts)
     for _, bucket in ipairs(payer[BUCKETS]) do
       if bucket[ID] == part[1] then
         bucket[RESERVED] = max(0, bucket[RESERVED] - part[2])
+        came_back(name, bucket)
       end
     end
   end
@@ -2132,14 +2147,12 @@ local function decide_op(op, programs, expected)
     return top_up_op(op)
   elseif op[1] == LEASE then
     return lease_op(op)
+  elseif op[1] == SESSION then
+    return session_op(op, programs, expected)
   elseif op[1] == REFILL then
     return refill_op(op)
   end
-  local outcome = op[1] == SESSION and session_op(op, programs, expected) or correct(op)
-  if op[1] == SESSION or op[1] == REFUND then
-    pay_short()
-  end
-  return outcome
+  return correct(op)
 end
 
 local function write_state(stretch, stretch_ms, answered_now)
@@ -2213,13 +2226,11 @@ local function decide(keys, args)
   holders, dirty, sessions, dirty_sessions, moves, op_index = {}, {}, {}, {}, {}, 0
   leases, dirty_leases = {}, {}
   refunds, dirty_refunds, place = {}, {}, 0
-  notices, fresh_programs = {}, {}
+  notices, fresh_programs, owing = {}, {}, {}
   load_holders(expected)
   local answered, answered_now, seen = load_answered(ops, stretch, header[4]), {}, {}
   local due = sweep()
-  if due[1] then
-    pay_short()
-  end
+  pay_short()
   local outcomes, decided = {}, #due > 0
   sequence = sequence + 1
   local here = string.format('%d:', sequence)
@@ -2232,6 +2243,9 @@ local function decide(keys, args)
       outcome = earlier_answer(earlier, op[3])
     else
       outcome = decide_op(op, programs, expected)
+      if owing[1] then
+        pay_short()
+      end
       if changes_something(op, outcome) then
         decided = true
         if remembered then
@@ -2263,6 +2277,9 @@ local function decide(keys, args)
 end
 
 -- Rebuilding ----------------------------------------------------------------------------------------------------
+
+redis.register_function('decide', decide)
+do
 
 -- A rebuild writes into a closed cell: `building` says for which epoch, and which step was the last. A step out of its
 -- turn changes nothing: the rebuild was overtaken by one for a later epoch, or the server lost what came before.
@@ -2336,7 +2353,8 @@ local function end_rebuild(keys, args)
   return 'OK'
 end
 
-redis.register_function('decide', decide)
 redis.register_function('begin_rebuild', begin_rebuild)
 redis.register_function('rebuild', rebuild)
 redis.register_function('end_rebuild', end_rebuild)
+
+end
