@@ -361,11 +361,15 @@ class Balances:
         order = sorted((bucket for bucket in holder.buckets if not bucket.is_memory), key=_consumption_order)
         return [_of_bucket(owner, bucket, now_ms, pool_id) for bucket in order]
 
+    async def elsewhere(self, owner: Owner) -> list[Holder]:
+        """What other cells hold of an account; of one that is in one cell only, nothing."""
+        others = [cell for cell in self._kit.cells if cell is not owner.cell and self._is_spread(owner)]
+        found = await asyncio.gather(*(cell.engine.holders([owner.id]) for cell in others))
+        return [there[owner.id] for there in found if owner.id in there]
+
     async def _summed(self, owner: Owner, holder: Holder) -> Holder:
         """The holder with what other cells hold of an account above enterprises, and what is in no cell."""
-        others = [cell for cell in self._kit.cells if cell is not owner.cell]
-        found = await asyncio.gather(*(cell.engine.holders([owner.id]) for cell in others))
-        slices = [holder, *(there[owner.id] for there in found if owner.id in there)]
+        slices = [holder, *await self.elsewhere(owner)]
         free = await self._kit.escrow.free(owner.id, Kind.MONEY)
         return replace(
             holder,

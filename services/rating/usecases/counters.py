@@ -1,6 +1,5 @@
 """What is used of the services that counters of plans count, as it stands."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,11 +52,8 @@ class Counters:
         """List the counters of the plans of an endpoint or an account; of an account in all cells."""
         caller.require_role(*BALANCE_READERS)
         owner = await self._balances.owner(caller, endpoint_id, account_id)
-        holders = [await self._balances.holder(owner.cell, owner.configure)]
-        if account_id:
-            others = [cell for cell in self._kit.cells if cell is not owner.cell]
-            found = await asyncio.gather(*(cell.engine.holders([owner.id]) for cell in others))
-            holders += [there[owner.id] for there in found if owner.id in there]
+        holder = await self._balances.holder(owner.cell, owner.configure)
+        holders = [holder, *await self._balances.elsewhere(owner)]
         started_ms, resets_ms = bounds(owner.cycle, self._kit.clock.now_ms())
         began = started_ms // SECOND_MS
         return [
