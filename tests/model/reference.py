@@ -536,6 +536,14 @@ class Model:
             and any(benefit.id == pot.benefit.id and self._permits(own, benefit, use) for benefit in own.benefits)
         )
 
+    def _without_rate(self, plan: PlanTerms | None, use: Use) -> str:
+        """Why nothing covers what benefits leave where there is no rate."""
+        if plan is None:
+            return "NO_BASE_PLAN"
+        if any(self._permits(plan, benefit, use) for benefit in plan.benefits if not benefit.money):
+            return "BALANCE_DEPLETED"
+        return "NO_VALID_ADDON" if plan.prepaid and not plan.tariff_id else "NO_RATE"
+
     def _permits(self, plan: PlanTerms, benefit: Benefit, use: Use) -> bool:
         permitted = use.access in plan.access.get(use.service, frozenset())
         here = self._in(plan.zones, use.network) and self._in(benefit.zones, use.network)
@@ -619,9 +627,7 @@ class Model:
         terms = (use.service, use.network, use.access, use.at_ms)
         rate = rate_for(tariff, self.catalog, *terms) if tariff else None
         if tariff is None or rate is None:
-            none = "NO_VALID_ADDON" if plan and plan.prepaid and not plan.tariff_id else "NO_RATE"
-            none = none if plan else "NO_BASE_PLAN"
-            found.reason = none if left else ""
+            found.reason = self._without_rate(plan, use) if left else ""
             return
         account = payer if isinstance(payer, AccountTerms) else payee
         counting = Counting(

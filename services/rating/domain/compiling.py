@@ -126,11 +126,11 @@ def _step(
     limits = usage_limits(counters, use.service, account_id, billed, clocks)
     simple, pricing = price_of(tariff, found, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
     currency = tariff.currency if tariff else (base.currency if base else "")
-    refs = _refs(own_plans(payer, catalog), catalog, use, currency)
+    refs = _refs((plan for _, plan in own_plans(payer, catalog)), catalog, use, currency)
     pool = set[str]()
     if isinstance(payer, EndpointTerms):
-        pool = _refs(pooled_addons(payee, catalog), catalog, use, currency)
-        pool |= _refs(shared_bases(payer, catalog), catalog, use, currency, shared_ref)
+        pool = _refs((plan for _, plan in pooled_addons(payee, catalog)), catalog, use, currency)
+        pool |= _refs((plan for _, plan in shared_bases(payer, catalog)), catalog, use, currency, shared_ref)
     if base is not None and base.throttles and tariff is None and (refs or pool):
         pricing = SLOWED_DOWN
     elif base is not None and base.unlimited and not base.tariff_id:
@@ -141,7 +141,7 @@ def _step(
         refs=tuple(sorted(refs | pool)),
         rate=simple,
         pricing=pricing,
-        no_rate=_no_rate_reason(base),
+        no_rate=_no_rate_reason(base, catalog, use),
         payer=account_id,
         payee=payee.id,
         plan=base.key if base else ("", 0),
@@ -162,9 +162,12 @@ def _mode(payer: EndpointTerms | AccountTerms, base: PlanTerms | None) -> StepMo
     return StepMode.POSTPAID if limited else StepMode.UNLIMITED
 
 
-def _no_rate_reason(base: PlanTerms | None) -> Reason:
+def _no_rate_reason(base: PlanTerms | None, catalog: CatalogTerms, use: Use) -> Reason:
+    """Why a step that has no rate does not cover what its benefits leave."""
     if base is None:
         return Reason.NO_BASE_PLAN
+    if _refs([base], catalog, use, currency=""):  # volumes only: money is always in some currency
+        return Reason.BALANCE_DEPLETED
     return Reason.NO_VALID_ADDON if base.prepaid and not base.tariff_id else Reason.NO_RATE
 
 
@@ -212,7 +215,7 @@ def shared_ref(plan: PlanTerms, benefit_id: str) -> str:
 
 
 def _refs(
-    plans: Iterable[tuple[Assignment, PlanTerms]],
+    plans: Iterable[PlanTerms],
     catalog: CatalogTerms,
     use: Use,
     currency: str,
@@ -221,7 +224,7 @@ def _refs(
     """Benefits that a use may draw; money only of the currency in which the step is priced."""
     return {
         ref(plan, benefit.id)
-        for _, plan in plans
+        for plan in plans
         if plan.permits(use.service, use.access_type) and catalog.in_zones(plan.zones, use.network_id)
         for benefit in plan.benefits
         if use.service in benefit.services and catalog.in_zones(benefit.zones, use.network_id)

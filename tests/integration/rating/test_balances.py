@@ -457,7 +457,7 @@ async def test_what_was_not_refilled_in_time_is_lost_and_a_refill_starts_anew(va
         await core.fold()
         core.clock.advance(365 * DAY_MS)
         late = await core.use(MB, "b", usage_time_ms=core.clock.now_ms())
-        assert (late.outcome, late.reason) == (Outcome.REFUSED, Reason.NO_VALID_ADDON)
+        assert (late.outcome, late.reason) == (Outcome.REFUSED, Reason.BALANCE_DEPLETED)
         anew = await refill(core, 200 * MB, "r1", days=30)
         assert (anew.remaining, anew.expires_ms) == (200 * MB, core.clock.now_ms() + 30 * DAY_MS)
         assert await movements(core, "bal_base.b1") == [

@@ -176,7 +176,7 @@ async def test_addons_count_nothing(valkey_url, sqlite_url):
 async def test_what_lacks_more_is_said_where_limit_and_balance_are_too_small(valkey_url, sqlite_url):
     base = counting(10 * MB, prepaid=True, tariff_id="", benefits=(Benefit("b1", DATA, 4 * MB, (), recurring=False),))
     async with settled_world(terms(base), valkey_url, sqlite_url) as core:
-        assert (await core.use(12 * MB, "a")).reason is Reason.NO_VALID_ADDON
+        assert (await core.use(12 * MB, "a")).reason is Reason.BALANCE_DEPLETED
         opened = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 20 * MB))
         assert opened.grants[0].granted == 4 * MB
 

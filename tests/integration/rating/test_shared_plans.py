@@ -80,7 +80,7 @@ async def test_a_static_pool_holds_the_same_however_many_share_it(valkey_url, sq
     ) as core:
         answers = await asyncio.gather(*(core.use(MB, "x", endpoint_id=f"ep_{n}") for n in range(1, 26)))
         assert [a.outcome for a in answers].count(Outcome.CHARGED) == 10
-        assert {a.reason for a in answers if a.outcome is Outcome.REFUSED} == {Reason.NO_RATE}
+        assert {a.reason for a in answers if a.outcome is Outcome.REFUSED} == {Reason.BALANCE_DEPLETED}
         assert await pool(core) == (0, 10 * MB)
         join(core, member(26, static, NOW_MS))
         assert (await core.use(MB, "x", endpoint_id="ep_26")).outcome is Outcome.REFUSED
@@ -126,7 +126,7 @@ async def test_what_was_used_of_a_part_comes_off_what_is_brought_next(valkey_url
         await core.use(1800 * MB, "x")
         core.terms.change(member(2, other))
         assert await pool(core) == (0, GB)  # 800 MB more were used than it brings now
-        assert (await core.use(1, "y")).reason is Reason.NO_RATE
+        assert (await core.use(1, "y")).reason is Reason.BALANCE_DEPLETED
         core.terms.change(member(2, team))
         assert await pool(core) == (200 * MB, 2 * GB)
         core.terms.change(member(2, other))
@@ -217,7 +217,7 @@ async def test_only_those_who_have_the_plan_draw_and_only_where_it_permits(valke
     async with settled_world(
         world_of([member(1, team), member(2, other)], team, other), valkey_url, sqlite_url
     ) as core:
-        assert (await core.use(GB + 1, "x")).reason is Reason.NO_RATE
+        assert (await core.use(GB + 1, "x")).reason is Reason.BALANCE_DEPLETED
         assert (await core.use(1, "y", network_id=ZA)).reason is Reason.NO_RATE
         assert (await core.use(2 * GB, "z", endpoint_id="ep_2", network_id=ZA)).outcome is Outcome.CHARGED
         left = {b.plan_id: b.remaining for b in await balances(core, "", ENTERPRISE) if b.plan_id}
@@ -376,4 +376,4 @@ async def test_a_static_pool_that_an_account_has_is_its_own(valkey_url, sqlite_u
     async with settled_world(own, valkey_url, sqlite_url) as core:
         assert (await core.use(6 * MB, "x")).outcome is Outcome.CHARGED
         refused = await core.use(6 * MB, "x", endpoint_id="ep_2")
-        assert (refused.reason, refused.refused_step) == (Reason.NO_RATE, 1)
+        assert (refused.reason, refused.refused_step) == (Reason.BALANCE_DEPLETED, 1)

@@ -8,7 +8,7 @@ from services.rating.domain.buckets import bucket_specs
 from services.rating.domain.compiling import compile_program, own_plans
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, StepMode, steps_from_body
 from services.rating.domain.reasons import BalanceState, Reason, Service
-from services.rating.domain.terms import Use
+from services.rating.domain.terms import Benefit, Use
 from services.rating.ports import ChainTerms, KnownEndpoint
 from services.rating.usecases import charging
 from tests.unit.rating.terms import (
@@ -73,6 +73,17 @@ def test_a_network_without_rate_has_no_price_and_says_why():
     step = compiled(IN_ZA).steps[2]
     assert (step.rate, step.no_rate) == (None, Reason.NO_RATE)
     assert compiled(IN_ZA).steps[0].no_rate is Reason.NO_VALID_ADDON
+
+
+@pytest.mark.parametrize("prepaid", [True, False])
+def test_where_the_base_plan_has_a_bundle_and_no_rate_the_bundle_is_what_is_missing(prepaid):
+    benefit = Benefit("b1", frozenset({Service.DATA}), GB, ("zon_eu",), recurring=True)
+    bundled = plan("pln_bundled", prepaid=prepaid, benefits=(benefit,))
+    known, who = catalog([bundled, RETAIL, WHOLESALE], TARIFFS), endpoint(given("base", bundled.key))
+    elsewhere = Reason.NO_VALID_ADDON if prepaid else Reason.NO_RATE
+    uses = (IN_EU, IN_ZA, replace(IN_EU, service=Service.SMS_MO))
+    reasons = [compiled(use, who=who, terms=known).steps[0].no_rate for use in uses]
+    assert reasons == [Reason.BALANCE_DEPLETED, elsewhere, elsewhere]
 
 
 @pytest.mark.requirement("R046", "R047")
