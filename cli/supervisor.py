@@ -106,6 +106,7 @@ class Supervisor:
         self._waves = waves
         self._tell = tell
         self._runs: dict[str, Run] = {}
+        self._ready: set[str] = set()
         self._budgets = {program.name: RestartBudget() for wave in waves for program in wave}
 
     async def __aenter__(self) -> Self:
@@ -116,8 +117,8 @@ class Supervisor:
                     await _together(self._start_first_time(program) for program in wave)
         except TimeoutError:
             await self.stop()
-            waiting = ", ".join(program.name for program in wave)
-            raise ProgramFailedError(f"not ready in {START_TIMEOUT_S:.0f} s: one of {waiting}") from None
+            late = ", ".join(f"{program.name} ({program.log})" for program in wave if program.name not in self._ready)
+            raise ProgramFailedError(f"not ready in {START_TIMEOUT_S:.0f} s, their logs may say why: {late}") from None
         except BaseException:
             await self.stop()
             raise
@@ -155,6 +156,7 @@ class Supervisor:
         run = await self._spawn(program)
         if not await run.becomes_ready():
             raise ProgramFailedError(run.obituary())
+        self._ready.add(program.name)
         self._tell(f"{program.name} is ready ({time.monotonic() - started:.1f} s)")
 
     async def _spawn(self, program: Program) -> Run:

@@ -25,6 +25,7 @@ from services.runtime.channels import Channel
 from services.runtime.database import Database
 from services.runtime.identity import Authenticator, ResolveKey, ServiceTokens, service_principal, unauthenticated
 from services.runtime.server import Door, Server, run
+from services.runtime.settling import Settling
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.writes import Writes
 
@@ -51,16 +52,18 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
 
     writes = Writes(database, runtime, clock, on_commit=committed)
     await _set_up(writes, stores, settings, credential)
-    catalog = CatalogClient(await stack.enter_async_context(Channel(settings.catalog_address, SERVICE, tokens)))
-    desk = Desk(writes, stores)
+    addresses = (settings.catalog_address, settings.rating_address)
+    channels = [await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses]
+    catalog = CatalogClient(channels[0])
+    desk = Desk(writes, stores, Settling(channels[1], SERVICE, feed.newest).settle)
     servicers = (
         (AccountServicer(desk, catalog, feed), accounts_pb2_grpc.add_AccountServiceServicer_to_server),
         (CompanyServicer(desk), companies_pb2_grpc.add_CompanyServiceServicer_to_server),
         (IdentityServicer(desk, resolve_key), identity_pb2_grpc.add_IdentityServiceServicer_to_server),
         (AuditServicer(database, runtime.audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
-    door = Door(SERVICE, authenticator)
-    server = await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))
+    door, checks = Door(SERVICE, authenticator), {"database": database.ping}
+    server = await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES, checks))
     stack.callback(feed.close)
     return server
 

@@ -30,6 +30,7 @@ from services.runtime.directory import AccountDirectory
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
 from services.runtime.server import Door, Server, run
+from services.runtime.settling import Settling
 from services.runtime.tasks import background
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.writes import Writes
@@ -54,7 +55,8 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
     stack.push_async_callback(database.close)
     await database.migrate(MIGRATIONS)
     tokens = ServiceTokens(settings.service_secret.get_secret_value())
-    accounts = await stack.enter_async_context(Channel(settings.accounts_address, SERVICE, tokens))
+    addresses = (settings.accounts_address, settings.rating_address)
+    accounts, rating = [await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses]
     authenticator = Authenticator(tokens, remote_key_resolver(accounts))
     directory = AccountDirectory(accounts, on_key_change=authenticator.forget)
     background(stack, directory.follow())
@@ -64,6 +66,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         writing=stores.for_write,
         reading=stores.reading,
         accounts=directory,
+        settle=Settling(rating, SERVICE, feed.newest).settle,
     )
     servicers = (
         (NetworkServicer(desk), networks_pb2_grpc.add_NetworkServiceServicer_to_server),
@@ -76,7 +79,8 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         ),
         (AuditServicer(database, runtime.audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
-    server = await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
+    door, checks = Door(SERVICE, authenticator), {"database": database.ping}
+    server = await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES, checks))
     stack.callback(feed.close)  # before the server drains: its watchers would never end
     return server
 

@@ -18,7 +18,7 @@ from services.endpoints.api.charging_context import ChargingContextServicer
 from services.endpoints.api.desk import Desk
 from services.endpoints.api.endpoints import EndpointServicer
 from services.endpoints.api.sims import SimServicer
-from services.endpoints.peers import CatalogClient, RatingClient
+from services.endpoints.peers import CatalogClient
 from services.endpoints.settings import SERVICE, Settings
 from services.endpoints.storage.store import newest_for_charging, reading, writing
 from services.endpoints.storage.tables import runtime
@@ -30,6 +30,7 @@ from services.runtime.directory import AccountDirectory
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
 from services.runtime.server import Door, Server, run
+from services.runtime.settling import Settling
 from services.runtime.tasks import background
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.writes import Writes
@@ -61,7 +62,7 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         reading=partial(reading, database),
         accounts=directory,
         catalog=CatalogClient(catalog),
-        settle=RatingClient(rating, partial(newest_for_charging, database)).settle,
+        settle=Settling(rating, SERVICE, partial(newest_for_charging, database)).settle,
     )
     servicers = (
         (SimServicer(desk), sims_pb2_grpc.add_SimServiceServicer_to_server),
@@ -76,7 +77,8 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         ),
         (AuditServicer(database, runtime.audit), audit_pb2_grpc.add_AuditServiceServicer_to_server),
     )
-    server = await stack.enter_async_context(Server(settings.listen, Door(SERVICE, authenticator), servicers, NAMES))
+    door, checks = Door(SERVICE, authenticator), {"database": database.ping}
+    server = await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES, checks))
     stack.callback(feed.close)
     return server
 

@@ -1,33 +1,24 @@
-"""The other services: catalog, which knows the plans, and rating, which charges by what is assigned here."""
+"""The catalog service, which knows the plans."""
 
-import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from meterline.catalog.v1 import charging_catalog_pb2, charging_catalog_pb2_grpc, profiles_pb2, profiles_pb2_grpc
-from meterline.rating.v1 import charging_pb2, charging_pb2_grpc
 from services.common.errors import DeadlineExceededError, UnavailableError, not_found
 from services.common.identity import Principal
 from services.endpoints.convert import plans
 from services.endpoints.domain.plans import Plan
 from services.endpoints.ports import Defaults
 from services.runtime.channels import Channel
-from services.runtime.telemetry import logger
 
 BATCH = 1000
 CATALOG_SECONDS = 3.0
 """Longest that a write waits for catalog: on SQLite other writes wait with it."""
-SEEN_SECONDS = 1.0
-"""Longest that a write waits until rating has seen it."""
-PAUSE_SECONDS = 1.0
-"""How long writes do not ask rating after it did not answer."""
 
 M = TypeVar("M", bound=Message)
-
-log = logger("peers")
 
 
 class CatalogClient:
@@ -90,32 +81,3 @@ class CatalogClient:
                 "The catalogue does not answer, so nothing was changed; try again.",
                 retry_after_ms=1000,
             ) from error
-
-
-class RatingClient:
-    """Lets a write wait until rating has seen it, so that a caller who assigns a plan can charge by it at once.
-
-    Rating may be away: then writes go on without it, and ask again after a second.
-
-    Args:
-        channel: leads to rating.
-        newest: tells the cursor of the newest change that matters to charging.
-    """
-
-    def __init__(self, channel: Channel, newest: Callable[[], Awaitable[int]]) -> None:
-        self._channel = channel
-        self._newest = newest
-        self._charging = charging_pb2_grpc.ChargingServiceStub(channel.grpc)
-        self._not_before = 0.0
-
-    async def settle(self) -> None:
-        """Wait up to a second until rating has seen all that is committed here; never fails."""
-        if time.monotonic() < self._not_before:
-            return
-        request = charging_pb2.WaitForChangesRequest(endpoints_cursor=await self._newest())
-        wait = cast("grpc.aio.UnaryUnaryMultiCallable[object, object]", self._charging.WaitForChanges)
-        try:
-            await wait(request, timeout=SEEN_SECONDS, metadata=self._channel.metadata())
-        except grpc.aio.AioRpcError as error:
-            self._not_before = time.monotonic() + PAUSE_SECONDS
-            log.info("rating has not seen a write", code=error.code().name)

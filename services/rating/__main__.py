@@ -57,7 +57,7 @@ from services.runtime.channels import Channel
 from services.runtime.database import Database
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
-from services.runtime.server import Door, Server, run
+from services.runtime.server import Check, Door, Server, run
 from services.runtime.tasks import background
 from services.runtime.telemetry import configure_logging, logger, serve_metrics
 from services.runtime.valkey import connect
@@ -146,7 +146,8 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
         ),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)
-    return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES))
+    checks: dict[str, Check] = {"valkey": client.ping, "journal": journal.database.ping, "books": ledger.database.ping}
+    return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES, checks))
 
 
 async def serve(stop: asyncio.Event) -> None:

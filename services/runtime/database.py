@@ -157,6 +157,11 @@ class Database:
                 await connection.exec_driver_sql("BEGIN")
             yield connection
 
+    async def ping(self) -> None:
+        """Ask it something, or raise UNAVAILABLE."""
+        async with self.reading() as connection:
+            await connection.execute(sa.select(1))
+
     async def migrate(self, folder: Path) -> None:
         """Bring the schema to the newest migration in `folder` (an alembic folder with `versions/`)."""
         config = Config()

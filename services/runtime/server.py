@@ -5,7 +5,7 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,6 +27,10 @@ from services.runtime.telemetry import LATENCY, REQUESTS, logger
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 STREAMS_MAX = 4096
 DRAIN_SECONDS = 10.0
+CHECK_EVERY_SECONDS = 1.0
+"""How often a server asks whether what it cannot work without is there."""
+CHECK_SECONDS = 2.0
+"""How long it waits for each; what is silent for longer is away."""
 
 OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -56,6 +60,8 @@ def current_call() -> Call:
     return _CALL.get()
 
 
+Check = Callable[[], Awaitable[object]]
+"""Asks something that a service cannot work without; raises if it is away."""
 Adder = Callable[[Any, Any], None]
 """A generated `add_…Servicer_to_server` function."""
 
@@ -191,10 +197,23 @@ def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> Sequence[tuple[str
 
 
 class Server:
-    """A gRPC server with health and reflection; `async with` starts it and drains it."""
+    """A gRPC server with health and reflection; `async with` starts it and drains it.
+
+    Args:
+        listen: host:port.
+        door: what every call passes.
+        servicers: each with the generated function that adds it.
+        names: of the services, for health and reflection.
+        checks: by the name of what they ask; while one fails, health says NOT_SERVING.
+    """
 
     def __init__(
-        self, listen: str, door: Door, servicers: Sequence[tuple[object, Adder]], names: Sequence[str]
+        self,
+        listen: str,
+        door: Door,
+        servicers: Sequence[tuple[object, Adder]],
+        names: Sequence[str],
+        checks: Mapping[str, Check] | None = None,
     ) -> None:
         self._listen = listen
         self._server = grpc.aio.server(options=OPTIONS)
@@ -205,6 +224,9 @@ class Server:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = names
+        self._checks = checks or {}
+        self._checking: asyncio.Task[None] | None = None
+        self._ending = False
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self.port = 0
 
@@ -214,18 +236,44 @@ class Server:
         except RuntimeError as error:
             raise SystemExit(f"Cannot listen on {self._listen}: is the port taken? {error}") from error
         await self._server.start()
-        await self.set_serving(serving=True)
+        if self._checks:
+            self._checking = asyncio.create_task(self._check())
+        else:
+            await self._say(serving=True)
         return self
 
-    async def set_serving(self, *, serving: bool) -> None:
-        """Say to health checks whether the service can do its work."""
+    async def _check(self) -> None:
+        """Say to health checks, until the end, whether the service can do its work."""
+        was: list[str] | None = None
+        while not self._ending:  # drivers of databases may turn a cancellation into an error of their own
+            away = [name for name, check in self._checks.items() if not await _passes(check)]
+            if away != was:
+                (log.warning if away else log.info)("stores", away=away)
+                await self._say(serving=not away)
+                was = away
+            await asyncio.sleep(CHECK_EVERY_SECONDS)
+
+    async def _say(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *self._names):
             await self._health.set(name, status)
 
     async def __aexit__(self, *_: object) -> None:
+        self._ending = True
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.wait([self._checking])
         await self._health.enter_graceful_shutdown()
         await self._server.stop(DRAIN_SECONDS)
+
+
+async def _passes(check: Check) -> bool:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check()
+    except Exception:  # noqa: BLE001 - whatever it is, what was asked did not answer
+        return False
+    return True
 
 
 GC_YOUNG_MAX = 50_000

@@ -15,6 +15,7 @@ import pytest
 
 from cli.charge.records import write_csv
 from meterline.rating.v1 import charging_pb2
+from services.runtime.health import wrong_with
 from services.runtime.valkey import EmbeddedValkey, connect
 from tests.postgres import EmbeddedPostgres
 from tests.system.launching import LONG, System, free_ports, launched
@@ -171,7 +172,9 @@ async def test_a_failover_to_a_replica_that_lagged_loses_nothing(tmp_path: Path)
         stores = {"METERLINE_VALKEY_URL": f"valkey://{wire.address}/0"}
         replica = connect(second.url)
         await replica.replicaof("127.0.0.1", ports[0])
-        with launched("failover", tmp_path, stores) as system:
+        with contextlib.ExitStack() as stack:
+            # beside this loop, which passes on what rating says to Valkey
+            system = await asyncio.to_thread(stack.enter_context, launched("failover", tmp_path, stores))
             async with Stranger.connected(system.description) as operator, loaded(await build_market(operator)) as load:
                 while (await replica.info("replication"))["master_link_status"] != "up":
                     await asyncio.sleep(0.05)
@@ -202,5 +205,8 @@ async def test_a_postgresql_that_is_gone_for_long_is_told_and_waited_for(
                 error = await told(load)
                 assert "again" in (error.details() or ""), "what to do"
                 await asyncio.sleep(0.5)
+            assert "503" in await asyncio.to_thread(wrong_with, f"{system.description['gateway']}/readyz")
+    while await asyncio.to_thread(wrong_with, f"{system.description['gateway']}/readyz"):
+        await asyncio.sleep(0.2)
     await assert_sound(system.description["data_folder"], stores_of(system.kind, request))
     assert system.messages.read_text() == messages, "no process ended"

@@ -10,11 +10,13 @@ import pytest
 from meterline.accounts.v1 import accounts_pb2
 from meterline.catalog.v1 import charging_catalog_pb2
 from meterline.endpoints.v1 import charging_context_pb2
+from meterline.rating.v1 import charging_pb2
 from services.common.errors import UnavailableError
 from services.runtime.channels import Channel
 from tests.system.launching import System
-from tests.system.market import Market
+from tests.system.market import MB, Market, usage
 from tests.system.replay import view_of
+from tests.system.stranger import Json
 
 NOBODY = f"ep_{'0' * 26}"
 
@@ -67,6 +69,20 @@ async def test_a_caller_who_goes_away_spoils_no_other_and_a_failure_is_told_to_e
         told = await asyncio.gather(view.load([first]), view.load([second]), return_exceptions=True)
         assert [type(each) for each in told] == [UnavailableError] * 2
         assert await view.load([first, second]) == set()
+
+
+async def test_what_is_answered_is_charged_by(system: System, market: Market):
+    """A change of an account or of the catalogue is known to charging when its answer is there."""
+    account, (name,) = f"/v1/accounts/{market.enterprise.account_id}", await market.endpoints(1)
+    changes: tuple[tuple[str, Json, int], ...] = (
+        (f"{account}:suspend", {}, charging_pb2.REASON_ACCOUNT_NOT_ACTIVE),
+        (f"{account}:resume", {}, charging_pb2.REASON_NO_VALID_ADDON),
+        (f"{account}/coverage:remove", {"country_codes": ["BE"]}, charging_pb2.REASON_NETWORK_NOT_ALLOWED),
+        (f"{account}/coverage:add", {"country_codes": ["BE"]}, charging_pb2.REASON_NO_VALID_ADDON),
+    )
+    for path, body, reason in changes * 5:
+        await market.reseller.post(path, body)
+        assert (await market.operator.charge_one(usage(name, MB))).reason == reason, path
 
 
 @pytest.mark.parametrize(

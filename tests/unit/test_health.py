@@ -1,5 +1,6 @@
 """The health probe of the containers: silence and refusal are not health."""
 
+import asyncio
 import http.server
 import socket
 import threading
@@ -12,6 +13,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from services.runtime.health import wrong_with
+from services.runtime.server import CHECK_EVERY_SECONDS, Server
 
 
 @contextmanager
@@ -63,3 +65,35 @@ def test_where_nobody_listens_nothing_is_healthy():
         port = door.getsockname()[1]
     assert "UNAVAILABLE" in wrong_with(f"127.0.0.1:{port}")
     assert wrong_with(f"http://127.0.0.1:{port}/readyz")
+
+
+async def test_a_server_says_that_it_does_not_serve_while_what_it_needs_is_away():
+    away, asked = False, asyncio.Event()
+
+    async def store() -> None:
+        asked.set()
+        if away:
+            raise OSError("nobody is there")
+
+    async def healthy(address: str) -> bool:
+        await asyncio.sleep(CHECK_EVERY_SECONDS)
+        return not await asyncio.to_thread(wrong_with, address)
+
+    async with Server("127.0.0.1:0", None, (), ("meterline.x.v1.X",), {"store": store}) as server:  # type: ignore[arg-type] # nobody enters
+        address = f"127.0.0.1:{server.port}"
+        await asked.wait()
+        assert await healthy(address)
+        away = True
+        for _ in range(5):
+            if not await healthy(address):
+                break
+        assert "NOT_SERVING" in await asyncio.to_thread(wrong_with, address)
+        away = False
+        assert any([await healthy(address) for _ in range(3)])
+
+
+async def test_what_does_not_answer_in_time_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("services.runtime.server.CHECK_SECONDS", 0.05)
+    async with Server("127.0.0.1:0", None, (), (), {"store": asyncio.Event().wait}) as server:  # type: ignore[arg-type] # nobody enters
+        await asyncio.sleep(0.3)
+        assert "NOT_SERVING" in await asyncio.to_thread(wrong_with, f"127.0.0.1:{server.port}")

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from services.accounts.ports import Store
 from services.common.identity import Principal
 from services.runtime.server import current_call
+from services.runtime.settling import Settle
 from services.runtime.writes import Write, Writes
 
 T = TypeVar("T")
@@ -33,11 +34,13 @@ class Desk:
     Args:
         writes: runs writes once.
         stores: opens stores.
+        settle: waits, within bounds, until rating has seen what is committed.
     """
 
-    def __init__(self, writes: Writes, stores: Stores) -> None:
+    def __init__(self, writes: Writes, stores: Stores, settle: Settle) -> None:
         self._writes = writes
         self._stores = stores
+        self._settle = settle
 
     async def write(
         self,
@@ -58,6 +61,18 @@ class Desk:
             lambda result: answer(result, call.caller),
             stored_answer,
         )
+
+    async def charging_write(
+        self,
+        request: Message,
+        response_type: type[M],
+        use_case: Callable[[Store, Principal, int], Awaitable[T]],
+        answer: Callable[[T, Principal], M],
+    ) -> M:
+        """As `write`, and let rating see it before the caller gets the answer and charges by it."""
+        response = await self.write(request, response_type, use_case, answer)
+        await self._settle()
+        return response
 
     async def read(self, use_case: Callable[[Store, Principal], Awaitable[T]]) -> T:
         """Run a use case that only reads, with the store and the caller."""

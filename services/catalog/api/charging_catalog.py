@@ -31,6 +31,7 @@ class ChargingCatalogServicer(charging_catalog_pb2_grpc.ChargingCatalogServiceSe
                 store, request.account_id, path, request.currency, now_ms
             ),
             convert.provisioned_to_proto,
+            settles=False,  # nobody is charged by what a new account has
         )
 
     async def GetDefaults(self, request: pb.GetDefaultsRequest, _: object) -> pb.GetDefaultsResponse:

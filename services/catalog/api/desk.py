@@ -13,6 +13,7 @@ from services.catalog.ports import Accounts, Store
 from services.catalog.usecases.items import find_account, find_owner
 from services.common.identity import READERS, WRITERS, Principal
 from services.runtime.server import current_call
+from services.runtime.settling import Settle
 from services.runtime.writes import Write, Writes
 
 T = TypeVar("T")
@@ -31,12 +32,14 @@ class Desk:
         writing: makes the store of a write.
         reading: opens a store that only reads.
         accounts: the account tree.
+        settle: waits, within bounds, until rating has seen what is committed.
     """
 
     writes: Writes
     writing: Callable[[Write], Awaitable[Store]]
     reading: Callable[[], AbstractAsyncContextManager[Store]]
     accounts: Accounts
+    settle: Settle
 
     def reader(self) -> Principal:
         """The caller, who has to be one that may read."""
@@ -65,15 +68,27 @@ class Desk:
         return await find_owner(self.accounts, caller, account_id)
 
     async def write(
-        self, request: Message, response_type: type[M], use_case: UseCase[T], answer: Callable[[T], M]
+        self,
+        request: Message,
+        response_type: type[M],
+        use_case: UseCase[T],
+        answer: Callable[[T], M],
+        *,
+        settles: bool = True,
     ) -> M:
-        """Run a write of the present call once, however often it is asked for."""
+        """Run a write of the present call once, however often it is asked for.
+
+        Rating sees it before the caller gets the answer and charges by it, unless it `settles` nothing for charging.
+        """
         call = current_call()
 
         async def body(write: Write) -> T:
             return await use_case(await self.writing(write), write.now_ms)
 
-        return await self.writes.run(call.caller, call.method, request, response_type, body, answer)
+        response = await self.writes.run(call.caller, call.method, request, response_type, body, answer)
+        if settles:
+            await self.settle()
+        return response
 
 
 def empty(_: None) -> Empty:

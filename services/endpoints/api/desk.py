@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from services.common.identity import Principal
 from services.endpoints.ports import Accounts, Catalog, Store
 from services.runtime.server import current_call
+from services.runtime.settling import Settle
 from services.runtime.writes import Write, Writes
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Desk:
     reading: Callable[[], AbstractAsyncContextManager[Store]]
     accounts: Accounts
     catalog: Catalog
-    settle: Callable[[], Awaitable[None]]
+    settle: Settle
 
     async def write(
         self, request: Message, response_type: type[M], use_case: UseCase[T], answer: Callable[[T], M]

@@ -7,7 +7,7 @@ from meterline.catalog.v1 import plans_pb2
 from meterline.endpoints.v1 import charging_context_pb2, endpoints_pb2
 from services.common.errors import InvalidArgumentError
 from services.common.ids import new_id
-from services.endpoints import peers
+from services.runtime import settling
 from tests.integration.endpoints.world import Client, World, account
 
 
@@ -236,7 +236,7 @@ async def test_rating_is_waited_for_after_a_write_that_matters_to_charging(world
 async def test_writes_go_on_while_rating_is_away_and_ask_it_once_a_second(small_world, monkeypatch):
     endpoint = await small_world.active_endpoint()
     enterprise = small_world.as_("enterprise")
-    monkeypatch.setattr(peers, "SEEN_SECONDS", 0.2)
+    monkeypatch.setattr(settling, "SEEN_SECONDS", 0.2)
     attempts: list[float] = []
 
     async def hang() -> None:
