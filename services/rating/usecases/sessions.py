@@ -44,6 +44,8 @@ EXPIRY_MS = 24 * HOUR_MS
 STALE_TRIES_MAX = 5
 LOST_TRIES_MAX = 5
 """How often a state that turns out to be lost is asked again."""
+KNOWN_MAX = 100_000
+"""Sessions that a process remembers; beyond it, those whose last call is the oldest are read from Valkey again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class Sessions:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._known: dict[str, tuple[SessionCall, int]] = {}
+        """By id, the last call that was answered here and when its session ends, oldest first."""
 
     async def call(self, caller: Principal, call: SessionCall) -> Session:
         """Create (the call names everything), update or release (what it leaves empty stays as it is).
@@ -169,7 +173,10 @@ class Sessions:
             else:
                 for account in known.chain.accounts[1:]:
                     self._kit.escrow.replenished(account.id)
-                return _session(call, outcome, visible_steps(caller, known.chain), switches)
+                session = _session(call, outcome, visible_steps(caller, known.chain), switches)
+                if not call.dry_run:
+                    self._remember(call, session)
+                return session
         raise UnavailableError("TERMS_CHANGING", "The plans of this endpoint are changing; try again.")
 
     async def get(self, caller: Principal, name: str) -> Session:
@@ -188,16 +195,33 @@ class Sessions:
         return _session(empty, outcome, visible_steps(caller, known.chain), [0] * len(image.answers))
 
     async def _completed(self, call: SessionCall) -> SessionCall:
+        """A call with all that it leaves as it is.
+
+        A session is as its last call left it, and each sequence number is answered once: who answered the one before
+        need not look, until it ends and another may begin under its id.
+        """
         if call.action is SessionAction.CREATE:
             return call
-        image = await self._image(call.session_id)
+        last, ends_ms = self._known.get(call.session_id, (None, 0))
+        if last is None or last.sequence + 1 != call.sequence or ends_ms <= self._kit.clock.now_ms():
+            as_it_is: SessionCall | SessionImage = await self._image(call.session_id)
+        else:
+            as_it_is = last
         return replace(
             call,
-            session_ref=image.session_ref,
-            endpoint_id=image.endpoint_id,
-            network_id=call.network_id or image.network_id,
-            access_type=call.access_type or image.access_type,
+            session_ref=as_it_is.session_ref,
+            endpoint_id=as_it_is.endpoint_id,
+            network_id=call.network_id or as_it_is.network_id,
+            access_type=call.access_type or as_it_is.access_type,
         )
+
+    def _remember(self, call: SessionCall, session: Session) -> None:
+        self._known.pop(call.session_id, None)
+        if session.state is not SessionState.OPEN:
+            return
+        self._known[call.session_id] = (replace(call, units=()), session.ends_ms)
+        if len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
 
     async def _image(self, name: str) -> SessionImage:
         """A session as it stands; that there is none is believed only of a state that is not lost."""

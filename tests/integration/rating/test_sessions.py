@@ -10,11 +10,26 @@ from services.common.errors import AbortedError, AlreadyExistsError, FailedPreco
 from services.common.money import Money
 from services.rating.domain.decisions import SessionAction, SessionState
 from services.rating.domain.reasons import Outcome, Reason
-from services.rating.usecases.sessions import Session, SessionCall, Units, session_id
+from services.rating.usecases import sessions
+from services.rating.usecases.sessions import Session, SessionCall, Sessions, Units, session_id
 from tests.integration.rating.test_charging import TARIFFS, example, session_call
 from tests.integration.rating.test_refunds import paid
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, world
-from tests.unit.rating.terms import ENDPOINT, ENTERPRISE, EU, GB, MB, RESELLER, catalog, chain, endpoint, given, plan
+from tests.unit.rating.terms import (
+    ENDPOINT,
+    ENTERPRISE,
+    EU,
+    GB,
+    MB,
+    RESELLER,
+    ZA,
+    catalog,
+    chain,
+    endpoint,
+    given,
+    plan,
+    tariff,
+)
 
 CREATE, UPDATE, RELEASE = SessionAction.CREATE, SessionAction.UPDATE, SessionAction.RELEASE
 NAME = session_id(ENDPOINT, "s")
@@ -180,3 +195,57 @@ async def test_a_session_is_found_though_nobody_noticed_yet_that_the_store_lost_
         await core.client.flushall()
         assert (await call(core, RELEASE, 1, MB)).state is SessionState.RELEASED
         assert (await core.use(MB, "x")).outcome is Outcome.CHARGED
+
+
+def free_anywhere() -> StillTerms:
+    """Nothing costs anything, in either country."""
+    free = plan("pln_anywhere", tariff_id="tar_free")
+    accounts = chain(given("e", free.key), given("r", free.key))
+    return StillTerms([endpoint(given("base", free.key))], accounts, catalog([free], [tariff("tar_free", 0)]))
+
+
+async def in_turn(core: World, sequence: int, network: str = "", *, at: Sessions | None = None) -> str:
+    """A megabyte that a process reports, of a session that has moved to a network or is where it was; that network."""
+    moved = replace(session_call("s", UPDATE, sequence, MB, MB), endpoint_id="", network_id=network, access_type=0)
+    await (at or core.sessions).call(OPERATOR_CALLER, moved)
+    return (await core.cell.engine.session(NAME)).network_id
+
+
+@pytest.mark.parametrize("seen_again", [False, True])
+async def test_what_a_call_does_not_say_is_as_the_call_before_left_it_whichever_process_had_it(
+    seen_again, valkey_url, sqlite_url
+):
+    async with world(free_anywhere(), valkey_url, sqlite_url) as core:
+        other = Sessions(core.kit)
+        await call(core, CREATE, 0, 0, MB)
+        assert await in_turn(core, 1) == EU
+        assert await in_turn(core, 2, ZA) == ZA
+        assert await in_turn(core, 3) == ZA
+        assert await in_turn(core, 4, EU, at=other) == EU
+        assert await in_turn(core, 5, at=other if seen_again else core.sessions) == EU
+        assert await in_turn(core, 6) == EU
+
+
+async def test_a_reference_that_begins_a_new_session_keeps_nothing_of_the_one_before(valkey_url, sqlite_url):
+    async with world(free_anywhere(), valkey_url, sqlite_url) as core:
+        other = Sessions(core.kit)
+        await call(core, CREATE, 0, 0, MB)
+        assert await in_turn(core, 1, ZA) == ZA
+        core.clock.advance(24 * HOUR_MS)
+        await core.client.delete(f"{core.cell.engine.tag}s:{NAME}")  # Valkey forgets it a day after its end
+        await other.call(OPERATOR_CALLER, session_call("s", CREATE, 0, 0, MB))
+        assert await in_turn(core, 1, at=other) == EU
+        assert await in_turn(core, 2) == EU
+
+
+async def test_of_many_sessions_those_that_were_called_last_are_remembered(monkeypatch, valkey_url, sqlite_url):
+    monkeypatch.setattr(sessions, "KNOWN_MAX", 2)
+    async with world(example(), valkey_url, sqlite_url) as core:
+        for ref in "abc":
+            await core.sessions.call(OPERATOR_CALLER, session_call(ref, CREATE, 0, 0, MB))
+        for ref in "abc":
+            await core.sessions.call(OPERATOR_CALLER, session_call(ref, UPDATE, 1, MB, MB))
+        assert sorted(last.session_ref for last, _ in core.sessions._known.values()) == ["b", "c"]
+        await core.sessions.call(OPERATOR_CALLER, session_call("c", RELEASE, 2, MB, 0))
+        assert [last.session_ref for last, _ in core.sessions._known.values()] == ["b"]
+        assert await left(core) == 996 * MB
