@@ -25,9 +25,9 @@ class Settings(CommonSettings):
     """How long a request may take; the caller may ask for less with `X-Request-Timeout`."""
     concurrency_max: int = Field(default=1024, gt=0, validation_alias=service_alias(SERVICE, "concurrency_max"))
     """Requests in work at once; more are refused."""
-    rate_per_s: float = Field(default=2_000, ge=0, validation_alias=service_alias(SERVICE, "rate_per_s"))
+    rate_per_s: float = Field(default=10_000, ge=0, validation_alias=service_alias(SERVICE, "rate_per_s"))
     """Requests a second that one credential may make for long; 0 does not limit."""
-    rate_burst: int = Field(default=4_000, gt=0, validation_alias=service_alias(SERVICE, "rate_burst"))
+    rate_burst: int = Field(default=20_000, gt=0, validation_alias=service_alias(SERVICE, "rate_burst"))
     """Requests that one credential may make at once."""
     cors_origins: list[str] = Field(default=[], validation_alias=service_alias(SERVICE, "cors_origins"))
     """Origins whose pages may call, as a JSON list; empty is none."""

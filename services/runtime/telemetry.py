@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import sys
+from collections.abc import Callable
 from typing import TextIO, cast
 
+import orjson
 import structlog
 from prometheus_client import Counter, Histogram, start_http_server
 
@@ -32,6 +34,10 @@ class _Unfailing:
             self._stream.flush()
 
 
+def _json(event: object, default: Callable[[object], object]) -> str:
+    return orjson.dumps(event, default, orjson.OPT_NON_STR_KEYS).decode()
+
+
 def configure_logging(level: str, log_format: str) -> None:
     """Send logs to standard error, one line an event.
 
@@ -41,7 +47,7 @@ def configure_logging(level: str, log_format: str) -> None:
     """
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if log_format == "console" else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer() if log_format == "console" else structlog.processors.JSONRenderer(_json)
     )
     structlog.configure(
         processors=[

@@ -8,6 +8,7 @@ line of JSON. `charges` are usage records, each charged at all three steps.
 import argparse
 import asyncio
 import json
+import os
 import signal
 import statistics
 import sys
@@ -17,10 +18,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import uvloop
+from google.protobuf import json_format
 
 from cli.datafolder import DataFolder
 from cli.up import SERVICES, Ports, System, running
@@ -34,13 +36,18 @@ CALLERS = 64
 IN_FLIGHT = 16
 FEW_IN_FLIGHT = 2
 """Batches in flight where it is waiting that is measured: with many, most of it is for the batches before."""
+UPDATES = 3
+"""Updates of a session between its creation and its release."""
 WARM_UP_SECONDS = 1.0
 TURNS = 8
 """Slices in which the empty handler and unary calls are measured by turns: a machine that others use, too, changes its
 speed within seconds, and their ratio is what counts."""
+NO_RATE_LIMIT = {"METERLINE_GATEWAY_RATE_PER_S": "0"}
+"""One key makes all the requests here."""
 PORTS = Ports(18080, 17001, 17002, 17003, 17004, 0)
 EMPTY_PORT = 17005
 Metadata = tuple[tuple[str, str], ...]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -61,6 +68,14 @@ class Run:
         self.seconds += other.seconds
         self.answered += other.answered
         self.latencies += other.latencies
+
+    async def timing(self, call: Awaitable[T]) -> T:
+        """Count a call, and how long it takes."""
+        started = time.perf_counter()
+        answer = await call
+        self.latencies.append(time.perf_counter() - started)
+        self.answered += 1
+        return answer
 
     def percentile_ms(self, percent: int) -> float:
         """A percentile of the latencies, in milliseconds."""
@@ -114,15 +129,69 @@ class Load:
         async def work(run: Run, until: float) -> None:
             async def caller() -> None:
                 while time.perf_counter() < until:
-                    started = time.perf_counter()
-                    answer = await call(charging_pb2.ChargeEventRequest(event=self.event()), metadata=metadata)
-                    run.latencies.append(time.perf_counter() - started)
-                    run.answered += 1
-                    self._count(answer)
+                    request = charging_pb2.ChargeEventRequest(event=self.event())
+                    self._count(await run.timing(call(request, metadata=metadata)))
 
             await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
         return await self.timed(work, TURNS)
+
+    async def sessions(self, channel: grpc.aio.Channel, metadata: Metadata) -> Run:
+        """64 callers, each opening a session, updating it three times and releasing it, again and again."""
+        stub = charging_pb2_grpc.ChargingServiceStub(channel)
+
+        async def session(run: Run) -> None:
+            event = self.event()
+            asked = charging_pb2.UnitUsage(service=event.service, requested_quantity=event.quantity)
+            opened = charging_pb2.CreateChargingSessionRequest(
+                session_ref=event.event_id,
+                endpoint_id=event.endpoint_id,
+                network_id=event.network_id,
+                access_type=event.access_type,
+                units=[asked],
+            )
+            answer = await run.timing(stub.CreateChargingSession(opened, metadata=metadata))
+            for number, call in enumerate([stub.UpdateChargingSession] * UPDATES + [stub.ReleaseChargingSession], 1):
+                used = charging_pb2.UnitUsage(service=event.service, used_quantity=event.quantity)
+                used.requested_quantity = event.quantity if number <= UPDATES else 0
+                reported = charging_pb2.UpdateChargingSessionRequest(
+                    session_id=answer.id, sequence_number=number, units=[used]
+                )
+                answer = await run.timing(call(reported, metadata=metadata))
+                if answer.grants[0].uncovered_quantity or (number <= UPDATES and not answer.grants[0].granted_quantity):
+                    raise AssertionError(f"not granted: {answer}")
+                self.acknowledged += 1
+
+        async def work(run: Run, until: float) -> None:
+            async def caller() -> None:
+                while time.perf_counter() < until:
+                    await session(run)
+
+            await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+        return await self.timed(work)
+
+    async def over_http(self, gateway: str, metadata: Metadata) -> Run:
+        """64 callers of the gateway, each on a connection of its own, one event a request."""
+        host, _, port = gateway.rpartition("/")[2].partition(":")
+
+        async def work(run: Run, until: float) -> None:
+            async def caller() -> None:
+                reader, writer = await asyncio.open_connection(host, int(port))
+                while time.perf_counter() < until:
+                    body = json_format.MessageToJson(self.event()).encode()
+                    head = (
+                        f"POST /v1/events:charge HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+                        f"authorization: {metadata[0][1]}\r\ncontent-length: {len(body)}\r\n\r\n"
+                    )
+                    writer.write(head.encode() + body)
+                    answer = await run.timing(_http_answer(reader))
+                    self._count(json_format.Parse(answer, charging_pb2.ChargeResult()))
+                writer.close()
+
+            await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+        return await self.timed(work)
 
     async def stream(self, channel: grpc.aio.Channel, metadata: Metadata, size: int, in_flight: int = IN_FLIGHT) -> Run:
         """One stream with so many batches in flight."""
@@ -156,6 +225,16 @@ class Load:
         if result.outcome != charging_pb2.OUTCOME_CHARGED:
             raise AssertionError(f"not charged: {result}")
         self.acknowledged += 1
+
+
+async def _http_answer(reader: asyncio.StreamReader) -> bytes:
+    """The body of an answer that must be good."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+    body = await reader.readexactly(length)
+    if not head.startswith(b"http/1.1 200"):
+        raise AssertionError(f"not charged: {body.decode()}")
+    return body
 
 
 async def in_ledger(channel: grpc.aio.Channel, metadata: Metadata) -> tuple[int, float]:
@@ -220,6 +299,10 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
         ratio = round(statistics.median(ratios), 2)
         say(f"empty handler, {CALLERS} callers: {empty.per_second}/s")
         say(f"unary, {CALLERS} callers: {unary.per_second}/s ({ratio} of it), p50 {unary.percentile_ms(50)} ms")
+        sessions = await load.sessions(channel, metadata)
+        say(f"calls of sessions, {CALLERS} callers: {sessions.per_second}/s, p50 {sessions.percentile_ms(50)} ms")
+        over_http = await load.over_http(description["gateway"], metadata)
+        say(f"gateway, {CALLERS} callers: {over_http.per_second}/s, p50 {over_http.percentile_ms(50)} ms")
         by_100 = await load.stream(channel, metadata, 100)
         say(f"batches of 100: {by_100.per_second}/s, p50 {by_100.percentile_ms(50)} ms")
         few = await load.stream(channel, metadata, 100, FEW_IN_FLIGHT)
@@ -240,12 +323,16 @@ async def measure(system: System, folder: DataFolder, endpoints: int, seconds: f
         "empty_unary_per_s": empty.per_second,
         "unary_per_s": unary.per_second,
         "unary_of_empty": ratio,
+        "session_calls_per_s": sessions.per_second,
+        "http_unary_per_s": over_http.per_second,
         "batch100_per_s": by_100.per_second,
         "batch500_per_s": by_500.per_second,
         "fold_per_s": round(backlog / fold_seconds),
         "batch100_with_fold_per_s": together.per_second,
         "unary_p50_ms": unary.percentile_ms(50),
         "unary_p99_ms": unary.percentile_ms(99),
+        "session_calls_p99_ms": sessions.percentile_ms(99),
+        "http_unary_p99_ms": over_http.percentile_ms(99),
         "batch100_p50_ms": by_100.percentile_ms(50),
         "batch100_p99_ms": by_100.percentile_ms(99),
         "batch100_few_per_s": few.per_second,
@@ -268,6 +355,7 @@ async def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each part lasts")
     options = parser.parse_args(arguments)
     async with AsyncExitStack() as stack:
+        os.environ.update(NO_RATE_LIMIT)
         folder = DataFolder(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bench")
         system = await stack.enter_async_context(running(folder, PORTS, say))
         result = await measure(system, folder, options.endpoints, options.seconds)
