@@ -27,7 +27,7 @@ from services.runtime.telemetry import LATENCY, REQUESTS, logger
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 STREAMS_MAX = 4096
 DRAIN_SECONDS = 10.0
-CHECK_EVERY_SECONDS = 1.0
+CHECK_EVERY_SECONDS = 2.0
 """How often a server asks whether what it cannot work without is there."""
 CHECK_SECONDS = 2.0
 """How long it waits for each; what is silent for longer is away."""
