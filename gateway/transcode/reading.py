@@ -10,7 +10,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -175,43 +175,70 @@ def _field_mask(value: Any, _: Pointer, __: Faults) -> FieldMask:
     return FieldMask(paths=[re.sub("[A-Z]", lambda m: f"_{m[0].lower()}", path) for path in value.split(",") if path])
 
 
+class _Member(NamedTuple):
+    """A field, as a member of a JSON object.
+
+    Attributes:
+        field: its name in the contract.
+        name: its name in JSON.
+        read: reads its value.
+        takes_null: whether null is a value, not the absence of one.
+        excludes: fields of which it is one: none of the others may be there.
+    """
+
+    field: str
+    name: str
+    read: Reader
+    takes_null: bool
+    excludes: tuple[str, ...]
+
+
 class MessageReader:
-    """Reads JSON objects into messages of one type; `fields` are the readers of its members by both their names."""
+    """Reads JSON objects into messages of one type, each member by both its names."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self._descriptor = descriptor
         self._make = message_factory.GetMessageClass(descriptor)
 
     @cached_property
-    def _fields(self) -> Mapping[str, tuple[FieldDescriptor, Reader]]:
-        entries = [(field, field_reader(field)) for field in self._descriptor.fields]
-        return {name: entry for entry in entries for name in (entry[0].json_name, entry[0].name)}
+    def _members(self) -> Mapping[str, _Member]:
+        members = [
+            _Member(field.name, field.json_name, field_reader(field), _takes_null(field), _excludes(field))
+            for field in self._descriptor.fields
+        ]
+        return {name: member for member in members for name in (member.name, member.field)}
 
     def __call__(self, value: Any, at: Pointer, faults: Faults) -> Message:
         """Read an object; its faults are noted, and the message is then not to be used."""
         if type(value) is not dict:
             raise WrongError("must be an object")
         values: dict[str, Any] = {}
-        for member, item in value.items():
+        members = self._members
+        for name, item in value.items():
             try:
-                self._read_member(member, item, (at, member), values, faults)
+                member = members.get(name) or self._unknown()
+                if item is None and not member.takes_null:
+                    continue
+                if member.field in values or member.excludes:
+                    _require_alone(member, values)
+                values[member.field] = member.read(item, (at, name), faults)
             except WrongError as wrong:
-                faults.note((at, member), wrong)
+                faults.note((at, name), wrong)
         return self._make(**values)
 
-    def _read_member(self, member: str, item: Any, at: Pointer, values: dict[str, Any], faults: Faults) -> None:
-        entry = self._fields.get(member)
-        if entry is None:
-            raise WrongError(f"is not a field of {self._descriptor.name}", "FIELD_UNKNOWN")
-        field, reader = entry
-        if item is None and not _takes_null(field):
-            return
-        if field.name in values:
-            raise WrongError(f"is given twice: also as {field.json_name}", "FIELD_REPEATED")
-        oneof = field.containing_oneof
-        if oneof is not None and (others := [f.name for f in oneof.fields if f.name in values]):
-            raise WrongError(f"excludes {others[0]}: give one of them")
-        values[field.name] = reader(item, at, faults)
+    def _unknown(self) -> NoReturn:
+        raise WrongError(f"is not a field of {self._descriptor.name}", "FIELD_UNKNOWN")
+
+
+def _require_alone(member: _Member, values: Mapping[str, Any]) -> None:
+    if member.field in values:
+        raise WrongError(f"is given twice: also as {member.name}", "FIELD_REPEATED")
+    if others := [other for other in member.excludes if other in values]:
+        raise WrongError(f"excludes {others[0]}: give one of them")
+
+
+def _excludes(field: FieldDescriptor) -> tuple[str, ...]:
+    return tuple(each.name for each in field.containing_oneof.fields) if field.containing_oneof is not None else ()
 
 
 def _takes_null(field: FieldDescriptor) -> bool:
