@@ -81,6 +81,8 @@ class Example:
         members: when each endpoint joined (`m1`, `m2`, ...) that shares the benefits by its plan, earliest first.
         left: names of the bundles of which the numbers that are expected are what is left at `until`.
         ends: the name of the bundle of which the day that is expected is the end.
+        parts: examples, each with a tariff of its own, that cost the expected amount together.
+        is_loose: whether it was read out of words, which may not say all.
     """
 
     verdict: str = ""
@@ -98,6 +100,8 @@ class Example:
     per: Fraction = Fraction(1)
     times: int = 1
     within: Fraction = Fraction(0)
+    parts: tuple["Example", ...] = ()
+    is_loose: bool = False
 
 
 def milliseconds(text: str) -> int:
@@ -163,7 +167,8 @@ def tariff(fields: dict[str, Any]) -> tariffs_pb2.Tariff:
     return made
 
 
-def _benefit(fields: dict[str, Any]) -> plans_pb2.Benefit:
+def benefit(fields: dict[str, Any]) -> plans_pb2.Benefit:
+    """Read a benefit of a plan."""
     made = plans_pb2.Benefit()
     fill(made, fields, "")
     return made
@@ -201,7 +206,7 @@ def _example(said: dict[str, Any], entry: dict[str, Any]) -> Example:
             return Example(verdict, said[verdict])
     return Example(
         tariff=tariff(said.get("tariff") or entry.get("tariff") or NO_TARIFF),
-        benefits=tuple(map(_benefit, said.get("benefits", entry.get("benefits", [])))),
+        benefits=tuple(map(benefit, said.get("benefits", entry.get("benefits", [])))),
         bundles=tuple(_bundle(name, fields) for name, fields in said.get("bundles", {}).items()),
         members=tuple(time for time, count in said.get("members", {}).items() for _ in range(count)),
         uses=tuple(map(_use, said.get("uses", ()))),
