@@ -63,6 +63,7 @@ def endpoint_terms(context: charging_context_pb2.EndpointContext, *, owner_activ
         base=_assignment(context.base_assignment) if context.HasField("base_assignment") else None,
         addons=tuple(_assignment(addon) for addon in context.addon_assignments),
         version=context.version,
+        deleted=context.state == endpoints_pb2.ENDPOINT_STATE_DELETED,
     )
 
 
@@ -82,6 +83,7 @@ def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.Acc
         version=given.version if given is not None else 0,
         limit_version=int(account.etag or 0),
         members=tuple(map(_members, given.members)) if given is not None else (),
+        terminated=account.state == accounts_pb2.ACCOUNT_STATE_TERMINATED,
     )
 
 

@@ -75,6 +75,7 @@ class EndpointTerms:
         active: whether its state is ACTIVE.
         owner_active: whether the account that owns it is ACTIVE.
         version: grows with every change of what stands here.
+        deleted: whether it is gone for good.
     """
 
     id: str
@@ -86,6 +87,7 @@ class EndpointTerms:
     base: Assignment | None
     addons: tuple[Assignment, ...]
     version: int
+    deleted: bool = False
 
     @property
     def plans(self) -> frozenset[PlanKey]:
@@ -104,6 +106,7 @@ class AccountTerms:
         version: grows with every change of its assignments and members.
         limit_version: grows with every change of the account itself.
         members: its endpoints that share a base plan's volumes, by plan version.
+        terminated: whether it has ended for good.
     """
 
     id: str
@@ -118,6 +121,7 @@ class AccountTerms:
     version: int
     limit_version: int
     members: tuple[Members, ...] = ()
+    terminated: bool = False
 
     @property
     def cycle(self) -> Clock:

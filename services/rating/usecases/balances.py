@@ -82,6 +82,8 @@ class Owner:
         currencies: of money that came with an assignment or is shared by a base plan, by the id of that.
         counters: of its plans.
         cycle: its billing cycles.
+        is_active: whether the account is ACTIVE.
+        is_gone: whether the endpoint is deleted or the account TERMINATED: nothing is to be paid for it any more.
     """
 
     id: str
@@ -96,6 +98,8 @@ class Owner:
     currencies: Mapping[str, str] = field(default_factory=dict)
     counters: Sequence[PlanCounter] = ()
     cycle: Clock = UTC_MONTHS
+    is_active: bool = True
+    is_gone: bool = False
 
 
 class Balances:
@@ -175,7 +179,7 @@ class Balances:
 
         Raises:
             PermissionDeniedError: NOT_THE_SELLER, see `require_seller`.
-            FailedPreconditionError: CURRENCY_MISMATCH, BALANCE_OVERFLOW.
+            FailedPreconditionError: CURRENCY_MISMATCH, BALANCE_OVERFLOW, ENDPOINT_GONE.
             AlreadyExistsError: REQUEST_ID_REUSED.
             UnavailableError: BOOKS_BEHIND: a repeat could not be told.
         """
@@ -186,6 +190,7 @@ class Balances:
         require_seller(caller, owner)
         require_currency(owner, amount)
         digest = gift_digest(caller, TOP_UP, owner.id, request_id)
+        await self.require_there(owner, digest)
         body = body_digest(f"{owner.id} {amount}".encode())
         left = await self.earlier_answer(digest, body, request_id)
         if left is None:
@@ -210,6 +215,15 @@ class Balances:
         if earlier is None and behind is not None:
             raise behind
         return earlier[1] if earlier is not None else None
+
+    async def require_there(self, owner: Owner, digest: bytes) -> None:
+        """Raise FAILED_PRECONDITION ENDPOINT_GONE where new money would go to an endpoint that is gone."""
+        if owner.endpoint_id and owner.is_gone and not await self.happened(digest):
+            raise FailedPreconditionError(
+                "ENDPOINT_GONE",
+                f"{owner.id} is deleted, or its account is terminated: it gets no money any more. What it has can be "
+                "transferred to its enterprise.",
+            )
 
     async def happened(self, digest: bytes) -> bool:
         """Whether a request was decided before now, whatever became since of those whom it concerned.
@@ -309,6 +323,8 @@ class Balances:
                 money,
                 plan_counters(plan),
                 enterprise.cycle,
+                enterprise.active and endpoint.owner_active,
+                endpoint.deleted or enterprise.terminated,
             )
         account, catalog = await self._kit.terms.account(account_id)
         caller.require_sees(account.path, "account", account_id)
@@ -329,6 +345,8 @@ class Balances:
             money,
             plan_counters(catalog.plans.get(account.base.plan) if account.base else None),
             account.cycle,
+            account.active,
+            account.terminated,
         )
 
     async def of(self, owner: Owner) -> list[Balance]:

@@ -213,7 +213,8 @@ class Corrections:
 
         Raises:
             NotFoundError: no such endpoint or account for the caller.
-            FailedPreconditionError: CURRENCY_MISMATCH, NOT_ONE_ENTERPRISE, BALANCE_TOO_SMALL, BALANCE_OVERFLOW.
+            FailedPreconditionError: CURRENCY_MISMATCH, NOT_ONE_ENTERPRISE, BALANCE_TOO_SMALL, BALANCE_OVERFLOW,
+                ENDPOINT_GONE.
         """
         caller.require_role(*WRITERS)
         if amount.micros <= 0:
@@ -234,6 +235,7 @@ class Corrections:
                 )
         body = f"{source.id} {target.id} {amount}"
         asked = request(caller, "transfer", request_id, reason, source, body)
+        await self._balances.require_there(target, asked.id_digest)
         op = TransferOp(asked, source.id, target.id, amount.micros)
         configures = [source.configure, target.configure]
         return await self.decide(source.cell, op, configures, dry_run=dry_run, what="the money balance")

@@ -334,6 +334,8 @@ class Cashier:
         except (NotFoundError, FailedPreconditionError) as error:
             await self._stop(rule, error.reason if error.reason in OF_BALANCE else OWNER_NOT_FOUND)
             return
+        if not owner.is_active:
+            return  # nothing is paid for while the account is suspended
         if not is_due(rule, balance.remaining, now_ms):
             return
         method_id = rule.method_id if rule.source is Source.PAYMENT_METHOD else ""
@@ -356,7 +358,7 @@ class Cashier:
     async def _watched(self, rule: Rule) -> tuple[Owner, Balance]:
         """Who holds the balance of a rule, and what is there now; raises what `_refill` stops a rule for."""
         owner = await self.balances.owner(PAYER, rule.endpoint_id, "" if rule.endpoint_id else rule.account_id)
-        if owner.account_id != rule.account_id:  # an enterprise does not pay for what is another's by now
+        if owner.is_gone or owner.account_id != rule.account_id:  # nobody pays for what is gone, or another's by now
             raise not_found("owner", owner.id)
         if rule.refill_quantity:
             return owner, await self.refills.bundle(owner, rule.balance_id)

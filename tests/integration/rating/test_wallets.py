@@ -336,3 +336,70 @@ async def test_strangers_see_nothing_and_rules_are_checked(valkey_url, journal_u
                 await here.wallets.owner(OPERATOR_CALLER, ENDPOINT, ""),
             )
         assert PAYER.service, "no customer's context credits payments"
+
+
+@pytest.mark.parametrize("of_account", [False, True])
+@pytest.mark.parametrize("gone", ["deleted", "terminated"])
+async def test_nothing_is_paid_for_who_is_gone(of_account, gone, valkey_url, journal_url, ledger_url):
+    async with till(valkey_url, journal_url, ledger_url) as here:
+        owner = {"endpoint_id": "", "account_id": ENTERPRISE} if of_account else {}
+        rule = await here.rule(await here.method(), cool_off_ms=MINUTE_MS, **owner)
+        end(here.core, gone)
+        await here.tick()
+        stays = of_account and gone == "deleted"
+        assert await here.taken() == (1 if stays else 0)
+        assert (await here.present(rule)).stop_reason == ("" if stays else "OWNER_NOT_FOUND")
+        await here.core.fold()
+        with pytest.raises(MeterlineError, match="ENDPOINT_GONE"):
+            await here.core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", TEN, "after")
+        transfer = here.core.corrections.transfer
+        with pytest.raises(MeterlineError, match="ENDPOINT_GONE"):
+            await transfer(OPERATOR_CALLER, ("", ENTERPRISE), (ENDPOINT, ""), TEN, reason="r", request_id="after")
+
+
+async def test_nothing_is_paid_for_while_the_account_is_suspended(valkey_url, journal_url, ledger_url):
+    async with till(valkey_url, journal_url, ledger_url) as here:
+        rule = await here.rule(await here.method())
+        enterprise, *above = here.core.terms.accounts
+        here.core.terms.change(chain=[replace(enterprise, active=False), *above])
+        await here.tick()
+        assert (await here.taken(), (await here.present(rule)).stop_reason) == (0, "")
+        here.core.terms.change(chain=[enterprise, *above])
+        await here.tick()
+        assert (await here.taken(), await here.money()) == (1, 11 * EUR)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+async def test_money_for_an_endpoint_that_is_deleted_meanwhile_goes_to_the_wallet(
+    repeated, valkey_url, journal_url, ledger_url
+):
+    async with till(valkey_url, journal_url, ledger_url) as here:
+        payment = await here.pay(await here.method("tok_timeout_then_confirmed"))
+        if repeated:  # it was credited before, by a process that died before it wrote so
+            await here.core.balances.top_up(PAYER, ENDPOINT, "", TEN, payment.id)
+        end(here.core, "deleted")
+        for _ in range(6):
+            await here.tick(HOUR_MS)
+        (settled,) = await here.payments()
+        assert settled.state is PaymentState.CREDITED
+        assert (await here.money(), await here.money(ENTERPRISE)) == ((11 * EUR, 0) if repeated else (EUR, 10 * EUR))
+
+
+async def test_what_was_asked_before_the_end_is_answered_after_it(valkey_url, journal_url, ledger_url):
+    async with till(valkey_url, journal_url, ledger_url) as here:
+        before = await here.core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", TEN, "before")
+        end(here.core, "deleted")
+        await here.core.fold()
+        assert (
+            await here.core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", TEN, "before")
+        ).remaining == before.remaining
+        assert await here.money() == 11 * EUR
+
+
+def end(core: World, how: str) -> None:
+    """The endpoint is deleted, or its enterprise terminated."""
+    enterprise, *above = core.terms.accounts
+    if how == "deleted":
+        core.terms.change(replace(core.terms.endpoints[ENDPOINT], active=False, deleted=True))
+    else:
+        core.terms.change(chain=[replace(enterprise, active=False, terminated=True, version=9), *above])
