@@ -31,6 +31,7 @@ from tests.model.prices import (
 )
 
 Payer = EndpointTerms | AccountTerms
+OCCURRENCES_MAX = 2**31 - 1
 WITHOUT_END = 1 << 52
 """What a bucket counts for that is subscribed anew as often as need be."""
 
@@ -76,9 +77,9 @@ class Pot:
 
     def renews(self, on: RenewOn) -> bool:
         """Whether a new subscription may begin: at its end, or also by the first use that finds too little."""
-        most = self.plan.subscriptions_max
+        most = self.plan.subscriptions_max or OCCURRENCES_MAX
         recurs = self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE and self.plan.renew_on >= on
-        return recurs and not self.rest_of_ms and (not most or self.occurrence < most)
+        return recurs and not self.rest_of_ms and self.occurrence < most
 
     @property
     def free(self) -> int:
@@ -86,8 +87,8 @@ class Pot:
         free = self.remaining - self.reserved
         if not self.renews(RenewOn.EXPIRY_OR_EXHAUSTION):
             return free
-        most = self.plan.subscriptions_max
-        return min(WITHOUT_END, free + (most - self.occurrence) * self.benefit.quantity) if most else WITHOUT_END
+        most = self.plan.subscriptions_max or OCCURRENCES_MAX
+        return min(WITHOUT_END, free + (most - self.occurrence) * self.benefit.quantity)
 
     def order(self) -> tuple[object, ...]:
         """Add-ons, what is shared, base benefits; active before pending; priority, rests, earliest end, activation, id."""

@@ -18,6 +18,8 @@ CYCLE_MS = 32 * DAY_MS
 RETELL_MS = 180 * DAY_MS
 """Buckets are told of the cycles ahead at least so often; they always know of more than that."""
 USUAL_SHARES = (80,)
+OCCURRENCES_MAX = 2**31 - 1
+"""Subscriptions of an add-on that is subscribed anew without end: as many as the contract counts."""
 PLAN_POOL_PRIORITY = 1_000_001
 """What endpoints share by their base plan comes after what their enterprise's add-ons let them share."""
 
@@ -155,7 +157,8 @@ def _renewal(assignment: Assignment, plan: PlanTerms, benefit: Benefit, quantity
         return None
     renewal = _usual_renewal(benefit.quantity, plan)
     if recurs:
-        return replace(renewal, on=plan.renew_on, most=plan.subscriptions_max, last_end_ms=assignment.expires_ms)
+        most = plan.subscriptions_max or OCCURRENCES_MAX
+        return replace(renewal, on=plan.renew_on, most=most, last_end_ms=assignment.expires_ms)
     return replace(renewal, cycles=benefit.roll_over_cycles if benefit.recurring else 0)
 
 

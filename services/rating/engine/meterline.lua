@@ -314,7 +314,7 @@ function quote(pricing, quantity, use)
     if part.meter == METER_COST and use.cost < 0 then
       return 0, counts, false, REASON.NO_RATE
     elseif price > EXACT_MAX or count > EXACT_MAX or amount > EXACT_MAX then
-      return 0, counts, false, REASON.AMOUNT_OUT_OF_RANGE
+      return max(amount, 0), counts, false, REASON.AMOUNT_OUT_OF_RANGE
     end
     if part.period ~= IN_RECORD then
       counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before, false, part.id }
@@ -822,6 +822,14 @@ local function headroom_of(step, payer)
   return EXACT_MAX
 end
 
+-- Why an amount above a headroom is not covered: without a bound it is more than is counted exactly.
+local function lacks_money(step, headroom)
+  if headroom >= EXACT_MAX then
+    return REASON.AMOUNT_OUT_OF_RANGE
+  end
+  return step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED
+end
+
 -- The amount of the simple price of a volume, as `quote` gives it of the others.
 local function simple_quote(rate, quantity)
   local amount = price_of_blocks(rate, blocks_of(rate, quantity))
@@ -878,8 +886,10 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
     local price, _, _, refused = priced(quantity)
     local dues = pricing and use.asks and lacking(pricing, quantity, use) or 0
     lacks = use.asks and dues or lacks
-    if refused or ((price > 0 or dues > 0) and price + dues > headroom) then
-      why = refused or (step[MODE] == POSTPAID and REASON.CREDIT_LIMIT or REASON.BALANCE_DEPLETED)
+    local is_dear = (price > 0 or dues > 0) and price + dues > headroom
+    if refused or is_dear then
+      local is_beyond = is_dear and (not refused or refused == REASON.AMOUNT_OUT_OF_RANGE)
+      why = is_beyond and lacks_money(step, headroom) or refused
       return false
     end
     return true, price
@@ -967,16 +977,12 @@ function cover_allowed(step, name, payer, quantity, use)
     return coverage
   end
   local amount = price_of_blocks(rate, blocks_of(rate, left))
-  if amount > EXACT_MAX then
-    coverage[WHY] = REASON.AMOUNT_OUT_OF_RANGE
-    return coverage
-  end
-  if amount > 0 and step[MODE] ~= UNLIMITED then
+  if amount > 0 and (step[MODE] ~= UNLIMITED or amount > EXACT_MAX) then
     local headroom = headroom_of(step, payer)
     if amount > headroom then
       local rated = affordable(rate, left, headroom)
       coverage[RATED], coverage[UNCOVERED] = rated, left - rated
-      coverage[WHY] = step[MODE] == PREPAID and REASON.BALANCE_DEPLETED or REASON.CREDIT_LIMIT
+      coverage[WHY] = lacks_money(step, headroom)
       coverage[AMOUNT] = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
       return coverage
     end

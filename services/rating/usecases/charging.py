@@ -140,6 +140,7 @@ class Charging:
             kit.terms.require_current()
             steps = steps_seen(caller, known)
             if wrong_with(event, steps, kit.terms.networks, now_ms) is None:
+                event.usage_ms = min(event.usage_ms, now_ms)
                 cell, expected = kit.cells[0], dict[str, int]()
                 program = program_for(known, event.service, event.network_id, event.access_type, event.usage_ms)
                 ops: list[Op] = [*cell.holders.prepare(known, program, expected, now_ms)]
@@ -192,6 +193,7 @@ class _Charge:
             steps = self._visible_steps(event.endpoint_id)
             invalid = wrong_with(event, steps, networks, self._now_ms)
             if invalid is None:
+                event.usage_ms = min(event.usage_ms, self._now_ms)  # a clock that is fast ends no balance early
                 self._steps[place] = steps
                 self._digests[place] = _digests(event)
                 places.append(place)

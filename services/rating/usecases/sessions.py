@@ -152,6 +152,7 @@ class Sessions:
         now_ms = self._kit.clock.now_ms()
         event_ms = call.event_ms or now_ms
         _require_sound(call.units, event_ms, now_ms)
+        event_ms = min(event_ms, now_ms)  # a clock that is fast ends no balance early
         call = await self._completed(call)
         if call.network_id not in self._kit.terms.networks:
             await require_endpoint(self._kit.terms, caller, call.endpoint_id)
@@ -247,7 +248,7 @@ class Sessions:
         lines, switches = [], list[int]()
         now_ms = self._kit.clock.now_ms()
         for units in call.units:
-            usage_ms = units.usage_ms or event_ms
+            usage_ms = min(units.usage_ms or event_ms, event_ms)
             kind = (units.service, call.network_id, call.access_type)
             program, grant = program_for(known, *kind, usage_ms), program_for(known, *kind, now_ms)
             for each in dict.fromkeys((program, grant)):  # one and the same but around a change
@@ -289,7 +290,7 @@ class Sessions:
         """Enlarge the slice that a call found too small; whatever comes helps, for a grant may be partial."""
         _, step, needed, _, line = outcome
         units = call.units[line]
-        usage_ms = units.usage_ms or event_ms
+        usage_ms = min(units.usage_ms or event_ms, event_ms)
         program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
         payer = program.steps[step]
         account = known.chain.account(payer.payer)

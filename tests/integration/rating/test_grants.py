@@ -9,12 +9,15 @@ import pytest
 
 from services.common.clock import DAY_MS, MINUTE_MS
 from services.common.money import Money
+from services.rating.convert.balances import balance_to_proto
+from services.rating.domain.balances import RenewOn
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.pricing import Action, Meter, TierMode
 from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.terms import CapTerms, ComponentTerms, RateTerms, Scope, TariffVersion, TierTerms
 from services.rating.usecases.sessions import VALIDITY_MS, Session, SessionCall, Units, session_id
-from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, world
+from tests.integration.rating.test_charging import session_call
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
 from tests.unit.rating.terms import ALL, ENDPOINT, EU, GB, MB, addon, catalog, chain, endpoint, given, plan, tariff
 
 CENT, EUR = 10_000, 1_000_000
@@ -341,3 +344,71 @@ async def test_one_time_use_that_asks_leaves_a_grant_what_a_bound_lets_pass(stor
         assert (await core.use(2 * MB, "e")).reason is Reason.USAGE_LIMIT
         assert (await core.use(MB, "f")).outcome is Outcome.CHARGED
         assert uncovered(await call(core, "a", 1, 4 * MB, 0)) == [0]
+
+
+MOST = 2**43
+"""What to ask for to learn the most that may be used."""
+
+
+async def at_a_price(core: World, quantity: int, mode: int = 1) -> tuple[Outcome, Reason, int]:
+    answer = await core.use(quantity, f"{quantity}-{mode}", mode=mode)
+    return answer.outcome, answer.reason, answer.uncovered
+
+
+@pytest.mark.parametrize("counting", [False, True])
+async def test_the_most_that_may_be_used_is_told_whatever_all_that_was_asked_would_cost(counting, stores):
+    """2^43 units cost more than is counted exactly; 1.00 pays for 50 of them all the same."""
+    part = counts(TierTerms(0, 20_000, 1, 0, Action.CHARGE), scope=Scope.DAY if counting else Scope.RECORD)
+    async with priced(stores, part, EUR) as core:
+        opened = await call(core, "a", 0, 0, MOST)
+        assert (granted(opened), opened.grants[0].reason) == ([50], Reason.BALANCE_DEPLETED)
+        await call(core, "a", 1, 0, 0)
+        assert await at_a_price(core, MOST) == (Outcome.REFUSED, Reason.BALANCE_DEPLETED, 0)
+        assert await at_a_price(core, MOST, 2) == (Outcome.CHARGED, Reason.NONE, MOST - 50)
+
+
+async def test_the_most_is_told_at_a_simple_price_too_and_where_nothing_bounds_it(valkey_url, sqlite_url):
+    dear, unbounded = plan("pln_dear", prepaid=True, tariff_id="tar_dear"), plan("pln_open", tariff_id="tar_dear")
+    have = catalog([dear, unbounded], [tariff("tar_dear", 20_000 * GB)])
+    accounts = chain(given("e", unbounded.key), given("r", unbounded.key))
+    terms = StillTerms([endpoint(given("base", dear.key))], accounts, have)
+    async with world(terms, valkey_url, sqlite_url) as core:
+        await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", EUR), "t")
+        opened = await call(core, "a", 0, 0, MOST)
+        assert (granted(opened), opened.grants[0].reason) == ([50], Reason.BALANCE_DEPLETED)
+        await call(core, "a", 1, 50, 0)
+        core.terms.change(endpoint(given("base", unbounded.key)))
+        opened = await call(core, "b", 0, 0, MOST)
+        assert (granted(opened), opened.grants[0].reason) == ([(2**53 - 1) // 20_000], Reason.AMOUNT_OUT_OF_RANGE)
+
+
+async def test_an_addon_without_end_of_subscriptions_has_as_many_as_are_counted(valkey_url, sqlite_url):
+    again = addon("pln_again", 1000, renew_on=RenewOn.EXPIRY_OR_EXHAUSTION, validity_ms=DAY_MS)
+    free = plan("pln_free", tariff_id="tar_free")
+    have = catalog([again, plan("pln_none", prepaid=True), free], [tariff("tar_free", 0)])
+    accounts = chain(given("e", free.key), given("r", free.key))
+    who = endpoint(given("base", ("pln_none", 1)), replace(given("again", again.key, 1), assigned_ms=NOW_MS))
+    async with world(StillTerms([who], accounts, have), valkey_url, sqlite_url) as core:
+        opened = await call(core, "a", 0, 0, MOST)
+        assert granted(opened) == [1000 * (2**31 - 1)]
+        balance, *_ = await core.balances.of_owner(OPERATOR_CALLER, ENDPOINT, "")
+        assert balance_to_proto(balance).occurrence == 2**31 - 1
+
+
+async def test_a_clock_that_is_fast_ends_nothing_before_its_time(valkey_url, sqlite_url):
+    short = addon("pln_short", 1000, validity_ms=MINUTE_MS)
+    free = plan("pln_free", tariff_id="tar_free")
+    have = catalog([short, plan("pln_none", prepaid=True), free], [tariff("tar_free", 0)])
+    accounts = chain(given("e", free.key), given("r", free.key))
+    bought = replace(given("short", short.key, 1), assigned_ms=NOW_MS, expires_ms=NOW_MS + MINUTE_MS)
+    async with world(
+        StillTerms([endpoint(given("base", ("pln_none", 1)), bought)], accounts, have), valkey_url, sqlite_url
+    ) as core:
+        ahead = NOW_MS + 4 * MINUTE_MS
+        assert (await core.use(100, "ahead", usage_time_ms=ahead)).outcome is Outcome.CHARGED
+        (again,) = await core.charging.charge(OPERATOR_CALLER, [event(100, "ahead", usage_time_ms=ahead)])
+        assert again.replayed
+        opened = replace(session_call("s", SessionAction.CREATE, 0, 0, 500), event_ms=ahead)
+        assert granted(await core.sessions.call(OPERATOR_CALLER, opened)) == [500]
+        assert await core.remaining() == [("asg_short", 900)]
+        assert [used.usage_ms for content in await core.contents() for used in content.used] == [ahead]
