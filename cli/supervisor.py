@@ -37,6 +37,7 @@ class Program:
         environment: its whole environment.
         log: where its output goes.
         ready: whether it does its work; asked again and again until it does.
+        folder: what it needs; made before each start if it is not there.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Program:
     environment: Mapping[str, str]
     log: Path
     ready: Callable[[], Awaitable[bool]]
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class Supervisor:
         self._tell(f"{program.name} is ready ({time.monotonic() - started:.1f} s)")
 
     async def _spawn(self, program: Program) -> Run:
+        if program.folder is not None:
+            program.folder.mkdir(mode=0o700, exist_ok=True)
         with program.log.open("ab") as log:
             log_start = log.tell()
             process = await asyncio.create_subprocess_exec(

@@ -163,13 +163,12 @@ def _waves(folder: DataFolder, ports: Ports) -> list[list[Program]]:
 
 def _private_valkey(folder: DataFolder) -> Program:
     server = EmbeddedValkey(folder.path / "valkey")
-    server.data_dir.mkdir(mode=0o700, exist_ok=True)
     folder.rotate_log("valkey")
 
     async def ready() -> bool:
         return await answers(server.url)
 
-    return Program("valkey", server.command, server.environment, folder.log("valkey"), ready)
+    return Program("valkey", server.command, server.environment, folder.log("valkey"), ready, server.data_dir)
 
 
 def _environment(folder: DataFolder, ports: Ports) -> dict[str, str]:

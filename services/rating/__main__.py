@@ -146,7 +146,8 @@ async def start(stack: AsyncExitStack, settings: RatingSettings, clock: Clock) -
         ),
     )
     door = Door(SERVICE, authenticator, UNCHECKED)
-    checks: dict[str, Check] = {"valkey": client.ping, "journal": journal.database.ping, "books": ledger.database.ping}
+    checks: dict[str, Check] = {"valkey": client.ping, "journal": journal.ping, "books": ledger.database.ping}
+    checks |= {f"cell {cell.engine.cell}": cell.require_sound for cell in cells}
     return await stack.enter_async_context(Server(settings.listen, door, servicers, NAMES, checks))
 
 

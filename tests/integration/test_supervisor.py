@@ -5,6 +5,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -112,6 +113,19 @@ async def test_a_killed_program_is_reported_and_starts_again(program, told, monk
         assert successor.pid != victim.pid
     assert any("one was ended by SIGKILL" in message for message in told)
     assert children() == []
+
+
+async def test_a_folder_that_a_program_needs_is_made_before_each_start(
+    program, told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervisor, "RESTART_DELAY_S", 0.01)
+    folder = tmp_path / "needed"
+    async with Supervisor([[replace(program("one"), folder=folder)]], told.append) as running, watching(running):
+        folder.rmdir()
+        (victim,) = children()
+        victim.kill()
+        await until(lambda: "one is ready again" in told)
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_program_that_ends_again_and_again_ends_the_whole(program, told, monkeypatch: pytest.MonkeyPatch):

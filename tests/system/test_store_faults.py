@@ -94,6 +94,14 @@ async def test_a_file_sent_five_times_by_three_clients_whose_replies_get_lost_is
     await assert_sound(system.description["data_folder"], stores_of(system.kind, request))
 
 
+async def told_by_health(system: System, wanted: str) -> None:
+    """Wait until /readyz says something; empty is ready."""
+    url = f"{system.description['gateway']}/readyz"
+    async with asyncio.timeout(20):
+        while (said := await asyncio.to_thread(wrong_with, url)) != wanted and not (wanted and wanted in said):
+            await asyncio.sleep(0.2)
+
+
 @contextlib.contextmanager
 def no_room(process: psutil.Process) -> Iterator[None]:
     """Let a process write to no file: not to its stores, not to its log."""
@@ -116,6 +124,8 @@ async def test_a_full_disk_is_told_and_gone_on_with_when_there_is_room(system: S
             acknowledged = len(load.answers)
             await asyncio.sleep(1)
             assert len(load.answers) == acknowledged, "nothing that cannot be kept"
+            await told_by_health(system, "503")
+        await told_by_health(system, "")
     await assert_sound(system.description["data_folder"], {})
     assert system.comebacks("rating") == restarts, "without a restart"
 
@@ -155,8 +165,18 @@ async def test_a_damaged_segment_is_found_never_folded_and_gone_on_from_when_res
     assert {each["code"] for each in found["findings"]} == {"SEGMENT_CORRUPT"}, "one damage, one finding"
     page = await market.operator.get("/v1/usage-records", account_id=market.enterprise.account_id, page_size=1000)
     assert len(page["usage_records"]) == before + 20, "what stands before it is folded, nothing from it on"
+    system.kill("valkey")  # its state cannot be made again of such a journal
+    event, caller = usage(load.rich[0], MB), market.operator
+    load.sent[event.event_id] = event
+    request = charging_pb2.ChargeEventRequest(event=event)
+    with pytest.raises(grpc.aio.AioRpcError, match="checksum") as raised:
+        await caller.charging.ChargeEvent(request, metadata=caller.metadata, timeout=PATIENCE_S)
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+    await told_by_health(system, "503")
     with sqlite3.connect(Path(folder) / "journal.sqlite") as journal:
         journal.execute("UPDATE segment SET outcomes = ? WHERE sequence = ?", (sound, sequence))
+    await told_by_health(system, "")
+    await load.charge([event])
     await load.audit()
     await assert_sound(folder, {})
 
@@ -205,8 +225,7 @@ async def test_a_postgresql_that_is_gone_for_long_is_told_and_waited_for(
                 error = await told(load)
                 assert "again" in (error.details() or ""), "what to do"
                 await asyncio.sleep(0.5)
-            assert "503" in await asyncio.to_thread(wrong_with, f"{system.description['gateway']}/readyz")
-    while await asyncio.to_thread(wrong_with, f"{system.description['gateway']}/readyz"):
-        await asyncio.sleep(0.2)
+            await told_by_health(system, "503")
+    await told_by_health(system, "")
     await assert_sound(system.description["data_folder"], stores_of(system.kind, request))
     assert system.messages.read_text() == messages, "no process ended"

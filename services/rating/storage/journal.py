@@ -53,6 +53,13 @@ class Journal:
         self._read_segment = read_segment
         self._known_programs: set[str] = set()
 
+    async def ping(self) -> None:
+        """Ask whether it takes what is decided, or raise UNAVAILABLE."""
+        if self.database.is_sqlite:
+            await self.database.write(_touch)
+        else:
+            await self.database.ping()
+
     async def settle_cells(self, count: int) -> None:
         """Make the cells of a new installation, or see that they are the ones it was made with.
 
@@ -170,6 +177,12 @@ class Journal:
         query = sa.select(programs.c.id, programs.c.body).where(programs.c.id.in_(list(ids)))
         async with self.database.reading() as connection:
             return dict((await connection.execute(query)).all())
+
+
+def _touch(connection: sa.Connection) -> None:
+    """Write something that changes nothing: a full disk or another's lock lets one read all the same."""
+    number = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA user_version = {number}")
 
 
 @cache

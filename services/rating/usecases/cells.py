@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from services.common.clock import DAY_MS, HOUR_MS, Clock
-from services.common.errors import MeterlineError, ResourceExhaustedError, UnavailableError
+from services.common.errors import InternalError, MeterlineError, ResourceExhaustedError, UnavailableError
 from services.rating.domain.decisions import (
     NO_MARK,
     CellClosedError,
@@ -50,6 +50,8 @@ PREVIEWS_MAX = 16
 """Calls under way at once that only say what would be decided."""
 TRIES_MAX = 8
 RETRY_SECONDS = 0.25
+MENDED_MS = 10_000
+"""After how long to ask again where people have to mend something first."""
 IDS_WINDOW_MS = DAY_MS
 """Events used longer ago than this are looked up in the books before they are decided."""
 IDS_TTL_MS = IDS_WINDOW_MS + 2 * HOUR_MS
@@ -124,6 +126,8 @@ class Cell:
         self._deciding: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._finishing: dict[asyncio.Task[None], None] = {}
         self._opening_lock = asyncio.Lock()
+        self._trouble: MeterlineError | None = None
+        self._recovering: asyncio.Task[None] | None = None
         self.holders = Holders(clock, engine.cell, cells)
         """What this process configured in it; forgotten when the cell opens anew."""
         self._previewing = asyncio.Semaphore(PREVIEWS_MAX)
@@ -363,7 +367,28 @@ class Cell:
         if self._journaller is not None and self._journaller.broken is None:
             return self._journaller
         async with self._opening_lock:
-            return await self._open()
+            try:
+                journaller = await self._open()
+            except InternalError as error:  # nothing is decided, and it will be when somebody has mended it
+                self._trouble = UnavailableError(error.reason, error.message, retry_after_ms=MENDED_MS)
+                raise self._trouble from error
+            except MeterlineError as error:
+                self._trouble = error
+                raise
+            self._trouble = None
+            return journaller
+
+    async def require_sound(self) -> None:
+        """Raise what the cell could not be opened for; it is tried again meanwhile, whether anybody asks or not."""
+        if self._trouble is None:
+            return
+        if self._recovering is None or self._recovering.done():
+            self._recovering = asyncio.create_task(self._recover())
+        raise self._trouble
+
+    async def _recover(self) -> None:
+        with suppress(MeterlineError):
+            await self.open()
 
     async def _open(self) -> Journaller:
         if self._journaller is not None and self._journaller.broken is None:
