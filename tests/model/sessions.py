@@ -47,10 +47,11 @@ class Session:
 
 @dataclass(frozen=True)
 class Line:
-    """What a call says of one service: what was used, of which nature, and how much is asked for."""
+    """What a call says of one service: what was used, of which nature, and how much is asked for on which network."""
 
     use: Use
     requested: int
+    network: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Sessions:
         """Create, update or release; returns the answers, or why the call does not fit."""
         for line in lines:
             self._model.share(line.use)
+            self._model.share(replace(line.use, network=line.network))
         session = self.known.get(name)
         if session is None and sequence == 0:
             session = self.known[name] = Session(-1)
@@ -112,7 +114,7 @@ class Sessions:
     def _grant(self, session: Session, line: Line, charged: Verdict | None, *, requested: int) -> Granted:
         granted, reason, step = (0, "", 0)
         if requested:
-            granted, reason, step = self._reserve(session, replace(line.use, quantity=requested))
+            granted, reason, step = self._reserve(session, replace(line.use, quantity=requested, network=line.network))
         return Granted(line.use.service, granted, reason, step, charged)
 
     def _reserve(self, session: Session, use: Use) -> tuple[int, str, int]:

@@ -154,9 +154,13 @@ class Replay:
             self.wrong.append(f"{name} {sequence} stands in the journal, and nobody asked for it")
             return
         said = [
-            Line(Use(endpoint, service, network, access, usage_ms, used, None, ("session", name)), unit.requested_quantity)
+            Line(
+                Use(endpoint, service, network, access, usage_ms, used, None, ("session", name)),
+                unit.requested_quantity,
+                network,
+            )
             for (service, _, used, usage_ms), unit in zip(lines, call.request.units, strict=True)
-        ]  # fmt: skip
+        ]
         self.counts["session calls"] += 1
         answers = self._sessions.call(name, sequence, said, releases=call.releases)
         model: Answer = ("ERROR", answers) if isinstance(answers, str) else tuple(map(_granted, answers))

@@ -228,9 +228,24 @@ class SessionLine:
     slices: Sequence[int] = ()
 
 
+class Visited(NamedTuple):
+    """Where a use is made: the network, and over which access type."""
+
+    network_id: str
+    access_type: int
+
+
+NOWHERE = Visited("", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class SessionOp:
-    """Create, update or release a session."""
+    """Create, update or release a session.
+
+    Attributes:
+        network_id: the network from now on, as `access_type`; what is reported was used where the session was before.
+        used_on: that.
+    """
 
     session_id: str
     session_ref: str
@@ -244,6 +259,7 @@ class SessionOp:
     valid_until_ms: int
     ends_ms: int
     lines: Sequence[SessionLine]
+    used_on: Visited = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ class Batch:
             [line.service, position - 1, line.used, line.usage_ms]
             for line, position in zip(op.lines, positions, strict=True)
         ]
-        said = [op.session_id, op.sequence, op.endpoint_id, op.network_id, op.access_type, op.event_ms]
+        said = [op.session_id, op.sequence, op.endpoint_id, *op.used_on, op.event_ms]
         self.records.append([int(OpKind.SESSION), said, reported])
 
     def arguments(

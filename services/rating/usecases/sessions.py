@@ -17,6 +17,7 @@ from services.common.identity import CHARGERS, Principal
 from services.common.ids import derived_id
 from services.rating.domain.cells import cell_of_session, session_in_cell
 from services.rating.domain.decisions import (
+    NOWHERE,
     ConfigureOp,
     Failure,
     Op,
@@ -27,6 +28,7 @@ from services.rating.domain.decisions import (
     SessionOp,
     SessionState,
     Status,
+    Visited,
 )
 from services.rating.domain.escrow import kind_of
 from services.rating.domain.events import AGE_MAX_MS, FUTURE_MAX_MS
@@ -67,6 +69,7 @@ class SessionCall:
         session_ref: the client's own id of it.
         event_ms: when it happens, milliseconds since 1970; 0 means now.
         body_digest: digest of the call's content: a repeat has the same.
+        used_on: where what it reports was used: where the session was until this call.
         dry_run: say what would be answered, and change nothing.
     """
 
@@ -81,6 +84,7 @@ class SessionCall:
     event_ms: int
     body_digest: bytes
     dry_run: bool = False
+    used_on: Visited = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ class Sessions:
         need not look, until it ends and another may begin under its id.
         """
         if call.action is SessionAction.CREATE:
-            return call
+            return replace(call, used_on=Visited(call.network_id, call.access_type))
         last, ends_ms = self._known.get(call.session_id, (None, 0))
         if last is None or last.sequence + 1 != call.sequence or ends_ms <= self._kit.clock.now_ms():
             as_it_is: SessionCall | SessionImage = await self._image(call.session_id)
@@ -214,6 +218,7 @@ class Sessions:
             endpoint_id=as_it_is.endpoint_id,
             network_id=call.network_id or as_it_is.network_id,
             access_type=call.access_type or as_it_is.access_type,
+            used_on=Visited(as_it_is.network_id, as_it_is.access_type),
         )
 
     def _remember(self, call: SessionCall, session: Session) -> None:
@@ -249,8 +254,8 @@ class Sessions:
         now_ms = self._kit.clock.now_ms()
         for units in call.units:
             usage_ms = min(units.usage_ms or event_ms, event_ms)
-            kind = (units.service, call.network_id, call.access_type)
-            program, grant = program_for(known, *kind, usage_ms), program_for(known, *kind, now_ms)
+            program = program_for(known, units.service, *call.used_on, usage_ms)
+            grant = program_for(known, units.service, call.network_id, call.access_type, now_ms)
             for each in dict.fromkeys((program, grant)):  # one and the same but around a change
                 ops += cell.holders.prepare(known, each, expected, now_ms)
             slices = self._kit.escrow.slices(grant) if may_lease else ()
@@ -271,6 +276,7 @@ class Sessions:
                 min([now_ms + VALIDITY_MS, *(switch_ms for switch_ms in switches if switch_ms > now_ms)]),
                 now_ms + EXPIRY_MS,
                 lines,
+                call.used_on,
             )
         )
         if call.dry_run:
@@ -291,7 +297,7 @@ class Sessions:
         _, step, needed, _, line = outcome
         units = call.units[line]
         usage_ms = min(units.usage_ms or event_ms, event_ms)
-        program = program_for(known, units.service, call.network_id, call.access_type, usage_ms)
+        program = program_for(known, units.service, *call.used_on, usage_ms)
         payer = program.steps[step]
         account = known.chain.account(payer.payer)
         return account is not None and await self._kit.escrow.acquire(cell, account, kind_of(payer.mode), needed, 1)

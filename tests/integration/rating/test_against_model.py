@@ -263,7 +263,7 @@ class Histories(RuleBasedStateMachine):
         endpoints = [replace(endpoint(self._base(data), *self._some(data)), id=name) for name in ENDPOINTS]
         self.terms = StillTerms(endpoints, chain, catalog)
         self.model = Model(self.terms.endpoints, chain, catalog)
-        self.sessions, self.latest = Sessions(self.model), dict[str, tuple[str, int]]()
+        self.sessions, self.latest = Sessions(self.model), dict[str, tuple[str, int, str]]()
         valkey_url, folder = self.stores
         database = f"sqlite+aiosqlite:///{folder}/{Histories.number}.sqlite"
         self.core: World = self.run(self.stack.enter_async_context(world(self.terms, valkey_url, database)))
@@ -323,8 +323,8 @@ class Histories(RuleBasedStateMachine):
         """Reserves and reports; of each endpoint one session at a time gets calls, the others fall silent."""
         if name not in self.latest or does == "begin anew":
             self.given += 1
-            self.latest[name] = (f"s{self.given}", -1)
-        ref, last = self.latest[name]
+            self.latest[name] = (f"s{self.given}", -1, network)
+        ref, last, was_on = self.latest[name]
         sequence, action = last + 1, SessionAction.UPDATE
         if does in {"release", "let go"}:
             action, lines = SessionAction.RELEASE, lines if does == "release" else []
@@ -335,7 +335,7 @@ class Histories(RuleBasedStateMachine):
         digest = f"{self.given}.{sequence}".rjust(8).encode()[-8:]
         asked = SessionCall(key, ref, action, sequence, name, network, 3, units, 0, digest)
         said = [
-            Line(Use(name, service, network, 3, now_ms, used, None, ("session", key)), requested)
+            Line(Use(name, service, was_on, 3, now_ms, used, None, ("session", key)), requested, network)
             for service, used, requested in lines
         ]
         try:
@@ -349,7 +349,7 @@ class Histories(RuleBasedStateMachine):
             assert answer == model
             return
         assert [granted_by_core(each) for each in answer.grants] == [granted_by_model(each) for each in model]
-        self.latest[name] = (ref, sequence)
+        self.latest[name] = (ref, sequence, network)
         known = self.sessions.known[key]
         known.valid_until_ms, known.ends_ms = answer.valid_until_ms, answer.ends_ms
 
@@ -411,7 +411,7 @@ class Histories(RuleBasedStateMachine):
         self.core.clock.advance(hours * HOUR_MS)
         self.run(self.core.cell.submit_surely([NOBODYS_CALL], {}))  # whoever comes next sees to what has lapsed
         self.sessions.lapse(self.core.clock.now_ms())
-        of_ref = {session_id(name, ref): name for name, (ref, _) in self.latest.items()}
+        of_ref = {session_id(name, ref): name for name, (ref, *_) in self.latest.items()}
         for key, name in of_ref.items():
             if not self.sessions.known[key].is_open:
                 del self.latest[name]  # those that are closed are forgotten after a day

@@ -10,12 +10,15 @@ from services.common.errors import AbortedError, AlreadyExistsError, FailedPreco
 from services.common.money import Money
 from services.rating.domain.decisions import SessionAction, SessionState
 from services.rating.domain.reasons import Outcome, Reason
+from services.rating.domain.tariffs import rate
+from services.rating.domain.terms import RateTerms, TariffVersion
 from services.rating.usecases import sessions
 from services.rating.usecases.sessions import Session, SessionCall, Sessions, Units, session_id
 from tests.integration.rating.test_charging import TARIFFS, example, session_call
 from tests.integration.rating.test_refunds import paid
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, world
 from tests.unit.rating.terms import (
+    ALL,
     ENDPOINT,
     ENTERPRISE,
     EU,
@@ -253,3 +256,23 @@ async def test_of_many_sessions_those_that_were_called_last_are_remembered(monke
         await core.sessions.call(OPERATOR_CALLER, session_call("c", RELEASE, 2, MB, 0))
         assert [last.session_ref for last, _ in core.sessions._known.values()] == ["b"]
         assert await left(core) == 996 * MB
+
+
+async def test_what_was_used_before_the_network_changed_is_priced_where_it_was_used(valkey_url, sqlite_url):
+    """A GB costs 1.00 in one country and 100.00 in the other, where the bundle does not count."""
+    base, free = plan("pln_base", tariff_id="tar_two"), plan("pln_free", tariff_id="tar_free")
+    rates = tuple(
+        RateTerms(id=f"r{price}", networks=frozenset({network}), services=ALL, rate=rate(price * 10**6, GB, 1, 0))
+        for network, price in ((EU, 1), (ZA, 100))
+    )
+    two = TariffVersion(id="tar_two", version=1, currency="EUR", effective_ms=0, rates=rates)
+    accounts = chain(given("e", free.key), given("r", free.key))
+    have = catalog([base, free], [two, tariff("tar_free", 0)])
+    async with world(StillTerms([endpoint(given("base", base.key))], accounts, have), valkey_url, sqlite_url) as core:
+        await call(core, CREATE, 0, 0, GB)
+        moved = replace(session_call("s", UPDATE, 1, GB, GB), network_id=ZA)
+        assert (await core.sessions.call(OPERATOR_CALLER, moved)).grants[0].amounts[0] == 10**6
+        stayed = replace(session_call("s", RELEASE, 2, GB, 0), network_id="", access_type=0)
+        assert (await core.sessions.call(OPERATOR_CALLER, stayed)).grants[0].amounts[0] == 100 * 10**6
+        used = [each.network_id for content in await core.contents() for each in content.used]
+        assert used == [EU, ZA]
