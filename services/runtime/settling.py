@@ -7,6 +7,7 @@ from typing import cast
 import grpc
 
 from meterline.rating.v1 import charging_pb2, charging_pb2_grpc
+from services.common.errors import MeterlineError
 from services.runtime.channels import Channel
 from services.runtime.telemetry import logger
 
@@ -41,10 +42,15 @@ class Settling:
         """Wait up to a second until rating has seen all that is committed here; never fails."""
         if time.monotonic() < self._not_before:
             return
-        request = charging_pb2.WaitForChangesRequest(**{self._field: await self._newest()})
         wait = cast("grpc.aio.UnaryUnaryMultiCallable[object, object]", self._charging.WaitForChanges)
         try:
+            request = charging_pb2.WaitForChangesRequest(**{self._field: await self._newest()})
             await wait(request, timeout=SEEN_SECONDS, metadata=self._channel.metadata())
         except grpc.aio.AioRpcError as error:
-            self._not_before = time.monotonic() + PAUSE_SECONDS
-            log.info("rating has not seen a write", code=error.code().name)
+            self._pause(error.code().name)
+        except MeterlineError as error:  # what is newest is not known
+            self._pause(error.reason)
+
+    def _pause(self, why: str) -> None:
+        self._not_before = time.monotonic() + PAUSE_SECONDS
+        log.info("rating has not seen a write", why=why)
