@@ -6,6 +6,7 @@ Nothing is guessed from the result, and what cannot be a price list raises `NotR
 """
 
 import ast
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -78,6 +79,12 @@ class Sum:
         is_one = not self.fees and len(self.groups) == 1 and self.groups[0].is_plain and len(self.groups[0].lines) == 1
         return self.groups[0].lines[0] if is_one else None
 
+    @property
+    def volume(self) -> Line | None:
+        """Its line, if it is nothing but a volume, without price and increments."""
+        line = self.line
+        return line if line is not None and line.price == 1 and line.increment is None else None
+
 
 def read(text: str, used: set[Fraction]) -> Sum:
     """Read an expression; `used` are the numbers of which one is the volume where two are multiplied."""
@@ -110,6 +117,11 @@ def _name(node: ast.AST) -> str:
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), keywords=[]):
             return name
     return ""
+
+
+def _difference(node: ast.AST) -> ast.BinOp | None:
+    """Something less something."""
+    return node if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else None
 
 
 def _calculated(one: Fraction, op: ast.operator, other: Fraction) -> Fraction | None:
@@ -189,32 +201,22 @@ class _Reading:
                 raise NotReadError("something that is divided by a function")
             if divides:
                 divisor *= number or NOTHING
-            elif number is None or self._is_difference(factor):
+            elif number is None or ((less := _difference(factor)) and constant(less.left) in self._used):
                 others.append(factor)
             else:
                 numbers.append(number)
         if len(others) > 1:
             raise NotReadError("a product of functions")
         if others:
-            price = Fraction(1) / divisor
-            for number in numbers:
-                price *= number
-            return self.sum(others[0]).times(price)
+            return self.sum(others[0]).times(math.prod(numbers) / divisor)
         return self._priced(numbers, divisor)
-
-    def _is_difference(self, node: ast.AST) -> bool:
-        return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and constant(node.left) in self._used
 
     def _priced(self, numbers: Sequence[Fraction], divisor: Fraction) -> Sum:
         """Numbers that are multiplied: those that are used are the volume, or the first is."""
         if len(numbers) < 2 and divisor == 1:
             return Sum(sum(numbers, NOTHING))
         volumes = [number for number in numbers if number in self._used] or list(numbers[:1])
-        volume, price = Fraction(1), 1 / divisor
-        for number in numbers:
-            price *= number
-        for number in volumes:
-            volume *= number
+        volume, price = Fraction(math.prod(volumes)), math.prod(numbers) / divisor
         if volume <= 0 or price < 0:
             return Sum(price)
         return _of(Line(volume, price / volume))
@@ -258,9 +260,8 @@ class _Reading:
             case ast.Call(args=[ast.Call() as argument]) if _name(node) in NUMBER:
                 return self._volume(argument)
             case ast.Call() if _name(node) in {"min", "max"}:
-                line_of = self.sum(node).line
-                if line_of is not None and line_of.price == 1 and line_of.increment is None:
-                    return line_of
+                if (bounded := self.sum(node).volume) is not None:
+                    return bounded
         number = constant(node)
         if number is None or number < 0:
             raise NotReadError(f"{ast.unparse(node)} is no volume")
@@ -268,7 +269,8 @@ class _Reading:
 
     def _bounded(self, arguments: Sequence[ast.AST], *, is_least: bool) -> Sum:
         extreme = max if is_least else min
-        others = [each for each in arguments if constant(each) is None or self._is_open(each, is_least=is_least)]
+        # a difference is a number, but below 0 it would be cut
+        others = [each for each in arguments if constant(each) is None or (is_least and _difference(each))]
         numbers = [number for each in arguments if each not in others and (number := constant(each)) is not None]
         if not others:
             volume = next((number for number in numbers if number in self._used), numbers[-1])
@@ -278,17 +280,12 @@ class _Reading:
         if len(others) > 1 or not numbers:
             raise NotReadError(f"the {extreme.__name__} of two prices")
         bound = extreme(numbers)
-        if is_least and isinstance(others[0], ast.BinOp) and isinstance(others[0].op, ast.Sub):
-            return self._above(others[0], bound)
+        if is_least and (less := _difference(others[0])):
+            return self._above(less, bound)
         inner = self.sum(others[0])
-        line = inner.line
-        if line is not None and line.price == 1 and line.increment is None:
-            return _of(_within(line, bound, is_least=is_least))
+        if inner.volume is not None:
+            return _of(_within(inner.volume, bound, is_least=is_least))
         return _with_least(inner, bound) if is_least else _with_highest(inner, bound)
-
-    def _is_open(self, node: ast.AST, *, is_least: bool) -> bool:
-        """Whether it is a volume less a free part: a number, but below 0 it would be cut."""
-        return is_least and isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub)
 
     def _above(self, node: ast.BinOp, least: Fraction) -> Sum:
         """What is above a free part or a sum that is paid, at least so much."""
