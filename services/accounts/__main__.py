@@ -50,12 +50,14 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
         feed.wake()
         authenticator.forget()  # a key may be revoked, an account ended; other processes forget within seconds
 
-    writes = Writes(database, runtime, clock, on_commit=committed)
-    await _set_up(writes, stores, settings, credential)
     addresses = (settings.catalog_address, settings.rating_address)
-    channels = [await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses]
-    catalog = CatalogClient(channels[0])
-    desk = Desk(writes, stores, Settling(channels[1], SERVICE, feed.newest).settle)
+    to_catalog, to_rating = [
+        await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses
+    ]
+    catalog, settle = CatalogClient(to_catalog), Settling(to_rating, SERVICE, feed.newest).settle
+    writes = Writes(database, runtime, clock, on_commit=committed, settle=settle)
+    await _set_up(writes, stores, settings, credential)
+    desk = Desk(writes, stores)
     servicers = (
         (AccountServicer(desk, catalog, feed), accounts_pb2_grpc.add_AccountServiceServicer_to_server),
         (CompanyServicer(desk), companies_pb2_grpc.add_CompanyServiceServicer_to_server),

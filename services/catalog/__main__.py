@@ -62,11 +62,10 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
     background(stack, directory.follow())
     feed, stores = ChangeFeed(database, runtime), SqlStores(database)
     desk = Desk(
-        writes=Writes(database, runtime, clock, on_commit=feed.wake),
+        writes=Writes(database, runtime, clock, feed.wake, Settling(rating, SERVICE, feed.newest).settle),
         writing=stores.for_write,
         reading=stores.reading,
         accounts=directory,
-        settle=Settling(rating, SERVICE, feed.newest).settle,
     )
     servicers = (
         (NetworkServicer(desk), networks_pb2_grpc.add_NetworkServiceServicer_to_server),

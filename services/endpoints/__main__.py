@@ -56,13 +56,13 @@ async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Serv
     directory = AccountDirectory(accounts, on_key_change=authenticator.forget)
     background(stack, directory.follow())
     feed = ChangeFeed(database, runtime)
+    settle = Settling(rating, SERVICE, partial(newest_for_charging, database)).settle
     desk = Desk(
-        writes=Writes(database, runtime, clock, on_commit=feed.wake),
+        writes=Writes(database, runtime, clock, feed.wake, settle),
         writing=writing,
         reading=partial(reading, database),
         accounts=directory,
         catalog=CatalogClient(catalog),
-        settle=Settling(rating, SERVICE, partial(newest_for_charging, database)).settle,
     )
     servicers = (
         (SimServicer(desk), sims_pb2_grpc.add_SimServiceServicer_to_server),

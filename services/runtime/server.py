@@ -246,7 +246,8 @@ class Server:
         """Say to health checks, until the end, whether the service can do its work."""
         was: list[str] | None = None
         while not self._ending:  # drivers of databases may turn a cancellation into an error of their own
-            away = [name for name, check in self._checks.items() if not await _passes(check)]
+            passes = await asyncio.gather(*map(_passes, self._checks.values()))
+            away = [name for name, is_there in zip(self._checks, passes, strict=True) if not is_there]
             if away != was:
                 (log.warning if away else log.info)("stores", away=away)
                 await self._say(serving=not away)

@@ -16,9 +16,6 @@ SEEN_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
 """How long writes do not ask rating after it did not answer."""
 
-Settle = Callable[[], Awaitable[None]]
-"""Waits, within bounds, until rating has seen what is committed; never fails."""
-
 log = logger("settling")
 
 

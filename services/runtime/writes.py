@@ -173,16 +173,34 @@ class Write:
             self.changed.append(change)
 
 
+async def _nobody() -> None:
+    """Wait for nobody."""
+
+
 class Writes:
-    """Runs the writes of a service."""
+    """Runs the writes of a service.
+
+    Args:
+        database: where they are kept.
+        tables: of requests, audit and changes.
+        clock: tells the time.
+        on_commit: is told that something was changed.
+        settle: waits, within bounds, until rating has seen what is committed; never fails.
+    """
 
     def __init__(
-        self, database: Database, tables: RuntimeTables, clock: Clock, on_commit: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        tables: RuntimeTables,
+        clock: Clock,
+        on_commit: Callable[[], None] = lambda: None,
+        settle: Callable[[], Awaitable[None]] = _nobody,
     ) -> None:
         self.database = database
         self.tables = tables
         self.clock = clock
         self._on_commit = on_commit
+        self._settle = settle
 
     async def run(
         self,
@@ -193,6 +211,8 @@ class Writes:
         use_case: Callable[[Write], Awaitable[T]],
         answer: Callable[[T], M],
         stored_answer: Callable[[M], M] = lambda message: message,
+        *,
+        settles: bool = False,
     ) -> M:
         """Run a write once, however often it is asked for.
 
@@ -204,6 +224,7 @@ class Writes:
             use_case: does the write; gets the open transaction.
             answer: makes the response out of what the use case returns.
             stored_answer: what a repeat gets, where that must differ (a secret is shown once).
+            settles: whether rating sees it before the caller gets the answer and charges by it.
 
         Raises:
             AlreadyExistsError: REQUEST_ID_REUSED, if the request id was used with another content.
@@ -212,12 +233,16 @@ class Writes:
         now_ms = self.clock.now_ms()
         async with self.database.transaction() as connection:
             write = Write(connection, caller, now_ms, method, request_id)
-            if request_id and (first := await self._first_answer(write, request)) is not None:
-                return response_type.FromString(first)
-            response = answer(await use_case(write))
-            await self._store(write, stored_answer(response))
+            first = await self._first_answer(write, request) if request_id else None
+            if first is None:
+                response = answer(await use_case(write))
+                await self._store(write, stored_answer(response))
+            else:
+                response = response_type.FromString(first)
         if write.changed:
             self._on_commit()
+        if settles:
+            await self._settle()
         return response
 
     async def _first_answer(self, write: Write, request: Message) -> bytes | None:

@@ -132,7 +132,7 @@ class AccountServicer:
         request: accounts_pb2.ChangeAccountStateRequest | accounts_pb2.UpdateAccountRequest,
         use_case: Callable[[Store, Principal, int], Awaitable[Account]],
     ) -> accounts_pb2.Account:
-        return await self._desk.charging_write(request, accounts_pb2.Account, use_case, account_to_proto)
+        return await self._desk.write(request, accounts_pb2.Account, use_case, account_to_proto, settles=True)
 
     async def GetAccountReadiness(
         self, request: accounts_pb2.GetAccountReadinessRequest, _: object

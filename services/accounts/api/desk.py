@@ -9,7 +9,6 @@ from google.protobuf.message import Message
 from services.accounts.ports import Store
 from services.common.identity import Principal
 from services.runtime.server import current_call
-from services.runtime.settling import Settle
 from services.runtime.writes import Write, Writes
 
 T = TypeVar("T")
@@ -34,13 +33,11 @@ class Desk:
     Args:
         writes: runs writes once.
         stores: opens stores.
-        settle: waits, within bounds, until rating has seen what is committed.
     """
 
-    def __init__(self, writes: Writes, stores: Stores, settle: Settle) -> None:
+    def __init__(self, writes: Writes, stores: Stores) -> None:
         self._writes = writes
         self._stores = stores
-        self._settle = settle
 
     async def write(
         self,
@@ -49,6 +46,8 @@ class Desk:
         use_case: Callable[[Store, Principal, int], Awaitable[T]],
         answer: Callable[[T, Principal], M],
         stored_answer: Callable[[M], M] = lambda message: message,
+        *,
+        settles: bool = False,
     ) -> M:
         """Run a use case that writes, with the store, the caller and the time (milliseconds since 1970)."""
         call = current_call()
@@ -60,19 +59,8 @@ class Desk:
             lambda write: use_case(self._stores.writing(write), call.caller, write.now_ms),
             lambda result: answer(result, call.caller),
             stored_answer,
+            settles=settles,
         )
-
-    async def charging_write(
-        self,
-        request: Message,
-        response_type: type[M],
-        use_case: Callable[[Store, Principal, int], Awaitable[T]],
-        answer: Callable[[T, Principal], M],
-    ) -> M:
-        """As `write`, and let rating see it before the caller gets the answer and charges by it."""
-        response = await self.write(request, response_type, use_case, answer)
-        await self._settle()
-        return response
 
     async def read(self, use_case: Callable[[Store, Principal], Awaitable[T]]) -> T:
         """Run a use case that only reads, with the store and the caller."""

@@ -13,7 +13,6 @@ from services.catalog.ports import Accounts, Store
 from services.catalog.usecases.items import find_account, find_owner
 from services.common.identity import READERS, WRITERS, Principal
 from services.runtime.server import current_call
-from services.runtime.settling import Settle
 from services.runtime.writes import Write, Writes
 
 T = TypeVar("T")
@@ -32,14 +31,12 @@ class Desk:
         writing: makes the store of a write.
         reading: opens a store that only reads.
         accounts: the account tree.
-        settle: waits, within bounds, until rating has seen what is committed.
     """
 
     writes: Writes
     writing: Callable[[Write], Awaitable[Store]]
     reading: Callable[[], AbstractAsyncContextManager[Store]]
     accounts: Accounts
-    settle: Settle
 
     def reader(self) -> Principal:
         """The caller, who has to be one that may read."""
@@ -76,19 +73,13 @@ class Desk:
         *,
         settles: bool = True,
     ) -> M:
-        """Run a write of the present call once, however often it is asked for.
-
-        Rating sees it before the caller gets the answer and charges by it, unless it `settles` nothing for charging.
-        """
+        """Run a write of the present call once, however often it is asked for; rating sees it if it `settles`."""
         call = current_call()
 
         async def body(write: Write) -> T:
             return await use_case(await self.writing(write), write.now_ms)
 
-        response = await self.writes.run(call.caller, call.method, request, response_type, body, answer)
-        if settles:
-            await self.settle()
-        return response
+        return await self.writes.run(call.caller, call.method, request, response_type, body, answer, settles=settles)
 
 
 def empty(_: None) -> Empty:

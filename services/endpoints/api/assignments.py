@@ -27,13 +27,14 @@ class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
     ) -> assignments_pb2.PlanAssignment:
         """Give an endpoint an add-on."""
         desk = self._desk
-        return await desk.charging_write(
+        return await desk.write(
             request,
             assignments_pb2.PlanAssignment,
             lambda store, caller, now_ms: assignments.assign_endpoint_addon(
                 store, desk.accounts, desk.catalog, caller, request.endpoint_id, request.plan_id, now_ms
             ),
             convert.to_proto,
+            settles=True,
         )
 
     async def AssignAccountPlan(
@@ -41,7 +42,7 @@ class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
     ) -> assignments_pb2.PlanAssignment:
         """Set the price of a child account, or give it an add-on."""
         desk = self._desk
-        return await desk.charging_write(
+        return await desk.write(
             request,
             assignments_pb2.PlanAssignment,
             lambda store, caller, now_ms: assignments.assign_account_plan(
@@ -55,6 +56,7 @@ class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
                 reseller_addons=self._reseller_addons,
             ),
             convert.to_proto,
+            settles=True,
         )
 
     async def GetAssignment(
@@ -84,20 +86,22 @@ class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
             convert.from_update_request(request),
             updated_id(request.assignment.id, "assignment.id", "asg"),
         )
-        return await self._desk.charging_write(
+        return await self._desk.write(
             request,
             assignments_pb2.PlanAssignment,
             lambda store, caller, _: assignments.update_assignment(store, caller, assignment_id, changes),
             convert.to_proto,
+            settles=True,
         )
 
     async def RemoveAssignment(
         self, request: assignments_pb2.RemoveAssignmentRequest, _: object
     ) -> assignments_pb2.PlanAssignment:
         """End an add-on."""
-        return await self._desk.charging_write(
+        return await self._desk.write(
             request,
             assignments_pb2.PlanAssignment,
             lambda store, caller, now_ms: assignments.remove_assignment(store, caller, request.assignment_id, now_ms),
             convert.to_proto,
+            settles=True,
         )

@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 from services.common.identity import Principal
 from services.endpoints.ports import Accounts, Catalog, Store
 from services.runtime.server import current_call
-from services.runtime.settling import Settle
 from services.runtime.writes import Write, Writes
 
 T = TypeVar("T")
@@ -30,7 +29,6 @@ class Desk:
         reading: opens a store that only reads.
         accounts: the account tree.
         catalog: plans and profiles.
-        settle: waits, within bounds, until rating has seen what is committed.
     """
 
     writes: Writes
@@ -38,12 +36,17 @@ class Desk:
     reading: Callable[[], AbstractAsyncContextManager[Store]]
     accounts: Accounts
     catalog: Catalog
-    settle: Settle
 
     async def write(
-        self, request: Message, response_type: type[M], use_case: UseCase[T], answer: Callable[[T], M]
+        self,
+        request: Message,
+        response_type: type[M],
+        use_case: UseCase[T],
+        answer: Callable[[T], M],
+        *,
+        settles: bool = False,
     ) -> M:
-        """Run a write of the present call once, however often it is asked for."""
+        """Run a write of the present call once, however often it is asked for; rating sees it if it `settles`."""
         call = current_call()
         return await self.writes.run(
             call.caller,
@@ -52,12 +55,5 @@ class Desk:
             response_type,
             lambda write: use_case(self.writing(write), call.caller, write.now_ms),
             answer,
+            settles=settles,
         )
-
-    async def charging_write(
-        self, request: Message, response_type: type[M], use_case: UseCase[T], answer: Callable[[T], M]
-    ) -> M:
-        """As `write`, and let rating see it before the caller gets the answer and charges by it."""
-        response = await self.write(request, response_type, use_case, answer)
-        await self.settle()
-        return response

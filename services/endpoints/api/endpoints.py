@@ -26,13 +26,14 @@ class EndpointServicer(endpoints_pb2_grpc.EndpointServiceServicer):
     async def CreateEndpoint(self, request: endpoints_pb2.CreateEndpointRequest, _: object) -> endpoints_pb2.Endpoint:
         """Create an endpoint."""
         new, desk = convert.from_create_request(request), self._desk
-        return await desk.charging_write(
+        return await desk.write(
             request,
             endpoints_pb2.Endpoint,
             lambda store, caller, now_ms: creation.create_endpoint(
                 store, desk.accounts, desk.catalog, caller, new, now_ms
             ),
             convert.to_proto,
+            settles=True,
         )
 
     async def BatchCreateEndpoints(
@@ -45,13 +46,14 @@ class EndpointServicer(endpoints_pb2_grpc.EndpointServiceServicer):
         def answer(created: Sequence[Endpoint]) -> endpoints_pb2.BatchCreateEndpointsResponse:
             return endpoints_pb2.BatchCreateEndpointsResponse(endpoints=[convert.to_proto(one) for one in created])
 
-        return await desk.charging_write(
+        return await desk.write(
             request,
             endpoints_pb2.BatchCreateEndpointsResponse,
             lambda store, caller, now_ms: creation.create_endpoints(
                 store, desk.accounts, desk.catalog, caller, news, now_ms
             ),
             answer,
+            settles=True,
         )
 
     async def GetEndpoint(self, request: endpoints_pb2.GetEndpointRequest, _: object) -> endpoints_pb2.Endpoint:
@@ -76,24 +78,26 @@ class EndpointServicer(endpoints_pb2_grpc.EndpointServiceServicer):
             convert.from_update_request(request),
             updated_id(request.endpoint.id, "endpoint.id", "ep"),
         )
-        return await self._desk.charging_write(
+        return await self._desk.write(
             request,
             endpoints_pb2.Endpoint,
             lambda store, caller, now_ms: endpoints.update_endpoint(
                 store, self._desk.catalog, caller, endpoint_id, changes, now_ms
             ),
             convert.to_proto,
+            settles=True,
         )
 
     async def DeleteEndpoint(self, request: endpoints_pb2.DeleteEndpointRequest, _: object) -> Empty:
         """Delete an endpoint; it stays for the records."""
-        return await self._desk.charging_write(
+        return await self._desk.write(
             request,
             Empty,
             lambda store, caller, now_ms: endpoints.move_endpoint(
                 store, caller, request.endpoint_id, Verb.DELETE, "", now_ms
             ),
             lambda _: Empty(),
+            settles=True,
         )
 
     async def ActivateEndpoint(self, request: ChangeStateRequest, _: object) -> endpoints_pb2.Endpoint:
@@ -127,31 +131,34 @@ class EndpointServicer(endpoints_pb2_grpc.EndpointServiceServicer):
     async def ChangePlan(self, request: endpoints_pb2.ChangePlanRequest, _: object) -> endpoints_pb2.Endpoint:
         """Replace its base plan."""
         desk = self._desk
-        return await desk.charging_write(
+        return await desk.write(
             request,
             endpoints_pb2.Endpoint,
             lambda store, caller, now_ms: endpoints.change_plan(
                 store, desk.accounts, desk.catalog, caller, request.endpoint_id, request.plan_id, now_ms
             ),
             convert.to_proto,
+            settles=True,
         )
 
     async def _move(self, request: ChangeStateRequest, verb: Verb) -> endpoints_pb2.Endpoint:
-        return await self._desk.charging_write(
+        return await self._desk.write(
             request,
             endpoints_pb2.Endpoint,
             lambda store, caller, now_ms: endpoints.move_endpoint(
                 store, caller, request.endpoint_id, verb, request.reason, now_ms
             ),
             convert.to_proto,
+            settles=True,
         )
 
     async def _link(self, request: endpoints_pb2.LinkSimRequest, verb: Verb) -> endpoints_pb2.Endpoint:
-        return await self._desk.charging_write(
+        return await self._desk.write(
             request,
             endpoints_pb2.Endpoint,
             lambda store, caller, now_ms: endpoints.link_sim(
                 store, caller, request.endpoint_id, request.sim_id, verb, now_ms
             ),
             convert.to_proto,
+            settles=True,
         )

@@ -59,6 +59,10 @@ class Units:
     requested: int
     usage_ms: int = 0
 
+    def used_ms(self, event_ms: int) -> int:
+        """When it was used, as of a call at a time."""
+        return min(self.usage_ms or event_ms, event_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionCall:
@@ -253,7 +257,7 @@ class Sessions:
         lines, switches = [], list[int]()
         now_ms = self._kit.clock.now_ms()
         for units in call.units:
-            usage_ms = min(units.usage_ms or event_ms, event_ms)
+            usage_ms = units.used_ms(event_ms)
             program = program_for(known, units.service, *call.used_on, usage_ms)
             grant = program_for(known, units.service, call.network_id, call.access_type, now_ms)
             for each in dict.fromkeys((program, grant)):  # one and the same but around a change
@@ -296,7 +300,7 @@ class Sessions:
         """Enlarge the slice that a call found too small; whatever comes helps, for a grant may be partial."""
         _, step, needed, _, line = outcome
         units = call.units[line]
-        usage_ms = min(units.usage_ms or event_ms, event_ms)
+        usage_ms = units.used_ms(event_ms)
         program = program_for(known, units.service, *call.used_on, usage_ms)
         payer = program.steps[step]
         account = known.chain.account(payer.payer)
