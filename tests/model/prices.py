@@ -1,6 +1,6 @@
 """Prices as docs/tariffs.md has them, in exact fractions."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from math import ceil, floor
@@ -14,6 +14,7 @@ from services.rating.domain.terms import (
     ComponentTerms,
     CountedBy,
     RateTerms,
+    RoundingTerms,
     Scope,
     TariffVersion,
     TierTerms,
@@ -120,6 +121,7 @@ class Counting:
     country: str
     session: object
     at_ms: int
+    service: int
 
     def scope_of(self, scope: Scope) -> tuple[object, int] | None:
         """The period (or session) in which a use is counted, and its order among others; None if in none."""
@@ -204,9 +206,23 @@ class Price:
     """Whether it goes by what the visited network asks, and that is not known."""
 
 
-def added(part: ComponentTerms, quantity: int, cost: int | None) -> int:
-    """By how much a use raises what a part counts."""
-    return {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
+def measured(rounding: RoundingTerms, used: int) -> int:
+    """What counts of all that a record, or a session, has used: whole blocks."""
+    return ceil(Fraction(max(used, rounding.minimum), rounding.increment)) * rounding.increment if used else 0
+
+
+def used_before(counting: Counting, rate: RateTerms, part: ComponentTerms, counts: Counts) -> tuple[CountKey, int]:
+    """What the session has used of the service so far, and where that is kept; nothing if each use is by itself."""
+    key = (*counting.key(rate, replace(part, counter="", counted_by=CountedBy.TOTAL)), "each", counting.service)
+    key = (counting.endpoint, *key[1:])
+    scope = counting.scope_of(Scope.SESSION)
+    return key, counts.get(key, scope) if part.each.by_session and scope else 0
+
+
+def added(part: ComponentTerms, quantity: int, cost: int | None, used: int = 0) -> int:
+    """By how much a use raises what a part counts, if its session has used some already."""
+    more = measured(part.each, used + quantity) - measured(part.each, used)
+    return {Meter.QUANTITY: more, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
 
 
 def lacking(
@@ -220,7 +236,8 @@ def lacking(
         if scope is None or not held:
             continue
         stands = counts.get(key, scope)
-        first = stands if grant else stands + added(part, quantity, cost)
+        _, used = used_before(counting, rate, part, counts)
+        first = stands if grant else stands + added(part, quantity, cost, used)
         due = counts.price_before(part, key, scope, first) if grant else cumulative(part, first)[0]
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
         near = {height for end in ends for height in (end, end + 1) if first < height < first + held}
@@ -250,7 +267,8 @@ def price(
             return Price(costless=True)
         scope, key = counting.scope_of(part.scope), counting.key(rate, part)
         before = counts.get(key, scope, with_held=grant) if scope else 0
-        after = before + added(part, quantity, cost)
+        used_key, used = used_before(counting, rate, part, counts)
+        after = before + added(part, quantity, cost, used)
         total, action = cumulative(part, after)
         found.amount += total - counts.price_before(part, key, scope, before)
         found.throttled |= action is Action.THROTTLE
@@ -259,6 +277,9 @@ def price(
         found.blocked |= bool(held) and cumulative(part, after + held)[1] is Action.BLOCK
         if scope:
             found.counts.append((key, scope, after, after - before))
+        session = counting.scope_of(Scope.SESSION)
+        if session and part.each.by_session and not grant:
+            found.counts.append((used_key, session, used + quantity, quantity))
     for cap in counting.tariff.caps:
         if cap.services and service not in cap.services:
             continue
@@ -282,7 +303,7 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
     for part in components_of(rate):
         scope, key = counting.scope_of(part.scope), counting.key(rate, part)
         first, last = (counts.get(key, scope, with_held=held) if scope else 0 for held in (False, True))
-        more = 1 if part.meter is Meter.RECORDS else quantity
+        more = added(part, quantity, quantity, used_before(counting, rate, part, counts)[1])
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
         near = {height for end in ends for height in (end, end - more, end + 1 - more) if first < height < last}
         most = max(
@@ -307,5 +328,9 @@ def falls(counting: Counting, rate: RateTerms, quantity: int, counts: Counts) ->
         if part.mode is TierMode.VOLUME and part.meter is Meter.QUANTITY:
             for held in (False, True):
                 before = counts.get(counting.key(rate, part), scope, with_held=held) if scope else 0
-                ends |= {part.free + tier.up_to - before for tier in part.tiers if tier.up_to}
+                _, used = used_before(counting, rate, part, counts)
+                for more in (part.free + tier.up_to - before for tier in part.tiers if tier.up_to):
+                    reach = (more + measured(part.each, used)) // part.each.increment * part.each.increment
+                    if reach >= part.each.minimum:
+                        ends.add(reach - used)
     return sorted(end for end in ends if 0 < end <= quantity)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import ceil, floor
 
 from services.common.clock import DAY_MS
 from services.rating.domain.balances import RenewOn
@@ -15,6 +16,7 @@ from services.rating.domain.terms import (
     CounterTerms,
     EndpointTerms,
     PlanTerms,
+    RoundingTerms,
 )
 from tests.model.prices import (
     Counting,
@@ -25,6 +27,7 @@ from tests.model.prices import (
     dearest,
     falls,
     lacking,
+    measured,
     price,
     rate_for,
     version_at,
@@ -266,6 +269,29 @@ class Use:
     quantity: int
     cost: int | None = 0
     session: object = ""
+
+
+@dataclass
+class Run:
+    """What a session, or one record, has used of what it draws from a benefit in blocks or at a weight, and has drawn.
+
+    Attributes:
+        kept: where a session keeps the two; None if nothing is kept.
+    """
+
+    rounding: RoundingTerms
+    weight: Fraction
+    kept: tuple[CountKey, tuple[object, int]] | None
+    used: int = 0
+    drawn: int = 0
+
+    def cover(self, volume: int, units: int) -> tuple[int, int]:
+        """What of a volume some units more can pay, and how many of them it takes: the last block as far as they go."""
+        covered = min(volume, floor((self.drawn + units) / self.weight) - self.used)
+        owed = ceil(measured(self.rounding, self.used + covered) * self.weight) - self.drawn
+        taken = max(0, min(units, owed))
+        self.used, self.drawn = self.used + covered, self.drawn + taken
+        return covered, taken
 
 
 @dataclass
@@ -599,17 +625,55 @@ class Model:
             purse.look(use.at_ms, [pot for pot in purse.pots.values() if self._usable(pot, use)])
             pots += [pot for pot in purse.pots.values() if self._usable(pot, use)]
         pots = sorted((p for p in pots if p.free > 0 and p.state != "EXPIRED"), key=Pot.order)
+        runs = self._runs(payer, use)
+        for name in sorted(runs):
+            left -= runs[name].cover(left, 0)[0]
         for pot in pots:
             if left and not pot.money:
-                found.draws.append((pot, min(left, pot.free)))
-                left -= found.draws[-1][1]
+                run = runs.get(self._ref(pot.plan, pot.benefit, team=pot.of_team))
+                covered, taken = run.cover(left, pot.free) if run else (min(left, pot.free),) * 2
+                found.draws += [(pot, taken)] if taken else []
+                left -= covered
         found.benefit, found.uncovered = use.quantity - left, left
         has_volume = any(not pot.money for pot in pots)
         if plan is not None and plan.unlimited and not plan.tariff_id:
             found.rated, found.uncovered = left, 0
         elif left or (not use.quantity and not has_volume):
             self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use, grant=grant, asks=asks)
+        for run in runs.values():
+            if run.kept and not grant:
+                (key, scope), now = run.kept, (run.used, run.drawn)
+                found.price.counts += [((*key, n), scope, count, 0) for n, count in enumerate(now)]
         return found
+
+    def _ref(self, plan: PlanTerms, benefit: Benefit, *, team: bool) -> str:
+        version = "*" if team else plan.key[1]
+        return f"{plan.key[0].removeprefix('pln_')}:{version}:{benefit.id}"
+
+    def _runs(self, payer: Payer, use: Use) -> dict[str, Run]:
+        """By benefit, where it is not drawn unit by unit; a session measures each service by itself."""
+        given = [(one, False) for one in self._plans(payer) if not self._is_shared(payer, one)]
+        if isinstance(payer, EndpointTerms):
+            given += [(one, False) for one in self._plans(self.chain[0]) if self._is_shared(self.chain[0], one)]
+            given += [(one, True) for one in self._plans(payer) if self._is_shared(payer, one)]
+        runs: dict[str, Run] = {}
+        for assignment, team in given:
+            plan = self.catalog.plans[assignment.plan]
+            for benefit in plan.benefits:
+                if benefit.money or not self._permits(plan, benefit, use):
+                    continue
+                name, rounding = self._ref(plan, benefit, team=team), benefit.rounding
+                weights = [
+                    Fraction(each.drawn, each.per)
+                    for each in benefit.weights
+                    if self._in(each.zones, use.network) and use.service in (each.services or {use.service})
+                ]
+                key, scope = (use.endpoint, payer.id, "drawn", name, use.service), (("session", use.session), 0)
+                kept = (key, scope) if rounding.by_session and use.session else None
+                run = runs[name] = Run(rounding, (*weights, Fraction(1))[0], kept)
+                if kept:
+                    run.used, run.drawn = (self.counts.get((*key, n), scope) for n in (0, 1))
+        return runs
 
     def _rate(
         self,
@@ -633,7 +697,7 @@ class Model:
         account = payer if isinstance(payer, AccountTerms) else payee
         counting = Counting(
             tariff, payee.id, account.id, use.endpoint, account.billing_cycle_day, account.time_zone,
-            use.network, self.catalog.networks[use.network], use.session, use.at_ms,
+            use.network, self.catalog.networks[use.network], use.session, use.at_ms, use.service,
         )  # fmt: skip
         headroom, reason = self._headroom(payer, plan)
         credit = sum(pot.free for pot in wallets)

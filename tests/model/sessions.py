@@ -140,9 +140,9 @@ class Sessions:
         for key, scope, more in {each[:2]: (*each[:2], each[3]) for each in covered.price.counts}.values():
             self._model.counts.hold(key, scope, more)  # once, also if components count together
             held.counts.append((key, scope, more))
-        for (key, scope), amount in covered.parts.items():
-            self._model.counts.hold(key, scope, amount)
-            held.counts.append((key, scope, amount))
+        for (key, scope), most in covered.parts.items():
+            self._model.counts.hold(key, scope, most)
+            held.counts.append((key, scope, most))
         if plan is not None and plan.prepaid:
             held.money = amount
         elif isinstance(payer, AccountTerms) and payer.credit_limit_micros is not None:

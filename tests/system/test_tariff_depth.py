@@ -50,6 +50,37 @@ async def test_tiers_count_over_the_cycle_and_come_back_as_they_were_said(market
     assert found == [0, 6_000_000, 0, 9_000_000, 1_000_000]
 
 
+async def test_tiers_of_the_cycle_count_sessions_that_each_are_rounded_up(market: Market):
+    tiers = [
+        {"up_to": str(2 * MB), "price": eur(1), "per_quantity": str(MB)},
+        {"price": eur(3), "per_quantity": str(MB)},
+    ]
+    rounding = {"scope": "PRICE_SCOPE_SESSION", "increment": str(MB), "minimum": "0"}
+    said = data(scope="PRICE_SCOPE_CYCLE", tiers=tiers, use_rounding=rounding)
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [said]}))
+    assert await amounts(market.enterprise, endpoint_id, 1, 1, session_ref="one") == [1_000_000, 0]
+    assert await amounts(market.enterprise, endpoint_id, 1, 1, session_ref="") == [1_000_000, 3_000_000]
+
+
+async def test_a_bundle_is_drawn_in_steps_and_at_a_weight(market: Market):
+    profile = (await default_of(market.enterprise, "service-profiles", "DEFAULT"))["id"]
+    far = await market.enterprise.post("/v1/rate-zones", {"name": fresh("far"), "network_ids": ["net_26201"]})
+    benefit = {
+        "services": ["SERVICE_DATA"], "quantity": str(10 * MB), "use_rounding": {"increment": str(MB)},
+        "weights": [{"rate_zone_ids": [far["id"]], "quantity": 3}],
+    }  # fmt: skip
+    bundle = await plan(
+        market.enterprise, type="PLAN_TYPE_BASE", charging_mode="CHARGING_MODE_POSTPAID", benefits=[benefit],
+        service_profile_id=profile,
+        roaming_profile_id=(await default_of(market.enterprise, "roaming-profiles", "DEFAULT"))["id"],
+    )  # fmt: skip
+    endpoint_id = await market.endpoint(bundle)
+    assert await amounts(market.enterprise, endpoint_id, MB + 1) == [0]
+    assert await amounts(market.enterprise, endpoint_id, 1, network_id="net_26201") == [0]
+    listed = (await market.enterprise.get("/v1/balances", endpoint_id=endpoint_id))["balances"]
+    assert listed[0]["remaining"] == str(5 * MB), listed
+
+
 async def test_a_day_pass_is_bought_by_the_first_use_of_the_day(market: Market):
     day_pass = data(
         scope="PRICE_SCOPE_DAY",

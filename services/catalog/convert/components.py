@@ -2,7 +2,7 @@
 
 from google.type.money_pb2 import Money
 
-from meterline.catalog.v1 import tariffs_pb2
+from meterline.catalog.v1 import plans_pb2, tariffs_pb2
 from services.catalog.convert.values import money_to_proto, price_from_proto, services_from_proto
 from services.catalog.domain.components import (
     CountedBy,
@@ -15,6 +15,7 @@ from services.catalog.domain.components import (
     SpendingCap,
     Tier,
     TierMode,
+    UseRounding,
     require_sound,
 )
 from services.catalog.domain.prices import PRICE_MICROS_MAX
@@ -45,6 +46,7 @@ def component_from_proto(message: tariffs_pb2.PriceComponent, currency: str, fie
         maximum_price_micros=money("maximum_price") if message.HasField("maximum_price") else None,
         rounding_micros=money("rounding_unit") if message.HasField("rounding_unit") else 1,
         rounding_mode=RoundingMode(message.rounding_mode or RoundingMode.UP),
+        use_rounding=use_rounding_from_proto(message, field),
     )
     require_sound(component, field)
     return component
@@ -91,6 +93,29 @@ def component_to_proto(component: PriceComponent, currency: str) -> tariffs_pb2.
         maximum_price=money(component.maximum_price_micros),
         rounding_unit=money(component.rounding_micros),
         rounding_mode=component.rounding_mode.value,  # type: ignore[arg-type]
+        use_rounding=use_rounding_to_proto(component.use_rounding),
+    )
+
+
+def use_rounding_from_proto(message: tariffs_pb2.PriceComponent | plans_pb2.Benefit, field: str) -> UseRounding | None:
+    """Read how use is measured; None if it is not, or its own volume is what counts."""
+    stated = message.use_rounding
+    scope = PriceScope(stated.scope or PriceScope.RECORD)
+    if scope not in {PriceScope.RECORD, PriceScope.SESSION}:
+        raise invalid(f"{field}.use_rounding.scope", "must be RECORD or SESSION", "ROUNDING_SCOPE")
+    if stated.minimum <= 1 and stated.increment <= 1:
+        return None
+    return UseRounding(scope=scope, minimum=stated.minimum, increment=stated.increment or 1)
+
+
+def use_rounding_to_proto(rounding: UseRounding | None) -> tariffs_pb2.UseRounding | None:
+    """Write how use is measured."""
+    if rounding is None:
+        return None
+    return tariffs_pb2.UseRounding(
+        scope=rounding.scope.value,  # type: ignore[arg-type]
+        minimum=rounding.minimum,
+        increment=rounding.increment,
     )
 
 

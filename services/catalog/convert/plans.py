@@ -3,6 +3,7 @@
 from google.protobuf.duration_pb2 import Duration
 
 from meterline.catalog.v1 import plans_pb2
+from services.catalog.convert.components import use_rounding_from_proto, use_rounding_to_proto
 from services.catalog.convert.values import (
     enum_from_proto,
     money_to_proto,
@@ -16,6 +17,7 @@ from services.catalog.domain.plans import (
     AccountScope,
     Activation,
     Benefit,
+    BenefitWeight,
     ChargeTrigger,
     ChargingMode,
     Counter,
@@ -81,6 +83,19 @@ def _benefit_from_proto(message: plans_pb2.Benefit, field: str) -> Benefit:
         recurrence=optional_enum_from_proto(Recurrence, message.recurrence) or Recurrence.ONE_TIME,
         unit=optional_enum_from_proto(Unit, message.unit),
         roll_over_cycles=message.roll_over_cycles,
+        use_rounding=use_rounding_from_proto(message, field),
+        weights=tuple(
+            _weight_from_proto(weight, f"{field}.weights[{index}]") for index, weight in enumerate(message.weights)
+        ),
+    )
+
+
+def _weight_from_proto(message: plans_pb2.BenefitWeight, field: str) -> BenefitWeight:
+    return BenefitWeight(
+        rate_zone_ids=tuple(sorted(message.rate_zone_ids)),
+        services=services_from_proto(message.services, f"{field}.services"),
+        quantity=message.quantity,
+        per_quantity=message.per_quantity or 1,
     )
 
 
@@ -156,6 +171,16 @@ def _benefit_to_proto(benefit: Benefit) -> plans_pb2.Benefit:
         recurrence=benefit.recurrence.value,  # type: ignore[arg-type]
         unit=benefit.unit.value if benefit.unit else 0,  # type: ignore[arg-type]
         roll_over_cycles=benefit.roll_over_cycles,
+        use_rounding=use_rounding_to_proto(benefit.use_rounding),
+        weights=[
+            plans_pb2.BenefitWeight(
+                rate_zone_ids=weight.rate_zone_ids,
+                services=[service.value for service in weight.services],  # type: ignore[misc]
+                quantity=weight.quantity,
+                per_quantity=weight.per_quantity,
+            )
+            for weight in benefit.weights
+        ],
     )
 
 

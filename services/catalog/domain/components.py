@@ -88,6 +88,15 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UseRounding:
+    """How what is used is measured before it is counted: whole blocks of each record, or of each session."""
+
+    scope: PriceScope = PriceScope.RECORD
+    minimum: int = 0
+    increment: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriceComponent:
     """A count over a scope, and its price; the contract says what each field means."""
 
@@ -106,6 +115,7 @@ class PriceComponent:
     maximum_price_micros: int | None = None
     rounding_micros: int = 1
     rounding_mode: RoundingMode = RoundingMode.UP
+    use_rounding: UseRounding | None = None
 
     @property
     def counts(self) -> tuple[PriceScope, PriceMeter, CountedPer, CountedBy]:
@@ -146,11 +156,11 @@ def require_sound(component: PriceComponent, field: str) -> None:
         component: the component.
         field: its path in the request.
     """
-    for violation in _violations(component):
+    for violation in (*_of_tiers(component), *_violations(component)):
         raise invalid(f"{field}.{violation.field}", violation.description, violation.reason)
 
 
-def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
+def _of_tiers(component: PriceComponent) -> Iterator[FieldViolation]:
     *bounded, last = component.tiers
     if last.up_to:
         yield _violation(
@@ -168,6 +178,9 @@ def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
     for index, tier in enumerate(component.tiers):
         if tier.action is LimitAction.FREE:
             yield _violation(f"tiers[{index}].action", "cannot be FREE: leave its prices out", "ACTION_NOT_PERMITTED")
+
+
+def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
     highest = component.maximum_price_micros
     if highest is not None and highest < component.minimum_price_micros:
         yield _violation("maximum_price", "is less than minimum_price", "PRICE_BOUNDS_CROSSED")
@@ -176,6 +189,13 @@ def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
         yield _violation("rounding_unit", "must be one micro or more, and even for HALF_UP", "ROUNDING_UNIT_INVALID")
     if component.counter and component.scope is PriceScope.RECORD:
         yield _violation("counter", "cannot be shared over the scope of a record", "COUNTER_MISMATCH")
+    rounding = component.use_rounding
+    if rounding and (component.meter is not PriceMeter.QUANTITY or component.scope <= rounding.scope):
+        yield _violation(
+            "use_rounding",
+            "is for a QUANTITY counted over more than what is rounded; set increment and minimum instead",
+            "ROUNDING_SCOPE",
+        )
 
 
 def _violation(field: str, description: str, reason: str) -> FieldViolation:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from services.catalog.domain.benefit_rules import POOLS, require_sound_benefits
 from services.catalog.domain.items import Item, Owner, immutable
 from services.catalog.domain.naming import named
 from services.catalog.domain.plans import (
@@ -34,9 +35,6 @@ _MODE_OF_KIND = {
 }
 """How each kind of product is paid [004]; STANDARD may be either."""
 _PRICED_BY_TARIFF = frozenset({ProductKind.SUBSCRIPTION_PAY_PER_MB, ProductKind.PAYGO})
-_POOLS = frozenset({ProductKind.SUBSCRIPTION_STATIC_POOL, ProductKind.SUBSCRIPTION_DYNAMIC_POOL})
-POOL_BENEFIT_ID_MAX = 31
-"""Of which ids of balances are made that have room for no more."""
 _NOT_OF_ADDONS = ("charging_mode", "roaming_profile_id", "tariff_id", "counters")
 _NOT_OF_BASE_PLANS = (
     "priority",
@@ -97,7 +95,7 @@ def require_coherent(plan: Plan, owner: Owner) -> None:
         )
     _require_distinct_names(plan)
     _require_one_unit(plan)
-    _require_units_and_roll_over(plan)
+    require_sound_benefits(plan)
 
 
 def _require_sound_recurrence(plan: Plan) -> None:
@@ -114,30 +112,6 @@ def _require_sound_recurrence(plan: Plan) -> None:
                 f"plan.benefits[{index}].recurrence",
                 "must be ONE_TIME in an add-on that recurs itself",
                 "RECURRENCE_TWICE",
-            )
-
-
-def _require_units_and_roll_over(plan: Plan) -> None:
-    for index, benefit in enumerate(plan.benefits):
-        if benefit.unit not in {None, Unit.MONEY, min(benefit.services).unit}:
-            raise invalid(
-                f"plan.benefits[{index}].unit",
-                f"must be MONEY or {min(benefit.services).unit.name}, in which its services are counted",
-                "UNIT_OF_SERVICES",
-            )
-        if benefit.roll_over_cycles and benefit.recurrence is not Recurrence.RECURRING:
-            raise invalid(f"plan.benefits[{index}].roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
-        if plan.product_kind in _POOLS and len(benefit.benefit_id) > POOL_BENEFIT_ID_MAX:
-            raise invalid(
-                f"plan.benefits[{index}].benefit_id",
-                f"may have up to {POOL_BENEFIT_ID_MAX} characters in a plan that endpoints share",
-                "BENEFIT_ID_TOO_LONG",
-            )
-        if benefit.roll_over_cycles and plan.product_kind is ProductKind.SUBSCRIPTION_DYNAMIC_POOL:
-            raise invalid(
-                f"plan.benefits[{index}].roll_over_cycles",
-                "must be 0: what members bring to a dynamic pool ends with the cycle",
-                "ROLL_OVER_OF_DYNAMIC_POOL",
             )
 
 
@@ -252,7 +226,7 @@ def next_version(current: Plan, changed: Plan) -> Plan:
         raise FailedPreconditionError(
             "SYSTEM_MANAGED", f"Name and roaming profile of {current.name} stay. Clone it and change the copy."
         )
-    if current.state is PlanState.PUBLISHED and current.product_kind in _POOLS:
+    if current.state is PlanState.PUBLISHED and current.product_kind in POOLS:
         _require_same_sorts(current, changed)
     version = current.version + 1 if current.state is PlanState.PUBLISHED else current.version
     return replace(changed, version=version, state=current.state)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from services.catalog.domain.components import UseRounding
 from services.catalog.domain.items import Item
 from services.catalog.domain.services import Service, Unit
 
@@ -91,6 +92,16 @@ class ResubscribeOn(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenefitWeight:
+    """Use draws `quantity` of a benefit for each `per_quantity`, 1 to 1000; empty means everywhere, all services."""
+
+    rate_zone_ids: tuple[str, ...] = ()
+    services: tuple[Service, ...] = ()
+    quantity: int = 1
+    per_quantity: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Benefit:
     """A volume, or money, that comes with a plan.
 
@@ -102,6 +113,8 @@ class Benefit:
         recurrence: once, or refilled at each start of a billing cycle.
         unit: its services', or money.
         roll_over_cycles: for how many cycles the rest of one lives on, 0 to 12.
+        use_rounding: how use is measured before it is drawn.
+        weights: what use draws where that is not its own volume; the first that fits.
     """
 
     benefit_id: str = ""
@@ -111,6 +124,13 @@ class Benefit:
     recurrence: Recurrence = Recurrence.ONE_TIME
     unit: Unit | None = None
     roll_over_cycles: int = 0
+    use_rounding: UseRounding | None = None
+    weights: tuple[BenefitWeight, ...] = ()
+
+    @property
+    def zone_ids(self) -> frozenset[str]:
+        """The zones that it references."""
+        return frozenset(self.rate_zone_ids).union(*(weight.rate_zone_ids for weight in self.weights))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +223,7 @@ class Plan(Item):
     @property
     def zone_ids(self) -> frozenset[str]:
         """The zones that it references, its benefits' included."""
-        return frozenset(self.rate_zone_ids).union(*(benefit.rate_zone_ids for benefit in self.benefits))
+        return frozenset(self.rate_zone_ids).union(*(benefit.zone_ids for benefit in self.benefits))
 
     @property
     def references(self) -> frozenset[str]:

@@ -194,8 +194,12 @@ async def _require_own_zones(store: Store, plan: Plan) -> None:
     for zone_id in plan.rate_zone_ids:
         require_own(plan, "rate_zone_ids", zone_id, zones.get(zone_id))
     for index, benefit in enumerate(plan.benefits):
+        field = f"benefits[{index}]"
         for zone_id in benefit.rate_zone_ids:
-            require_own(plan, f"benefits[{index}].rate_zone_ids", zone_id, zones.get(zone_id))
+            require_own(plan, f"{field}.rate_zone_ids", zone_id, zones.get(zone_id))
+        for number, weight in enumerate(benefit.weights):
+            for zone_id in weight.rate_zone_ids:
+                require_own(plan, f"{field}.weights[{number}].rate_zone_ids", zone_id, zones.get(zone_id))
 
 
 async def _require_publishable(store: Store, plan: Plan) -> None:

@@ -5,8 +5,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meterline.rating.v1 import charges_pb2, charging_pb2
 from services.common.errors import invalid
 from services.rating.convert.balances import timestamp
-from services.rating.domain.balances import assignment_of, balance_id
-from services.rating.domain.decisions import Drawn
+from services.rating.domain.balances import Drawn, assignment_of, balance_id
 from services.rating.domain.reasons import Service, Unit
 from services.rating.usecases.books import Charge, Explanation, Found, Record, RefusalSum, Selection, Sum
 

@@ -25,10 +25,12 @@ from services.rating.domain.terms import (
     Members,
     PlanTerms,
     RateTerms,
+    RoundingTerms,
     Scope,
     TariffVersion,
     TierTerms,
     TimeBand,
+    Weight,
 )
 from services.runtime.amounts import micros_of
 
@@ -180,7 +182,18 @@ def _component(message: tariffs_pb2.PriceComponent) -> ComponentTerms:
         highest=micros_of(message.maximum_price) if message.HasField("maximum_price") else None,
         unit=micros_of(message.rounding_unit) if message.HasField("rounding_unit") else 1,
         rounding=Rounding(message.rounding_mode or Rounding.UP),
+        each=_use_rounding(message.use_rounding),
     )
+
+
+def _use_rounding(message: tariffs_pb2.UseRounding) -> RoundingTerms:
+    by_session = message.scope == tariffs_pb2.PRICE_SCOPE_SESSION
+    return RoundingTerms(by_session, message.minimum, message.increment or 1)
+
+
+def _weight(message: plans_pb2.BenefitWeight) -> Weight:
+    zones, services = tuple(message.rate_zone_ids), frozenset(message.services)
+    return Weight(zones, services, message.quantity, message.per_quantity)
 
 
 def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str]]) -> PlanTerms:
@@ -200,6 +213,13 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
                 zones=tuple(benefit.rate_zone_ids),
                 recurring=benefit.recurrence == plans_pb2.RECURRENCE_RECURRING,
                 roll_over_cycles=benefit.roll_over_cycles,
+                rounding=_use_rounding(benefit.use_rounding),
+                weights=tuple(
+                    Weight(
+                        tuple(weight.rate_zone_ids), frozenset(weight.services), weight.quantity, weight.per_quantity
+                    )
+                    for weight in benefit.weights
+                ),
                 money=benefit.unit == service_pb2.UNIT_MONEY,
             )
             for benefit in plan.benefits

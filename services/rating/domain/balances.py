@@ -15,6 +15,14 @@ PLAN_POOL = "-"
 """Stands in the name of a bucket between an enterprise and the base plan whose volumes its endpoints share."""
 
 
+class Drawn(IntEnum):
+    """What a draw says of itself, added up."""
+
+    ACTIVATED = 1
+    OF_POOL = 2
+    OF_MONEY = 4
+
+
 class Role(IntEnum):
     """Whether a bucket came with an add-on or the base plan, or is one that endpoints share."""
 

@@ -1,10 +1,11 @@
 """Compiles commercial terms into a charging program."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from services.rating.domain.balances import pool_id
 from services.rating.domain.limits import plan_counters, usage_limits
+from services.rating.domain.measuring import Measure, UseRounding
 from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import NO_BOUND, Action, Component, Meter, Period, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
@@ -12,8 +13,10 @@ from services.rating.domain.rates import Payer, price_of, rate_at, tariff_at
 from services.rating.domain.reasons import Reason
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
+    AS_USED,
     AccountTerms,
     Assignment,
+    Benefit,
     CatalogTerms,
     EndpointTerms,
     PlanTerms,
@@ -126,19 +129,20 @@ def _step(
     limits = usage_limits(counters, use.service, account_id, billed, clocks)
     simple, pricing = price_of(tariff, found, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
     currency = tariff.currency if tariff else (base.currency if base else "")
-    refs = _refs((plan for _, plan in own_plans(payer, catalog)), catalog, use, currency)
-    pool = set[str]()
+    own = _drawable((plan for _, plan in own_plans(payer, catalog)), catalog, use, currency)
+    pool = dict[str, Benefit]()
     if isinstance(payer, EndpointTerms):
-        pool = _refs((plan for _, plan in pooled_addons(payee, catalog)), catalog, use, currency)
-        pool |= _refs((plan for _, plan in shared_bases(payer, catalog)), catalog, use, currency, shared_ref)
-    if base is not None and base.throttles and tariff is None and (refs or pool):
+        pool = _drawable((plan for _, plan in pooled_addons(payee, catalog)), catalog, use, currency)
+        pool |= _drawable((plan for _, plan in shared_bases(payer, catalog)), catalog, use, currency, shared_ref)
+    drawable = own | pool
+    if base is not None and base.throttles and tariff is None and drawable:
         pricing = SLOWED_DOWN
     elif base is not None and base.unlimited and not base.tariff_id:
         simple = FREE
     step = Step(
         holder=holder,
         mode=mode,
-        refs=tuple(sorted(refs | pool)),
+        refs=tuple(sorted(drawable)),
         rate=simple,
         pricing=pricing,
         no_rate=_no_rate_reason(base, catalog, use),
@@ -151,6 +155,7 @@ def _step(
         zone_id=found.zone_id if found else "",
         pool=pool_id(payee.id) if pool else "",
         limits=limits,
+        measures=tuple(_measures(drawable, catalog, use, account_id)),
     )
     return step, (max(window[0], rate_window[0]), min(window[1], rate_window[1]))
 
@@ -166,7 +171,7 @@ def _no_rate_reason(base: PlanTerms | None, catalog: CatalogTerms, use: Use) -> 
     """Why a step that has no rate does not cover what its benefits leave."""
     if base is None:
         return Reason.NO_BASE_PLAN
-    if _refs([base], catalog, use, currency=""):  # volumes only: money is always in some currency
+    if _drawable([base], catalog, use, currency=""):  # volumes only: money is always in some currency
         return Reason.BALANCE_DEPLETED
     return Reason.NO_VALID_ADDON if base.prepaid and not base.tariff_id else Reason.NO_RATE
 
@@ -214,19 +219,35 @@ def shared_ref(plan: PlanTerms, benefit_id: str) -> str:
     return f"{plan.key[0].removeprefix('pln_')}:*:{benefit_id}"
 
 
-def _refs(
+def _drawable(
     plans: Iterable[PlanTerms],
     catalog: CatalogTerms,
     use: Use,
     currency: str,
     ref: Callable[[PlanTerms, str], str] = ref_of,
-) -> set[str]:
-    """Benefits that a use may draw; money only of the currency in which the step is priced."""
+) -> dict[str, Benefit]:
+    """Benefits that a use may draw, by name; money only of the currency in which the step is priced."""
     return {
-        ref(plan, benefit.id)
+        ref(plan, benefit.id): benefit
         for plan in plans
         if plan.permits(use.service, use.access_type) and catalog.in_zones(plan.zones, use.network_id)
         for benefit in plan.benefits
         if use.service in benefit.services and catalog.in_zones(benefit.zones, use.network_id)
         if not benefit.money or plan.currency == currency
     }
+
+
+def _measures(drawable: Mapping[str, Benefit], catalog: CatalogTerms, use: Use, account_id: str) -> Iterator[Measure]:
+    """How benefits are drawn that are not drawn unit by unit; a session measures each service and payer by itself."""
+    for name, benefit in sorted(drawable.items()):
+        fitting = (
+            (weight.drawn, weight.per)
+            for weight in benefit.weights
+            if catalog.in_zones(weight.zones, use.network_id)
+            if not weight.services or use.service in weight.services
+        )
+        drawn, per = next(fitting, (1, 1))
+        rounding = benefit.rounding
+        if rounding != AS_USED or drawn != per:
+            counter = f"~{account_id}:{name}:{use.service:d}" if rounding.by_session else ""
+            yield Measure(name, UseRounding(counter, rounding.increment, rounding.minimum), drawn, per)

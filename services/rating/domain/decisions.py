@@ -50,14 +50,6 @@ class Purpose(IntEnum):
     """Say what it would cost if money and credit were no question."""
 
 
-class Drawn(IntEnum):
-    """What a draw says of itself, added up."""
-
-    ACTIVATED = 1
-    OF_POOL = 2
-    OF_MONEY = 4
-
-
 class NoticeKind(IntEnum):
     """What people want to hear of."""
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from services.rating.domain.balances import Drawn
+
 if TYPE_CHECKING:
     from services.rating.domain.decisions import Actor
 
@@ -142,17 +144,10 @@ class DoneOperation:
     answer: Sequence[Any]
 
 
-def charged_step(
-    holder: str, pool: str, mode: int, benefit: int, amount: int, draws: Sequence[Sequence[Any]]
-) -> ChargedStep:
-    """What a step took, out of the outcome of its charge: draws of volume come first and add up to the benefit."""
+def charged_step(holder: str, pool: str, mode: int, amount: int, draws: Sequence[Sequence[Any]]) -> ChargedStep:
+    """What a step took, out of the outcome of its charge."""
     volumes: list[Draw] = []
     moneys: list[Draw] = []
-    left = benefit
-    for bucket, quantity, _ in draws:
-        if left > 0:
-            volumes.insert(0, (bucket, quantity))
-            left -= quantity
-        else:
-            moneys.insert(0, (bucket, quantity))
+    for bucket, quantity, what in draws:
+        (moneys if what & Drawn.OF_MONEY else volumes).insert(0, (bucket, quantity))
     return ChargedStep(holder, pool, mode, max(amount, 0), volumes, moneys)

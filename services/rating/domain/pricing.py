@@ -12,6 +12,8 @@ from fractions import Fraction
 from math import lcm
 from typing import NamedTuple
 
+from services.rating.domain.measuring import UseRounding
+
 
 class Meter(IntEnum):
     """What a component counts; numbers as in the contract."""
@@ -83,6 +85,7 @@ class Component:
         denominator: of the prices of all tiers.
         highest: most that the scope costs, micros, or NO_BOUND.
         unit: the price over the scope is a multiple of so many micros.
+        each: how a use, or a session, is measured before it is counted; None for as it is.
     """
 
     id: str
@@ -100,6 +103,7 @@ class Component:
     highest: int
     unit: int
     rounding: Rounding
+    each: UseRounding | None = None
 
     def price(self, count: int) -> tuple[int, Action]:
         """Micros for a count over the scope, and what becomes of use at its height.
@@ -148,6 +152,7 @@ class Component:
             "highest": self.highest,
             "unit": self.unit,
             "rounding": int(self.rounding),
+            "each": self.each.wire() if self.each else False,
         }
 
 
@@ -214,7 +219,13 @@ def quote(pricing: Pricing, quantity: int, cost: int, counts: Mapping[str, int])
     for part in pricing.components:
         is_first = not part.counter or part.counter not in counts
         before = 0 if is_first else counts[part.counter]
-        count = before + {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost}[part.meter]
+        more = quantity
+        if part.each:
+            used = counts.get(part.each.counter, 0)
+            more = part.each.measured(used + quantity) - part.each.measured(used)
+            if part.each.counter:
+                after[part.each.counter] = used + quantity
+        count = before + {Meter.QUANTITY: more, Meter.RECORDS: 1, Meter.COST: cost}[part.meter]
         price, action = part.price(count)
         amount += price - (0 if is_first else part.price(before)[0])
         throttled, blocked = throttled or action is Action.THROTTLE, blocked or action is Action.BLOCK

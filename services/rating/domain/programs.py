@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from services.rating.domain.limits import UsageLimit
+from services.rating.domain.measuring import Measure, UseRounding
 from services.rating.domain.periods import ALWAYS, Clock, bounds, period
 from services.rating.domain.pricing import Action, Cap, Component, Meter, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.reasons import Reason
@@ -51,6 +52,7 @@ class Step:
         zone_id: zone of the rate; empty for a rate that names its places otherwise, or none.
         pool: holder whose buckets may be drawn besides the payer's; empty if there is none.
         limits: what is counted whatever pays for it.
+        measures: how those of the benefits are drawn that are not drawn unit by unit.
     """
 
     holder: str
@@ -68,16 +70,21 @@ class Step:
     pricing: Pricing | None = None
     pool: str = ""
     limits: tuple[UsageLimit, ...] = ()
+    measures: tuple[Measure, ...] = ()
 
     def wire(self) -> list[object]:
         """The part that the Function works by."""
         rate = self.rate
         parts = [rate.increment, rate.minimum, rate.numerator, rate.denominator] if rate else False
-        wire = [self.holder, int(self.mode), dict.fromkeys(self.refs, True), parts, int(self.no_rate)]
-        if self.pricing or self.pool or self.limits:
+        drawn: dict[str, bool | int] = dict.fromkeys(self.refs, True)
+        drawn |= {measure.ref: number for number, measure in enumerate(self.measures, 1)}
+        wire = [self.holder, int(self.mode), drawn, parts, int(self.no_rate)]
+        if self.pricing or self.pool or self.limits or self.measures:
             wire += [self.pricing.wire() if self.pricing else False, self.pool or False]
-        if self.limits:
-            wire.append([limit.wire() for limit in self.limits])
+        if self.limits or self.measures:
+            wire.append([limit.wire() for limit in self.limits] or False)
+        if self.measures:
+            wire.append([measure.wire() for measure in self.measures])
         return wire
 
 
@@ -155,7 +162,7 @@ def program(
         valid_until_ms=window_ms[1],
         wire=[int(reason), deny_step, [step.wire() for step in steps], str(int(service)), list(holders)],
         holders=holders,
-        counts=any(step.pricing or step.limits for step in steps),
+        counts=any(step.pricing or step.limits or step.measures for step in steps),
         clocks=clocks,
     )
 
@@ -184,7 +191,9 @@ def steps_from_body(body: str) -> tuple[Step, ...]:
         fields["mode"], fields["no_rate"] = StepMode(fields["mode"]), Reason(fields["no_rate"])
         kept = _pricing(pricing) if pricing else None
         limits = tuple(UsageLimit(**limit) for limit in fields.pop("limits", ()))
-        steps.append(Step(rate=Rate(**rate) if rate else None, pricing=kept, limits=limits, **fields))
+        measures = tuple(map(_measure, fields.pop("measures", ())))
+        simple = Rate(**rate) if rate else None
+        steps.append(Step(rate=simple, pricing=kept, limits=limits, measures=measures, **fields))
     return tuple(steps)
 
 
@@ -198,11 +207,17 @@ def _pricing(fields: dict[str, Any]) -> Pricing:
     return Pricing(tuple(map(_component, fields["components"])), caps)
 
 
+def _measure(fields: dict[str, Any]) -> Measure:
+    return Measure(**{**fields, "rounding": UseRounding(**fields["rounding"])})
+
+
 def _component(fields: dict[str, Any]) -> Component:
+    each = fields.get("each")
     read = {
         "meter": Meter(fields["meter"]),
         "mode": TierMode(fields["mode"]),
         "rounding": Rounding(fields["rounding"]),
+        "each": UseRounding(**each) if each else None,
         "tiers": tuple(Tier(blocks, price, flat, Action(action)) for blocks, price, flat, action in fields["tiers"]),
     }
     return Component(**{**fields, **read})

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from services.rating.domain.measuring import UseRounding
 from services.rating.domain.periods import ALWAYS, Clock, Window, place_of
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
 from services.rating.domain.tariffs import Rate
 from services.rating.domain.terms import (
+    AS_USED,
     AccountTerms,
     CatalogTerms,
     ComponentTerms,
@@ -203,4 +205,12 @@ class _Maker:
             highest=NO_BOUND if part.highest is None else part.highest,
             unit=part.unit,
             rounding=part.rounding,
+            each=self._each(part, f"{rate.id}.{part.id}"),
         )
+
+    def _each(self, part: ComponentTerms, name: str) -> UseRounding | None:
+        """How what it counts is measured; a session measures each service by itself."""
+        if part.each == AS_USED:
+            return None
+        counter = self.name(f"each:{name}:{self._use.service:d}", CountedBy.TOTAL) if part.each.by_session else ""
+        return UseRounding(counter, part.each.increment, part.each.minimum)

@@ -137,12 +137,36 @@ class AccountTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundingTerms:
+    """How what is used is measured before it is counted or drawn: in whole blocks of a record, or of a session."""
+
+    by_session: bool
+    minimum: int
+    increment: int
+
+
+AS_USED = RoundingTerms(by_session=False, minimum=0, increment=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Use draws `drawn` of a benefit for each `per`; no zones means everywhere, no services all."""
+
+    zones: tuple[str, ...]
+    services: frozenset[int]
+    drawn: int
+    per: int
+
+
+@dataclass(frozen=True, slots=True)
 class Benefit:
     """A volume or money that comes with a plan; zones empty means everywhere the plan may be used.
 
     Attributes:
         roll_over_cycles: for how many cycles a rest of a recurring one lives on.
         money: whether its quantity is micros of the plan's currency.
+        rounding: how use is measured before it is drawn.
+        weights: what use draws where that is not its own volume; the first that fits.
     """
 
     id: str
@@ -152,6 +176,8 @@ class Benefit:
     recurring: bool
     roll_over_cycles: int = 0
     money: bool = False
+    rounding: RoundingTerms = AS_USED
+    weights: tuple[Weight, ...] = ()
 
     @property
     def unit(self) -> Unit:
@@ -265,6 +291,7 @@ class ComponentTerms:
 
     Attributes:
         for_account: whether all endpoints of the account count together.
+        each: how a use, or a session, is measured before it is counted.
     """
 
     id: str
@@ -282,6 +309,7 @@ class ComponentTerms:
     highest: int | None = None
     unit: int = 1
     rounding: Rounding = Rounding.UP
+    each: RoundingTerms = AS_USED
 
 
 @dataclass(frozen=True, slots=True)

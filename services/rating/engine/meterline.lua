@@ -35,11 +35,10 @@ local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
 -- A step of a program. RATE is a simple price; PRICING, in its place, one that counts over more than a record or has
 -- tiers, bounds or fees. POOL is a second holder whose buckets may be drawn. LIMITS are what is counted whatever pays
--- for it, each {count, holder of it, period, most that may be used}.
-local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL, LIMITS = 1, 2, 3, 4, 5, 6, 7, 8
+-- for it, each {count, holder of it, period, most that may be used}. REFS are the benefits that may be drawn: true, or
+-- which of the MEASURES says how.
+local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL, LIMITS, MEASURES = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
--- A rate.
-local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
 -- A program.
 local DENY_REASON, DENY_STEP, STEPS, SERVICE, ACCOUNTS = 1, 2, 3, 4, 5
 -- Kinds of operations.
@@ -62,8 +61,6 @@ local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERV
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
 -- Kinds of notices: what people want to hear of. Each goes with a value.
 local NOTICE = { SHARE_USED = 1, USED_UP = 2, ENDED = 3, ACTIVATED = 4, RENEWED = 5, BLOCKED = 6, UNBLOCKED = 7, LIMIT_REACHED = 8 }
--- What a draw says of itself, added up.
-local DRAW_ACTIVATED, DRAW_OF_POOL, DRAW_OF_MONEY = 1, 2, 4
 local CLOSED_SESSION_KEPT_MS = 86400000
 -- What a call is for: to decide, to say what would be decided, or what it would cost if money were no question.
 local DECIDE, ENQUIRY = 0, 2
@@ -103,12 +100,13 @@ end
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
 -- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
 
-local quote, dearest, lacking, counted, set_count, hold_count, give_back_count, falls
+local quote, dearest, lacking, counted, set_count, hold_count, give_back_count, falls, measured, IN_SESSION
 do
 
 local SESSIONS_COUNTED_MAX = 16
 -- A pricing has components, with tiers, and caps; their fields have names, as `wire` in domain/pricing.py writes them.
-local IN_SESSION, IN_RECORD = -1, 0
+IN_SESSION = -1
+local IN_RECORD = 0
 local METER_RECORDS, METER_COST = 2, 3
 local TIERS_BY_VOLUME = 2
 local UP, HALF_UP = 1, 2
@@ -198,8 +196,22 @@ local function reserved_for(part, use)
   return reserved and reserved[1] == use.periods[part.period] and reserved[2] or 0
 end
 
+-- What counts of all that was used: nothing of nothing, else whole blocks.
+function measured(how, used)
+  return used > 0 and ceil(max(used, how.minimum) / how.increment) * how.increment or 0
+end
+
+-- What the session of a use has used of what `each` measures; nothing where it measures each use by itself.
+local function used_of(each, use)
+  return each.counter ~= '' and counted(each.counter, '', IN_SESSION, use) or 0
+end
+
 -- By how much a use raises what a part counts.
 local function more_of(part, quantity, use)
+  if part.each then
+    local used = used_of(part.each, use)
+    return measured(part.each, used + quantity) - measured(part.each, used)
+  end
   return part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity
 end
 
@@ -319,6 +331,9 @@ function quote(pricing, quantity, use)
     if part.period ~= IN_RECORD then
       counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before, false, part.id }
     end
+    if part.each and part.each.counter ~= '' and not use.is_grant then
+      counts[#counts + 1] = { part.each.counter, '', IN_SESSION, used_of(part.each, use) + quantity, quantity }
+    end
   end
   for _, cap in ipairs(pricing.caps) do
     local stands, held = counted(cap.counter, cap.owner, cap.period, use)
@@ -406,6 +421,13 @@ function dearest(pricing, quantity, use)
   return amount
 end
 
+-- The largest volume that raises a count by `more` at most; 0 if none does.
+local function most_measured(each, more, use)
+  local used = used_of(each, use)
+  local reach = floor((more + measured(each, used)) / each.increment) * each.increment
+  return reach < each.minimum and 0 or reach - used
+end
+
 -- The volumes below `quantity` after which the price of a use may fall: the ends of tiers that price all of the count.
 -- Between them a larger volume never costs less. `quantity` itself is the last.
 function falls(pricing, quantity, use)
@@ -416,6 +438,7 @@ function falls(pricing, quantity, use)
       for _, tier in ipairs(part.tiers) do
         local ends = part.free + tier.blocks_max * part.increment - (before or 0)
         for _, last in ipairs(tier.blocks_max > 0 and { ends, ends - held } or NOTHING) do
+          last = part.each and most_measured(part.each, last, use) or last
           if last > 0 and last < quantity then
             found[#found + 1] = last
           end
@@ -779,6 +802,11 @@ local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED, LACKS = 1,
 local cover, cover_allowed, draw
 do
 
+-- A rate.
+local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
+-- What a draw says of itself, added up.
+local DRAW_ACTIVATED, DRAW_OF_POOL, DRAW_OF_MONEY = 1, 2, 4
+
 -- Rounded up once, to whole micros. A published tariff keeps numerator * denominator below 2^53.
 local function price_of_blocks(rate, blocks)
   local numerator, denominator = rate[NUMERATOR], rate[DENOMINATOR]
@@ -941,12 +969,105 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   if use.is_grant and pricing and counts[1] then
     note_reserved(pricing, counts, stretches, rated, use)
   end
-  return coverage
+end
+
+-- What the uses of a session, or of one record, have used of what a measure says how to draw, and what was drawn for that:
+-- {measure, used, drawn, used before}.
+local function run_of(runs, number, step, use)
+  local run = runs[number]
+  if not run then
+    local how = step[MEASURES][number]
+    local counter = how.counter
+    local used = counter ~= '' and counted(counter, '', IN_SESSION, use) or 0
+    run = { how, used, used > 0 and counted('^' .. counter, '', IN_SESSION, use) or 0, used }
+    runs[number] = run
+  end
+  return run
+end
+
+-- How much of a volume some drawn units pay: floor(drawn * per / weight) without leaving the exact range.
+local function paid_by(how, drawn)
+  local times = floor(drawn / how.drawn)
+  return times * how.per + floor((drawn - times * how.drawn) * how.per / how.drawn)
+end
+
+-- What has to be drawn for all that was used.
+local function owed_for(how, used)
+  local volume = measured(how, used)
+  local times = floor(volume / how.per)
+  return times * how.drawn + ceil((volume - times * how.per) * how.drawn / how.per)
+end
+
+-- Covers what it can of a volume with what a session has drawn already: the rest of a block. Returns what is left.
+local function cover_with_rests(step, left, runs, use)
+  for number, how in ipairs(step[MEASURES]) do
+    if how.counter ~= '' and left > 0 then
+      local run = run_of(runs, number, step, use)
+      local covered = min(left, paid_by(how, run[3]) - run[2])
+      run[2], left = run[2] + covered, left - covered
+    end
+  end
+  return left
+end
+
+-- Covers what it can of a volume with a bucket, and notes the draw in its entry: whole blocks, the last of them as far as
+-- the bucket goes. Returns what is left.
+local function cover_with(entry, run, left)
+  local how, free = run[1], available(entry[1])
+  local covered = min(left, paid_by(how, run[3] + free) - run[2])
+  if covered > 0 then
+    entry[2] = min(free, owed_for(how, run[2] + covered) - run[3])
+    run[2], run[3] = run[2] + covered, run[3] + entry[2]
+  end
+  return left - covered
+end
+
+-- Notes with what a step covers what its session has now used and drawn.
+local function count_runs(coverage, runs)
+  local counts = { unpack(coverage[COUNTED] or NOTHING) }
+  for _, run in pairs(runs) do
+    local counter, more = run[1].counter, run[2] - run[4]
+    if counter ~= '' and more > 0 then
+      counts[#counts + 1] = { counter, '', IN_SESSION, run[2], more }
+      counts[#counts + 1] = { '^' .. counter, '', IN_SESSION, run[3], 0 }
+    end
+  end
+  coverage[COUNTED] = counts[1] and counts or nil
+end
+
+-- Prices what no volume covers, as far as it can be paid.
+local function cover_left(coverage, step, payer, wallets, is_covered, use)
+  local left, rate = coverage[UNCOVERED], step[RATE]
+  if left == 0 and (coverage[BENEFIT] > 0 or is_covered) then
+    return
+  elseif step[PRICING] or (rate and wallets[1]) then
+    cover_rated(coverage, step, payer, left, wallets, use)
+    return
+  elseif not rate then
+    coverage[WHY] = left > 0 and step[NO_RATE] or nil
+    return
+  end
+  local amount = price_of_blocks(rate, blocks_of(rate, left))
+  if amount > 0 and (step[MODE] ~= UNLIMITED or amount > EXACT_MAX) then
+    local headroom = headroom_of(step, payer)
+    if amount > headroom then
+      local rated = affordable(rate, left, headroom)
+      coverage[RATED], coverage[UNCOVERED] = rated, left - rated
+      coverage[WHY] = lacks_money(step, headroom)
+      coverage[AMOUNT] = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
+      return
+    end
+  end
+  coverage[RATED], coverage[UNCOVERED], coverage[AMOUNT] = left, 0, amount
 end
 
 -- What a step can cover of a volume that its limits let pass.
 function cover_allowed(step, name, payer, quantity, use)
   local left, draws, wallets, is_covered = quantity, NOTHING, NOTHING, false
+  local runs = step[MEASURES] and {}
+  if runs then
+    left = cover_with_rests(step, left, runs, use)
+  end
   if step[POOL] or (payer and payer[BUCKETS][1]) then
     draws = eligible(step, name, payer, use.time)
     local count, found = 0, #draws
@@ -958,36 +1079,28 @@ function cover_allowed(step, name, payer, quantity, use)
       elseif left == 0 then
         is_covered = true
       else
-        count = count + 1
-        entry[2] = min(left, available(entry[1]))
-        draws[count], left = entry, left - entry[2]
+        local number = step[REFS][entry[1][REF]]
+        if number == true then
+          entry[2] = min(left, available(entry[1]))
+          left = left - entry[2]
+        else
+          left = cover_with(entry, run_of(runs, number, step, use), left)
+        end
+        if entry[2] > 0 then
+          count = count + 1
+          draws[count] = entry
+        end
       end
     end
     for index = found, count + 1, -1 do
       draws[index] = nil
     end
   end
-  local coverage, rate = { quantity - left, 0, left, 0, draws }, step[RATE]
-  if left == 0 and (quantity > 0 or is_covered) then
-    return coverage
-  elseif step[PRICING] or (rate and wallets[1]) then
-    return cover_rated(coverage, step, payer, left, wallets, use)
-  elseif not rate then
-    coverage[WHY] = left > 0 and step[NO_RATE] or nil
-    return coverage
+  local coverage = { quantity - left, 0, left, 0, draws }
+  cover_left(coverage, step, payer, wallets, is_covered, use)
+  if runs and not use.is_grant then
+    count_runs(coverage, runs)
   end
-  local amount = price_of_blocks(rate, blocks_of(rate, left))
-  if amount > 0 and (step[MODE] ~= UNLIMITED or amount > EXACT_MAX) then
-    local headroom = headroom_of(step, payer)
-    if amount > headroom then
-      local rated = affordable(rate, left, headroom)
-      coverage[RATED], coverage[UNCOVERED] = rated, left - rated
-      coverage[WHY] = lacks_money(step, headroom)
-      coverage[AMOUNT] = rated > 0 and price_of_blocks(rate, blocks_of(rate, rated)) or 0
-      return coverage
-    end
-  end
-  coverage[RATED], coverage[UNCOVERED], coverage[AMOUNT] = left, 0, amount
   return coverage
 end
 

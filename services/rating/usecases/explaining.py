@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from services.common.money import format_micros
-from services.rating.domain.balances import balance_id
-from services.rating.domain.decisions import Drawn
+from services.rating.domain.balances import Drawn, balance_id
 from services.rating.domain.limits import counted_by
+from services.rating.domain.measuring import Measure, UseRounding
 from services.rating.domain.periods import Clock
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Meter, Period, Rounding, Tier, TierMode
 from services.rating.domain.programs import Step, StepMode
@@ -32,7 +32,7 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
     used = f"{charge.record.quantity} {unit} on {charge.record.network_id}"
     plan = f"by plan {plan_id} version {version} ({mode})" if plan_id else "without a plan"
     told = [f"{charge.payee_id} charges {charge.payer_id} for {used}, {plan}."]
-    told += _volumes(charge, unit)
+    told += _volumes(charge, step, unit)
     rounded = 0
     is_priced = charge.rated or (not charge.record.quantity and _price(charge))
     if is_priced and step.rate and not step.tariff[0]:
@@ -56,22 +56,26 @@ def _why_uncovered(step: Step) -> str:
     return f"{step.no_rate.name} or no balance{limits}"
 
 
-def _volumes(charge: "Charge", unit: str) -> Iterator[str]:
-    """Draws of volume come first and add up to what benefits cover."""
-    left = charge.benefit
-    for bucket, quantity, what in charge.draws:
-        if left <= 0:
-            return
-        left -= quantity
+def _volumes(charge: "Charge", step: Step, unit: str) -> Iterator[str]:
+    volumes = [draw for draw in charge.draws if not draw[2] & Drawn.OF_MONEY]
+    for bucket, quantity, what in volumes:
         first = ", activated by this first use," if what & Drawn.ACTIVATED else ""
         yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{first} at no further price."
+    if step.measures and charge.benefit:
+        how = "; ".join(map(_drawn, step.measures))
+        yield f"Benefits cover {charge.benefit} {unit} with that, and with what the session had drawn before: {how}."
+
+
+def _drawn(measure: Measure) -> str:
+    plan, _, benefit = measure.ref.split(":")
+    weight = f", and draws {measure.drawn} for each {measure.per}" if measure.drawn != measure.per else ""
+    return f"for benefit {benefit} of plan pln_{plan} {_measured(measure.rounding)}{weight}"
 
 
 def _moneys(charge: "Charge") -> Iterator[str]:
-    left, drawn = charge.benefit, 0
+    drawn = 0
     for bucket, quantity, what in charge.draws:
-        if left > 0:
-            left -= quantity
+        if not what & Drawn.OF_MONEY:
             continue
         drawn += quantity
         first = ", activated by this first use" if what & Drawn.ACTIVATED else ""
@@ -104,7 +108,7 @@ def _simple(charge: "Charge", step: Step, unit: str, rounded: int) -> str:
 
 def _price(charge: "Charge") -> int:
     """What is left to pay, and what buckets of money paid."""
-    return charge.amount + sum(quantity for _, quantity, _ in charge.draws) - charge.benefit
+    return charge.amount + sum(quantity for _, quantity, what in charge.draws if what & Drawn.OF_MONEY)
 
 
 def _counted(charge: "Charge", step: Step, unit: str, clocks: Sequence[Clock]) -> Iterator[str]:
@@ -143,6 +147,8 @@ def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock])
     notes = []
     if part.free:
         notes.append(f"the first {part.free} are free")
+    if part.each:
+        notes.append(_measured(part.each))
     if part.minimum > 1:
         notes.append(f"at least {part.minimum} are counted")
     if part.increment > 1:
@@ -159,6 +165,13 @@ def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock])
         f"what the count cost before is taken off, and the whole is rounded {_ROUNDING[part.rounding]} "
         f"to {unit_of_price}."
     )
+
+
+def _measured(rounding: UseRounding) -> str:
+    """How what is used is measured before it is counted or drawn."""
+    whose = "what a session uses" if rounding.counter else "each use"
+    least = f"at least {rounding.minimum}, and " if rounding.minimum > 1 else ""
+    return f"{whose} counts as {least}whole blocks of {rounding.increment}"
 
 
 def _tiers(part: Component, meter: str, currency: str) -> Iterator[str]:

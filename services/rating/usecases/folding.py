@@ -10,8 +10,8 @@ from prometheus_client import Counter, Gauge
 from services.common.clock import DAY_MS
 from services.common.errors import MeterlineError
 from services.common.identity import path_text
-from services.rating.domain.balances import balance_id
-from services.rating.domain.decisions import AnsweredRequest, Drawn, Segment, SegmentContent, Status, Used
+from services.rating.domain.balances import Drawn, balance_id
+from services.rating.domain.decisions import AnsweredRequest, Segment, SegmentContent, Status, Used
 from services.rating.domain.happenings import event_of
 from services.rating.domain.operations import DoneOperation, RefundOp
 from services.rating.domain.programs import Step, StepMode, steps_from_body

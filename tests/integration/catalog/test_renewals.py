@@ -1,9 +1,10 @@
 """What a plan may say of money, recurring subscriptions, roll-over, pools and bundles."""
 
 import pytest
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 
-from meterline.catalog.v1 import plans_pb2
+from meterline.catalog.v1 import plans_pb2, tariffs_pb2
 from meterline.type.v1 import service_pb2 as types
 from tests.integration.catalog.test_plans import PREPAID, base, data
 from tests.integration.catalog.world import refused
@@ -129,3 +130,44 @@ async def test_an_addon_counts_nothing(small_world):
     counter = plans_pb2.Counter(name="data", services=[types.SERVICE_DATA], limit=1)
     async with refused("INVALID_ARGUMENT", "FIELD_NOT_FOR_ADDON_PLAN", "plan.counters"):
         await small_world.as_("enterprise").new_addon(made.service_profile_id, benefits=[data()], counters=[counter])
+
+
+async def test_a_benefit_says_how_use_is_measured_and_what_it_draws(small_world):
+    made = await small_world.covered()
+    enterprise = small_world.as_("enterprise")
+    zone = await enterprise.new_zone("Far", "net_20610")
+    step = tariffs_pb2.UseRounding(scope=tariffs_pb2.PRICE_SCOPE_SESSION, minimum=50, increment=10_000)
+    weights = [
+        plans_pb2.BenefitWeight(rate_zone_ids=[zone], services=[types.SERVICE_DATA], quantity=3, per_quantity=2),
+        plans_pb2.BenefitWeight(quantity=2),
+    ]
+    stated = data(use_rounding=step, weights=weights)
+    addon = await enterprise.new_addon(made.service_profile_id, name="Steps", benefits=[stated])
+    (kept,) = (await enterprise.plan(addon.id)).benefits
+    assert (kept.use_rounding, kept.weights[0], kept.weights[1].per_quantity) == (step, weights[0], 1)
+    async with refused("FAILED_PRECONDITION", "RATE_ZONE_IN_USE"):
+        await enterprise.call(enterprise.tariffs.DeleteRateZone, tariffs_pb2.DeleteRateZoneRequest(rate_zone_id=zone))
+    plain = await enterprise.new_addon(
+        made.service_profile_id, name="Plain", benefits=[data(use_rounding=tariffs_pb2.UseRounding(increment=1))]
+    )
+    assert not plain.benefits[0].HasField("use_rounding")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({"use_rounding": {"scope": "PRICE_SCOPE_DAY", "increment": 9}}, "ROUNDING_SCOPE", ".use_rounding.scope"),
+        ({"use_rounding": {"increment": -1}}, "FIELD_INVALID", ".use_rounding.increment"),
+        ({"weights": [{"per_quantity": 2}]}, "FIELD_REQUIRED", ".weights[0].quantity"),
+        ({"weights": [{"quantity": 1001}]}, "FIELD_INVALID", ".weights[0].quantity"),
+        ({"weights": [{"quantity": 2, "services": ["SERVICE_SMS_MO"]}]}, "SERVICE_NOT_OF_BENEFIT", ".weights[0].services"),
+        ({"weights": [{"quantity": 2, "rate_zone_ids": ["zon_01h00000000000000000000000"]}]}, "REFERENCE_NOT_FOUND", ".weights[0].rate_zone_ids"),
+        ({"unit": "UNIT_MONEY", "use_rounding": {"increment": 9}}, "ROUNDING_OF_MONEY", ".use_rounding"),
+        ({"unit": "UNIT_MONEY", "weights": [{"quantity": 2}]}, "WEIGHT_OF_MONEY", ".weights"),
+    ],
+)  # fmt: skip
+async def test_what_use_cannot_draw_is_refused(fields, reason, field, small_world):
+    made = await small_world.covered()
+    stated = json_format.ParseDict(fields, data())
+    async with refused("INVALID_ARGUMENT", reason, f"plan.benefits[0]{field}"):
+        await small_world.as_("enterprise").new_addon(made.service_profile_id, currency="EUR", benefits=[stated])

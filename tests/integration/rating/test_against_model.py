@@ -19,6 +19,7 @@ from services.rating.domain.events import Answer, UsageEvent
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import BalanceState, Outcome
 from services.rating.domain.terms import (
+    AS_USED,
     AccountTerms,
     Assignment,
     Benefit,
@@ -30,10 +31,12 @@ from services.rating.domain.terms import (
     EndpointTerms,
     PlanTerms,
     RateTerms,
+    RoundingTerms,
     Scope,
     TariffVersion,
     TierTerms,
     TimeBand,
+    Weight,
 )
 from services.rating.usecases.sessions import Grant, Session, SessionCall, Units, session_id
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
@@ -56,6 +59,16 @@ NOBODYS_CALL = SessionOp("", "", SessionAction.UPDATE, -1, b"", "", "", 0, 0, 0,
 
 
 @st.composite
+def roundings(draw: st.DrawFn, *, by_session: bool) -> RoundingTerms:
+    """How records or sessions are measured: half of them as they are."""
+    rounded = RoundingTerms(by_session and draw(st.booleans()), draw(st.sampled_from([0, 0, 300])), draw(SMALL))
+    return draw(st.sampled_from([AS_USED, rounded]))
+
+
+WEIGHTS = st.builds(Weight, ZONES, st.sampled_from([frozenset(), frozenset({1})]), st.integers(1, 4), st.integers(1, 3))
+
+
+@st.composite
 def components(draw: st.DrawFn, number: int) -> ComponentTerms:
     increment = draw(SMALL)
     ends = sorted({step * increment for step in draw(st.lists(st.integers(1, 30), max_size=2))})
@@ -65,11 +78,14 @@ def components(draw: st.DrawFn, number: int) -> ComponentTerms:
         for end in (*ends, 0)
     )
     lowest = draw(st.sampled_from([0, 0, 2000]))
+    meter, scope = draw(st.sampled_from(Meter)), draw(st.sampled_from(Scope))
+    each = draw(roundings(by_session=scope > Scope.SESSION))
     return ComponentTerms(
         id=f"c{number}",
         tiers=tiers,
-        meter=draw(st.sampled_from(Meter)),
-        scope=draw(st.sampled_from(Scope)),
+        meter=meter,
+        scope=scope,
+        each=each if meter is Meter.QUANTITY and scope > Scope.RECORD else AS_USED,
         for_account=draw(st.booleans()),
         counted_by=draw(st.sampled_from(CountedBy)),
         free=draw(st.sampled_from([0, 0, 1500])),
@@ -135,6 +151,8 @@ def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True) -> tup
     services = draw(st.sampled_from([frozenset({1}), frozenset({1}), frozenset({2})]))
     recurring = recurs and draw(st.booleans())
     rolls_over = recurring and rolls and draw(st.booleans())
+    money = draw(st.sampled_from([False, False, True]))
+    rounding = draw(roundings(by_session=True))
     return (
         Benefit(
             "b1",
@@ -143,7 +161,9 @@ def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True) -> tup
             draw(ZONES),
             recurring=recurring,
             roll_over_cycles=draw(st.integers(1, 2)) if rolls_over else 0,
-            money=draw(st.sampled_from([False, False, True])),
+            money=money,
+            rounding=AS_USED if money else rounding,
+            weights=() if money else tuple(draw(st.lists(WEIGHTS, max_size=1))),
         ),
     )
 

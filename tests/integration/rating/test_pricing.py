@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.rating.domain.decisions import Actor, ChargeOp, ConfigureOp, Status, TopUpOp
+from services.rating.domain.measuring import UseRounding
 from services.rating.domain.periods import Clock
 from services.rating.domain.pricing import (
     NO_BOUND,
@@ -51,12 +52,17 @@ def components(draw: st.DrawFn, number: int, *, actions: bool = True) -> Compone
     period = draw(st.sampled_from([Period.RECORD, Period.SESSION, 1]))
     lowest = draw(st.sampled_from([0, 0, 5000]))
     rounding = draw(st.sampled_from(Rounding))
+    meter = draw(st.sampled_from(Meter))
+    each = None
+    if period != Period.RECORD and meter is Meter.QUANTITY and draw(st.booleans()):
+        counter = f"each{number}" if period == 1 and draw(st.booleans()) else ""
+        each = UseRounding(counter, draw(UNITS), draw(st.sampled_from([0, 700])))
     return Component(
         id=f"r1.c{number}",
         counter="" if period == Period.RECORD else f"count{number}",
         owner="",
         period=period,
-        meter=draw(st.sampled_from(Meter)),
+        meter=meter,
         free=draw(st.sampled_from([0, 0, 100, 5000])),
         increment=increment,
         minimum=draw(st.sampled_from([0, 0, 3000])),
@@ -67,6 +73,7 @@ def components(draw: st.DrawFn, number: int, *, actions: bool = True) -> Compone
         highest=draw(st.sampled_from([NO_BOUND, NO_BOUND, lowest + 20_000])),
         unit=draw(st.sampled_from([1, 10_000])),
         rounding=rounding,
+        each=each,
     )
 
 
@@ -126,6 +133,8 @@ def charge(endpoint: str, made: Program, use: tuple[int, str, int, int]) -> Char
 
 def counters_of(pricing: Pricing) -> list[tuple[str, int]]:
     named = [(part.counter, part.period) for part in pricing.components if part.counter]
+    eaches = [part.each for part in pricing.components if part.each and part.each.counter]
+    named += [(each.counter, Period.SESSION) for each in eaches]
     return named + [(cap.counter, cap.period) for cap in pricing.caps]
 
 
@@ -214,7 +223,8 @@ def test_money_buys_the_largest_part_and_is_never_overspent(valkey_url):
 @settings(max_examples=200, deadline=None)
 @given(components(1, actions=False), st.lists(st.integers(0, 60_000), min_size=1, max_size=30))
 def test_splitting_a_volume_never_changes_what_it_costs(part, quantities):
-    part = replace(part, period=1, counter="count1", meter=Meter.QUANTITY)
+    each = replace(part.each, counter="each1") if part.each else None
+    part = replace(part, period=1, counter="count1", meter=Meter.QUANTITY, each=each)
     pricing, counts, total = Pricing((part,), ()), dict[str, int](), 0
     for quantity in quantities:
         found = quote(pricing, quantity, 0, counts)

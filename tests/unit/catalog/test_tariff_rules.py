@@ -14,6 +14,7 @@ from services.catalog.domain.components import (
     RoundingMode,
     SpendingCap,
     Tier,
+    UseRounding,
     require_sound,
 )
 from services.catalog.domain.naming import named, with_names
@@ -211,10 +212,17 @@ def component(**fields):
         ({"rounding_micros": 0}, "ROUNDING_UNIT_INVALID"),
         ({"rounding_micros": 3, "rounding_mode": RoundingMode.HALF_UP}, "ROUNDING_UNIT_INVALID"),
         ({"counter": "x"}, "COUNTER_MISMATCH"),
+        ({"use_rounding": UseRounding(increment=9)}, "ROUNDING_SCOPE"),
+        (
+            {"use_rounding": UseRounding(increment=9), "scope": PriceScope.DAY, "meter": PriceMeter.COST},
+            "ROUNDING_SCOPE",
+        ),
+        ({"use_rounding": UseRounding(scope=PriceScope.SESSION), "scope": PriceScope.SESSION}, "ROUNDING_SCOPE"),
     ],
 )
 def test_a_component_that_contradicts_itself_is_refused(wrong, reason):
     require_sound(component(), "c")
+    require_sound(component(scope=PriceScope.SESSION, use_rounding=UseRounding(increment=9)), "c")
     with pytest.raises(InvalidArgumentError, match=reason):
         require_sound(component(**wrong), "c")
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from services.rating.domain.balances import Drawn
 from services.rating.domain.periods import Clock
 from services.rating.domain.pricing import (
     NO_BOUND,
@@ -99,7 +100,7 @@ def test_caps_say_what_is_beyond_them():
 
 def test_draws_on_money_are_micros_and_what_is_left_to_pay_is_said():
     priced = step(rate=rate(2_000_000, GB, 1, 0))
-    sentences = told(priced, amount=1_000, benefit=MB, draws=[("a.b1", MB, 1), ("m.b2", 17_000, 0)])
+    sentences = told(priced, amount=1_000, benefit=MB, draws=[("a.b1", MB, 1), ("m.b2", 17_000, Drawn.OF_MONEY)])
     assert sentences[1:] == [
         "1000000 bytes came from balance bal_a.b1, activated by this first use, at no further price.",
         (
