@@ -16,7 +16,9 @@ from services.rating.domain.terms import (
     CounterTerms,
     EndpointTerms,
     PlanTerms,
+    RateTerms,
     RoundingTerms,
+    TariffVersion,
 )
 from tests.model.prices import (
     Counting,
@@ -638,8 +640,13 @@ class Model:
         has_volume = any(not pot.money for pot in pots)
         if plan is not None and plan.unlimited and not plan.tariff_id:
             found.rated, found.uncovered = left, 0
-        elif left or (not use.quantity and not has_volume):
-            self._rate(found, left, [p for p in pots if p.money], payer, payee, plan, use, grant=grant, asks=asks)
+        else:
+            wallets = [pot for pot in pots if pot.money]
+            if left or (not use.quantity and not has_volume):
+                self._rate(found, left, wallets, payer, payee, plan, use, grant=grant, asks=asks)
+            is_covered = found.benefit or (not use.quantity and has_volume)
+            if is_covered and not found.rated and not (left and grant):
+                self._fees(found, wallets, payer, payee, plan, use, grant=grant, asks=asks)
         for run in runs.values():
             if run.kept and not grant:
                 (key, scope), now = run.kept, (run.used, run.drawn)
@@ -675,6 +682,37 @@ class Model:
                     run.used, run.drawn = (self.counts.get((*key, n), scope) for n in (0, 1))
         return runs
 
+    def _priced_by(
+        self, plan: PlanTerms | None, use: Use, *, only_fees: bool
+    ) -> tuple[TariffVersion | None, RateTerms | None]:
+        """The tariff and the rate of a use, or what of the rate is due for covered use."""
+        tariff = version_at(self.catalog, plan.tariff_id, use.at_ms) if plan else None
+        terms = (use.service, use.network, use.access, use.at_ms)
+        rate = rate_for(tariff, self.catalog, *terms) if tariff else None
+        if rate is None or not only_fees:
+            return tariff, rate
+        fees = tuple(part for part in rate.components if part.covered)
+        return tariff, replace(rate, components=fees) if fees else None
+
+    def _fees(
+        self,
+        found: Cover,
+        wallets: Sequence[Pot],
+        payer: Payer,
+        payee: AccountTerms,
+        plan: PlanTerms | None,
+        use: Use,
+        *,
+        grant: bool,
+        asks: bool,
+    ) -> None:
+        """What is due though benefits cover all that is covered; a grant that cannot pay it is none."""
+        uncovered, reason = found.uncovered, found.reason
+        self._rate(found, 0, wallets, payer, payee, plan, use, grant=grant, asks=asks, only_fees=True)
+        found.uncovered, found.reason = uncovered, reason or found.reason
+        if grant and found.reason:
+            found.draws, found.benefit, found.uncovered = [], 0, found.benefit
+
     def _rate(
         self,
         found: Cover,
@@ -687,10 +725,9 @@ class Model:
         *,
         grant: bool,
         asks: bool,
+        only_fees: bool = False,
     ) -> None:
-        tariff = version_at(self.catalog, plan.tariff_id, use.at_ms) if plan else None
-        terms = (use.service, use.network, use.access, use.at_ms)
-        rate = rate_for(tariff, self.catalog, *terms) if tariff else None
+        tariff, rate = self._priced_by(plan, use, only_fees=only_fees)
         if tariff is None or rate is None:
             found.reason = self._without_rate(plan, use) if left else ""
             return
@@ -725,7 +762,7 @@ class Model:
         ends = falls(counting, rate, left, self.counts) or [0]
         rated, failed = (all_below if grant else largest)(ends, fits) if left else (0, 0)
         if grant:
-            tops = [end for end in (*ends, rated) if 0 < end <= rated]
+            tops = [end for end in (*ends, rated) if 0 < end <= rated] or [0] * (rated == left and fits(0))
             found.dearest = max((priced(top).amount for top in tops), default=0)
             found.parts = max_of([priced(top).parts for top in tops])
         passes = rated == left and fits(left)
@@ -766,7 +803,7 @@ class Model:
             return Verdict(*denial)
         for number, (payer, payee) in enumerate(steps):
             covered = self.cover(payer, payee, use, asks=asks)
-            if covered.uncovered and asks:
+            if covered.reason and asks:
                 return Verdict(*self.refusal(use, covered.reason, number))
             covers.append(covered)
         if asks:

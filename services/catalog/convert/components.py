@@ -47,6 +47,7 @@ def component_from_proto(message: tariffs_pb2.PriceComponent, currency: str, fie
         rounding_micros=money("rounding_unit") if message.HasField("rounding_unit") else 1,
         rounding_mode=RoundingMode(message.rounding_mode or RoundingMode.UP),
         use_rounding=use_rounding_from_proto(message, field),
+        charge_covered_use=message.charge_covered_use,
     )
     require_sound(component, field)
     return component
@@ -94,6 +95,7 @@ def component_to_proto(component: PriceComponent, currency: str) -> tariffs_pb2.
         rounding_unit=money(component.rounding_micros),
         rounding_mode=component.rounding_mode.value,  # type: ignore[arg-type]
         use_rounding=use_rounding_to_proto(component.use_rounding),
+        charge_covered_use=component.charge_covered_use,
     )
 
 

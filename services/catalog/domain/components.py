@@ -116,6 +116,7 @@ class PriceComponent:
     rounding_micros: int = 1
     rounding_mode: RoundingMode = RoundingMode.UP
     use_rounding: UseRounding | None = None
+    charge_covered_use: bool = False
 
     @property
     def counts(self) -> tuple[PriceScope, PriceMeter, CountedPer, CountedBy]:
@@ -196,6 +197,8 @@ def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
             "is for a QUANTITY counted over more than what is rounded; set increment and minimum instead",
             "ROUNDING_SCOPE",
         )
+    if component.charge_covered_use and component.meter is not PriceMeter.RECORDS:
+        yield _violation("charge_covered_use", "is for fees: where meter is RECORDS", "COVERED_NOT_RECORDS")
 
 
 def _violation(field: str, description: str, reason: str) -> FieldViolation:

@@ -183,6 +183,7 @@ def _component(message: tariffs_pb2.PriceComponent) -> ComponentTerms:
         unit=micros_of(message.rounding_unit) if message.HasField("rounding_unit") else 1,
         rounding=Rounding(message.rounding_mode or Rounding.UP),
         each=_use_rounding(message.use_rounding),
+        covered=message.charge_covered_use,
     )
 
 

@@ -86,6 +86,7 @@ class Component:
         highest: most that the scope costs, micros, or NO_BOUND.
         unit: the price over the scope is a multiple of so many micros.
         each: how a use, or a session, is measured before it is counted; None for as it is.
+        covered: whether it counts uses, too, that benefits cover wholly.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Component:
     unit: int
     rounding: Rounding
     each: UseRounding | None = None
+    covered: bool = False
 
     def price(self, count: int) -> tuple[int, Action]:
         """Micros for a count over the scope, and what becomes of use at its height.
@@ -186,8 +188,14 @@ class Pricing:
     caps: tuple[Cap, ...]
 
     def wire(self) -> dict[str, object]:
-        """The part that the Function works by."""
-        return {"components": [part.wire() for part in self.components], "caps": [cap.wire() for cap in self.caps]}
+        """The part that the Function works by; `fees` is the price of a use that benefits cover wholly."""
+        caps = [cap.wire() for cap in self.caps]
+        fees = [part.wire() for part in self.components if part.covered]
+        return {
+            "components": [part.wire() for part in self.components],
+            "caps": caps,
+            "fees": {"components": fees, "caps": caps} if fees else False,
+        }
 
     @property
     def owners(self) -> frozenset[str]:

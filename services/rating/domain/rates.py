@@ -206,6 +206,7 @@ class _Maker:
             unit=part.unit,
             rounding=part.rounding,
             each=self._each(part, f"{rate.id}.{part.id}"),
+            covered=part.covered,
         )
 
     def _each(self, part: ComponentTerms, name: str) -> UseRounding | None:

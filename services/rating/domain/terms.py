@@ -292,6 +292,7 @@ class ComponentTerms:
     Attributes:
         for_account: whether all endpoints of the account count together.
         each: how a use, or a session, is measured before it is counted.
+        covered: whether uses that benefits cover wholly are counted, too.
     """
 
     id: str
@@ -310,6 +311,7 @@ class ComponentTerms:
     unit: int = 1
     rounding: Rounding = Rounding.UP
     each: RoundingTerms = AS_USED
+    covered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

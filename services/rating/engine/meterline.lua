@@ -892,8 +892,7 @@ end
 
 -- Prices the largest part of what no volume covers that may pass and can be paid; buckets of money pay first. Of a grant
 -- less may be used than is granted, so each smaller volume must fit, too, and the dearest of them is its amount.
-local function cover_rated(coverage, step, payer, left, wallets, use)
-  local pricing = step[PRICING]
+local function cover_rated(coverage, step, payer, left, wallets, use, pricing)
   local lacks = pricing and use.is_grant and lacking(pricing, 0, use) or 0
   local headroom = max(0, headroom_of(step, payer) - lacks) -- more may be owed than a limit that was lowered
   for _, entry in ipairs(wallets) do
@@ -924,7 +923,9 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
   end
   local rated, most, passes = left, 0, true -- a use without volume passes whole or not at all
   local stretches = use.is_grant and (pricing and falls(pricing, left, use) or { left })
-  if use.is_grant then
+  if left == 0 then
+    passes = fits(0)
+  elseif use.is_grant then
     rated = 0
     for _, ends in ipairs(stretches) do
       local ends_fit, price = fits(ends)
@@ -936,8 +937,6 @@ local function cover_rated(coverage, step, payer, left, wallets, use)
       end
       rated, most = ends, max(most, price)
     end
-  elseif left == 0 then
-    passes = fits(0)
   elseif not fits(left) then
     local bounds, whole_why = pricing and falls(pricing, left, use) or { left }, why
     rated = 0
@@ -1035,13 +1034,30 @@ local function count_runs(coverage, runs)
   coverage[COUNTED] = counts[1] and counts or nil
 end
 
+-- The fees of a use of which benefits cover all that is covered. A grant that cannot pay them is none.
+local function cover_fees(coverage, step, payer, wallets, use)
+  local uncovered, why = coverage[UNCOVERED], coverage[WHY]
+  cover_rated(coverage, step, payer, 0, wallets, use, step[PRICING].fees)
+  coverage[UNCOVERED], coverage[WHY] = uncovered, why or coverage[WHY]
+  if use.is_grant and coverage[WHY] then
+    coverage[BENEFIT], coverage[DRAWS], coverage[UNCOVERED] = 0, NOTHING, coverage[BENEFIT]
+  end
+end
+
 -- Prices what no volume covers, as far as it can be paid.
 local function cover_left(coverage, step, payer, wallets, is_covered, use)
   local left, rate = coverage[UNCOVERED], step[RATE]
+  local pricing = step[PRICING]
   if left == 0 and (coverage[BENEFIT] > 0 or is_covered) then
+    if pricing and pricing.fees then
+      cover_fees(coverage, step, payer, wallets, use)
+    end
     return
-  elseif step[PRICING] or (rate and wallets[1]) then
-    cover_rated(coverage, step, payer, left, wallets, use)
+  elseif pricing or (rate and wallets[1]) then
+    cover_rated(coverage, step, payer, left, wallets, use, pricing)
+    if pricing and pricing.fees and coverage[RATED] == 0 and coverage[BENEFIT] > 0 and not use.is_grant then
+      cover_fees(coverage, step, payer, wallets, use)
+    end
     return
   elseif not rate then
     coverage[WHY] = left > 0 and step[NO_RATE] or nil

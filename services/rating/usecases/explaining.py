@@ -34,7 +34,7 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
     told = [f"{charge.payee_id} charges {charge.payer_id} for {used}, {plan}."]
     told += _volumes(charge, step, unit)
     rounded = 0
-    is_priced = charge.rated or (not charge.record.quantity and _price(charge))
+    is_priced = charge.rated or _price(charge)
     if is_priced and step.rate and not step.tariff[0]:
         told.append(f"{charge.rated} {unit} are free: the plan is a subscription without limits.")
     elif is_priced and step.rate:
@@ -114,13 +114,14 @@ def _price(charge: "Charge") -> int:
 def _counted(charge: "Charge", step: Step, unit: str, clocks: Sequence[Clock]) -> Iterator[str]:
     pricing = step.pricing
     assert pricing is not None  # noqa: S101 - the caller looked
-    parts = len(pricing.components)
+    components = [part for part in pricing.components if charge.rated or part.covered or not charge.benefit]
+    parts = len(components)
     yield (
         f"{charge.rated} {unit} were priced by {_priced_by(step)}, as the sum of {parts} "
         f"part{'s' if parts > 1 else ''}{f' within {len(pricing.caps)} cap(s)' if pricing.caps else ''}: "
         f"{format_micros(_price(charge))} {charge.currency} in all."
     )
-    for part in pricing.components:
+    for part in components:
         yield _part(part, charge, unit, clocks)
     for cap in pricing.caps:
         yield _cap(cap, charge, clocks)
@@ -141,9 +142,8 @@ def _over(period: int, owner: str, clocks: Sequence[Clock]) -> str:
 
 
 def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock]) -> str:
-    meter = {Meter.QUANTITY: unit, Meter.RECORDS: "uses", Meter.COST: "micros of the visited network's price"}[
-        part.meter
-    ]
+    uses = "uses, those too that benefits cover," if part.covered else "uses"
+    meter = {Meter.QUANTITY: unit, Meter.RECORDS: uses, Meter.COST: "micros of the visited network's price"}[part.meter]
     notes = []
     if part.free:
         notes.append(f"the first {part.free} are free")

@@ -86,6 +86,7 @@ def components(draw: st.DrawFn, number: int) -> ComponentTerms:
         meter=meter,
         scope=scope,
         each=each if meter is Meter.QUANTITY and scope > Scope.RECORD else AS_USED,
+        covered=meter is Meter.RECORDS and draw(st.booleans()),
         for_account=draw(st.booleans()),
         counted_by=draw(st.sampled_from(CountedBy)),
         free=draw(st.sampled_from([0, 0, 1500])),

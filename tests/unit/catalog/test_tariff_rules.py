@@ -212,6 +212,7 @@ def component(**fields):
         ({"rounding_micros": 0}, "ROUNDING_UNIT_INVALID"),
         ({"rounding_micros": 3, "rounding_mode": RoundingMode.HALF_UP}, "ROUNDING_UNIT_INVALID"),
         ({"counter": "x"}, "COUNTER_MISMATCH"),
+        ({"charge_covered_use": True}, "COVERED_NOT_RECORDS"),
         ({"use_rounding": UseRounding(increment=9)}, "ROUNDING_SCOPE"),
         (
             {"use_rounding": UseRounding(increment=9), "scope": PriceScope.DAY, "meter": PriceMeter.COST},
