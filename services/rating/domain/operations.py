@@ -51,6 +51,7 @@ class ChargedStep:
         amount: micros; 0 where a cheaper tier gave money back.
         volumes: draws on buckets of volume, the last first.
         moneys: draws on buckets of money, the last first.
+        benefit: units of use that the volumes covered.
     """
 
     holder: str
@@ -59,6 +60,12 @@ class ChargedStep:
     amount: int
     volumes: Sequence[Draw]
     moneys: Sequence[Draw]
+    benefit: int
+
+    def covered_by(self, restored: int) -> int:
+        """How much of the use was covered by what went back of the volumes."""
+        drawn = sum(quantity for _, quantity in self.volumes)
+        return restored * self.benefit // drawn if drawn else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +151,12 @@ class DoneOperation:
     answer: Sequence[Any]
 
 
-def charged_step(holder: str, pool: str, mode: int, amount: int, draws: Sequence[Sequence[Any]]) -> ChargedStep:
+def charged_step(
+    holder: str, pool: str, mode: int, benefit: int, amount: int, draws: Sequence[Sequence[Any]]
+) -> ChargedStep:
     """What a step took, out of the outcome of its charge."""
     volumes: list[Draw] = []
     moneys: list[Draw] = []
     for bucket, quantity, what in draws:
         (moneys if what & Drawn.OF_MONEY else volumes).insert(0, (bucket, quantity))
-    return ChargedStep(holder, pool, mode, max(amount, 0), volumes, moneys)
+    return ChargedStep(holder, pool, mode, max(amount, 0), volumes, moneys, benefit)

@@ -8,6 +8,7 @@ from services.rating.domain.operations import (
     AdjustOp,
     ChargedStep,
     DoneOperation,
+    Draw,
     OperationOp,
     RefundOp,
     Request,
@@ -19,7 +20,7 @@ KINDS = frozenset({REFUND, ADJUST, TRANSFER})
 
 
 def _steps(steps: Sequence[ChargedStep]) -> list[list[Any]]:
-    return [[step.holder, step.pool, step.mode, step.amount, step.volumes, step.moneys] for step in steps]
+    return [[step.holder, step.pool, step.mode, step.amount, step.volumes, step.moneys, step.benefit] for step in steps]
 
 
 def _request(request: Request) -> list[Any]:
@@ -66,5 +67,9 @@ def from_journal(operation: int, record: Sequence[Any], outcome: Outcome) -> Don
 
 
 def _step(fields: Sequence[Any]) -> ChargedStep:
-    holder, pool, mode, amount, volumes, moneys = fields
-    return ChargedStep(holder, pool, mode, amount, [tuple(draw) for draw in volumes], [tuple(draw) for draw in moneys])
+    holder, pool, mode, amount, volumes, moneys, benefit = fields
+    return ChargedStep(holder, pool, mode, amount, _draws(volumes), _draws(moneys), benefit)
+
+
+def _draws(fields: Sequence[Sequence[Any]]) -> list[Draw]:
+    return [(bucket, quantity) for bucket, quantity in fields]

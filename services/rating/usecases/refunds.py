@@ -155,8 +155,8 @@ class Refunds:
             total=record.quantity or 1,  # what has no volume goes back whole
             quantity=quantity,
             steps=[
-                charged_step(_holder(step, record), step.pool, int(step.mode), amount, draws)
-                for step, (_, _, _, amount, draws) in zip(steps[:count], record.steps[:count], strict=True)
+                charged_step(_holder(step, record), step.pool, int(step.mode), benefit, amount, draws)
+                for step, (benefit, _, _, amount, draws) in zip(steps[:count], record.steps[:count], strict=True)
             ],
             endpoint_id=record.endpoint_id,
             network_id=record.network_id,

@@ -167,7 +167,7 @@ def test_shares_agree_with_exact_integers_and_parts_add_up_to_the_whole(valkey_u
             ops: list[Any] = [ConfigureOp(name, 1, 0, -1, [])]
             for part in [*(1 + part % total for part in parts), 0]:
                 request = Request(next(_numbers).to_bytes(16, "big"), bytes(8), "r", "why", NOBODY)
-                step = ChargedStep(name, "", 1, amount, (), ())
+                step = ChargedStep(name, "", 1, amount, (), (), 0)
                 ops.append(RefundOp(request, f"usg_{name}", 0, total, part, [step], name, "net_1", 1, "p"))
             decided = runner.run(engine.decide(ops, {}, 1, sequence, NOW_MS, 10**8))
             sequence = decided.sequence

@@ -159,6 +159,9 @@ async def test_what_was_drawn_goes_back_in_proportion(stores):
         assert await left(core) == [800 * KB]
         await refund(core, used.usage_record_id)
         assert await left(core) == [MB]
+        await core.fold()
+        sums = await core.books.sums((), "", Selection(), frozenset(), {})
+        assert [(each.data, each.benefit) for each in sums if each.step == 0] == [(150 * KB, 0)]
 
 
 async def test_books_show_what_was_covered_and_what_was_drawn_and_the_explanation_says_why(stores):
