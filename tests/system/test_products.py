@@ -33,7 +33,7 @@ async def wallet(market: Market) -> int:
     return int(listed[-1]["remaining"])
 
 
-@pytest.mark.requirement("R316", "R321", "R323", "R325", "R328", "R329", "R330", "R331")
+@pytest.mark.requirement("R316", "R321", "R323", "R325", "R328", "R329", "R330", "R331", "R324")
 async def test_paygo_takes_each_use_from_the_wallet_at_once_by_country(market: Market):
     market = await new_enterprise(market)
     reseller, enterprise = market.reseller, market.enterprise

@@ -33,6 +33,7 @@ async def amounts(caller: Stranger, endpoint_id: str, *quantities: int, **fields
     return [result.amounts_micros[0] for result in results]
 
 
+@pytest.mark.requirement("R322")
 async def test_tiers_count_over_the_cycle_and_come_back_as_they_were_said(market: Market):
     tiers = [
         {"up_to": str(10 * MB), "price": eur(1), "per_quantity": str(MB), "flat_price": eur(5)},

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from meterline.rating.v1.charging_pb2 import Outcome, Reason
+from meterline.rating.v1.charging_pb2 import Outcome, Reason, UsageMode
 from tests.system.market import BE, GB, MB, ZA, Market, usage
 from tests.system.stranger import Json, Stranger
 
@@ -184,3 +184,23 @@ async def test_summaries_by_every_dimension_add_up_to_the_same(market: Market):
     assert rows[2]["amount_micros"] == "100000"  # 0.1 GB at 1 EUR
     assert rows[1]["benefit_quantity"] == str(100 * MB)
     assert (await left(market.enterprise, account_id=market.enterprise.account_id))[0][1] == GB - 100 * MB
+
+
+@pytest.mark.requirement("R110", "R281")
+async def test_an_enterprise_retrieves_usage_and_events_of_its_endpoint(market: Market):
+    """Two uses and a refusal with the enterprise's own key; the add-on waits for its first use and is then used up."""
+    endpoint_id = await market.endpoint(addons=[market.addon_a])
+    reported = usage(endpoint_id, 2000 * MB, mode=UsageMode.USAGE_MODE_OFFLINE)
+    await market.enterprise.charge_one(usage(endpoint_id, MB))
+    await market.enterprise.charge_one(reported)
+    await market.enterprise.charge_one(usage(endpoint_id, MB))
+    found = await complete(market.enterprise, "/v1/usage-records", endpoint_id=endpoint_id)
+    assert [(each["event"]["quantity"], each["outcome"]) for each in found["usage_records"]] == [
+        (str(MB), "OUTCOME_REFUSED"),
+        (str(2000 * MB), "OUTCOME_CHARGED"),
+        (str(MB), "OUTCOME_CHARGED"),
+    ]
+    told = (await market.enterprise.get("/v1/events", endpoint_id=endpoint_id))["events"]
+    assert {each["type"] for each in told} >= {"balance.threshold_reached", "balance.depleted", "endpoint.blocked"}, (
+        told
+    )

@@ -58,7 +58,7 @@ async def test_a_base_plan_says_what_is_charged_which_services_and_where(world):
     assert await enterprise.plan(plan.id) == published
 
 
-@pytest.mark.requirement("R068", "R071", "R072", "R073", "R079", "R080", "R081", "R082", "R083", "R084")
+@pytest.mark.requirement("R068", "R071", "R072", "R073", "R079", "R080", "R081", "R082", "R083", "R084", "R287")
 async def test_an_addon_brings_volumes_with_priority_activation_validity_and_zones(world):
     made = await world.covered()
     enterprise = world.as_("enterprise")
@@ -261,7 +261,7 @@ async def test_a_retired_plan_stays_as_it_is(world):
     assert (clone.state, clone.version, clone.description) == (DRAFT, 1, "second version")
 
 
-@pytest.mark.requirement("R290")
+@pytest.mark.requirement("R290", "R289")
 async def test_plans_are_listed_with_what_a_table_of_them_shows(world):
     made = await world.covered()
     enterprise = world.as_("enterprise")
@@ -275,7 +275,7 @@ async def test_plans_are_listed_with_what_a_table_of_them_shows(world):
     }
 
 
-@pytest.mark.requirement("R257", "R286")
+@pytest.mark.requirement("R257", "R286", "R156")
 async def test_a_plan_is_seen_by_its_owner_from_above_and_by_those_it_is_designated_to(world):
     made = await world.covered()
     reseller = world.as_("reseller")

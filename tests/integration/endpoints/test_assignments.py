@@ -39,7 +39,7 @@ async def in_force(client: Client, endpoint_id: str) -> set[str]:
     return {one.id for one in await client.assigned(endpoint_id=endpoint_id)}
 
 
-@pytest.mark.requirement("R065", "R069", "R108", "R262")
+@pytest.mark.requirement("R065", "R069", "R108", "R262", "R055")
 async def test_a_new_base_plan_replaces_the_one_before_and_add_ons_stay(world):
     silver = world.catalog.add("silver", "enterprise", version=3)
     extra = world.catalog.add("extra", "enterprise", addon=True)
@@ -269,7 +269,7 @@ async def test_only_published_add_ons_of_the_enterprise_or_designated_to_it_can_
     assert (await world.as_("sub").addon(of_sub.id, to_us)).account_id == account("enterprise")
 
 
-@pytest.mark.requirement("R283")
+@pytest.mark.requirement("R283", "R055")
 async def test_a_parent_sets_the_price_of_its_child_and_gives_it_add_ons(world):
     first, second = world.catalog.add("first", "reseller"), world.catalog.add("second", "reseller")
     extra = world.catalog.add("extra", "reseller", addon=True, days=1)

@@ -16,7 +16,7 @@ def batch(*requests: Create, request_id: str = "") -> endpoints_pb2.BatchCreateE
     return endpoints_pb2.BatchCreateEndpointsRequest(requests=requests, request_id=request_id)
 
 
-@pytest.mark.requirement("R031", "R104", "R261")
+@pytest.mark.requirement("R031", "R104", "R261", "R288")
 async def test_a_thousand_endpoints_come_with_sims_plans_and_add_ons_in_one_transaction(world):
     extra = world.catalog.add("extra", "enterprise", addon=True, days=7)
     prepaid = world.catalog.add("prepaid", "enterprise")

@@ -184,7 +184,7 @@ async def test_endpoints_share_exactly_what_the_pool_holds(valkey_url, sqlite_ur
             await core.balances.get(STRANGER, "bal_pool.b1")
 
 
-@pytest.mark.requirement("R076")
+@pytest.mark.requirement("R076", "R066")
 async def test_a_pool_is_drawn_after_own_addons_and_before_base_benefits(valkey_url, sqlite_url):
     shared, own = pooled(), addon("pln_own", 5 * MB)
     base = plan("pln_b", prepaid=True, benefits=(Benefit("b1", DATA, 20 * MB, (), recurring=False),))
@@ -741,7 +741,7 @@ async def test_an_unlimited_subscription_costs_nothing_more_and_never_ends(valke
             assert (answer.outcome, answer.amounts[0], answer.throttled) == (Outcome.CHARGED, 0, False)
 
 
-@pytest.mark.requirement("R317", "R319", "R320")
+@pytest.mark.requirement("R317", "R319", "R320", "R066")
 async def test_use_above_a_monthly_bundle_is_charged(valkey_url, sqlite_url):
     bundle = monthly(100 * MB, prepaid=False, tariff_id="tar_retail")
     async with settled_world(terms(bundle), valkey_url, sqlite_url) as core:
