@@ -68,6 +68,8 @@ class Pot:
     """What a team has of it in the present cycle."""
     whole: int = 0
     """And in each cycle that follows."""
+    former: list[tuple[int, int]] = field(default_factory=list)
+    """Its last two ends, and what was left then: for uses from before them."""
     missing: int = 0
     """What those who left had brought and was used: it comes off what is brought next in this cycle."""
 
@@ -95,6 +97,16 @@ class Pot:
         most = self.plan.subscriptions_max or OCCURRENCES_MAX
         return min(WITHOUT_END, free + (most - self.occurrence) * self.benefit.quantity)
 
+    def free_at(self, at_ms: int) -> int:
+        """What is there for a use: of one that comes late, what was left when its time ended."""
+        if ended := [rest for end, rest in self.former if at_ms < end]:
+            return ended[0]
+        return 0 if self.state == "EXPIRED" else self.free
+
+    def note_end(self, end_ms: int, rest: int) -> None:
+        if self.state != "PENDING":
+            self.former = [*self.former, (end_ms, rest)][-2:]
+
     def order(self) -> tuple[object, ...]:
         """Add-ons, what is shared, base benefits; active before pending; priority, rests, earliest end, activation, id."""
         rank = 3 if self.shared else 4 if not self.plan.addon else 2 if self.state == "PENDING" else 1
@@ -108,12 +120,15 @@ class Pot:
             return None
         if self.benefit.roll_over_cycles and self.cycles and not self.rest_of_ms:
             return self._roll_over(at_ms)
+        self.note_end(self.expires_ms, self.remaining)
         self.remaining = self.reserved = 0
         if self.state != "PENDING" and self.renews(RenewOn.EXPIRY):
             self._subscribe_again(at_ms)
             return []
         following = [] if self.rest_of_ms else [boundary for boundary in self.cycles if boundary > at_ms]
         if following:
+            if passed := [boundary for boundary in self.cycles if self.expires_ms < boundary <= at_ms]:
+                self.note_end(passed[-1], self.whole if self.of_team else self.benefit.quantity)
             self._fill(following[0])
         else:
             self.state = "EXPIRED"
@@ -195,7 +210,9 @@ class Pot:
             if boundary > at_ms:
                 break
             end = bounds[number + self.benefit.roll_over_cycles :][:1]
-            if self.remaining and end and end[0] > at_ms:
+            lives_on = self.remaining and end and end[0] > at_ms
+            self.note_end(boundary, 0 if lives_on else self.remaining)
+            if lives_on:
                 rest = Pot(self.assignment, self.plan, self.benefit, self.remaining, shared=self.shared)
                 rest.of_team = self.of_team
                 rest.activated_ms, rest.expires_ms, rest.rest_of_ms = self.activated_ms, end[0], boundary
@@ -208,7 +225,11 @@ class Pot:
         return rests
 
     def draw(self, units: int, at_ms: int) -> None:
-        """Take units; the first activates, and one that finds too little subscribes anew."""
+        """Take units; the first activates, and one that finds too little subscribes anew. Late, take what was left."""
+        for number, (end, rest) in enumerate(self.former):
+            if at_ms < end:
+                self.former[number] = (end, rest - units)
+                return
         if self.state == "PENDING":
             self.state, self.activated_ms, self.told_ms = "ACTIVE", at_ms, self.expires_ms
             end = at_ms + self.plan.validity_ms
@@ -626,14 +647,16 @@ class Model:
         for purse in (self.purse(payer), *((shared,) if shared else ())):
             purse.look(use.at_ms, [pot for pot in purse.pots.values() if self._usable(pot, use)])
             pots += [pot for pot in purse.pots.values() if self._usable(pot, use)]
-        pots = sorted((p for p in pots if p.free > 0 and p.state != "EXPIRED"), key=Pot.order)
+        pots = sorted((pot for pot in pots if pot.free_at(use.at_ms) > 0), key=Pot.order)
         runs = self._runs(payer, use)
         for name in sorted(runs):
             left -= runs[name].cover(left, 0)[0]
         for pot in pots:
             if left and not pot.money:
                 run = runs.get(self._ref(pot.plan, pot.benefit, team=pot.of_team))
-                covered, taken = run.cover(left, pot.free) if run else (min(left, pot.free),) * 2
+                covered, taken = (
+                    run.cover(left, pot.free_at(use.at_ms)) if run else (min(left, pot.free_at(use.at_ms)),) * 2
+                )
                 found.draws += [(pot, taken)] if taken else []
                 left -= covered
         found.benefit, found.uncovered = use.quantity - left, left
@@ -737,7 +760,7 @@ class Model:
             use.network, self.catalog.networks[use.network], use.session, use.at_ms, use.service,
         )  # fmt: skip
         headroom, reason = self._headroom(payer, plan)
-        credit = sum(pot.free for pot in wallets)
+        credit = sum(pot.free_at(use.at_ms) for pot in wallets)
 
         def priced(quantity: int) -> Price:
             """The price; of a grant the dearest, whichever of the other grants is used before it."""
@@ -772,7 +795,7 @@ class Model:
         found.price = priced(rated) if rated or passes else Price()
         found.owed = max(found.price.amount, found.dearest) if grant else found.price.amount
         for pot in wallets:
-            take = min(found.owed, pot.free)
+            take = min(found.owed, pot.free_at(use.at_ms))
             if take > 0:
                 found.draws.append((pot, take))
                 found.owed -= take

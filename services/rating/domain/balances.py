@@ -21,6 +21,8 @@ class Drawn(IntEnum):
     ACTIVATED = 1
     OF_POOL = 2
     OF_MONEY = 4
+    LATE = 8
+    """From what had been lost at an end, for a use from before that."""
 
 
 class Role(IntEnum):

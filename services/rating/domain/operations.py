@@ -17,8 +17,9 @@ REASON_MAX = 256
 PLACES = 65_536
 """Places in a segment; a place is that of an operation, times 8, plus the line of a session's report."""
 
-Draw = tuple[str, int]
-"""Name of a bucket, and what was drawn from it: units, of a bucket of money micros."""
+Draw = tuple[str, int, bool]
+"""Name of a bucket, what was drawn from it (units, of a bucket of money micros), and whether late use drew that from
+what had been lost: it is lost again if it goes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class ChargedStep:
 
     def covered_by(self, restored: int) -> int:
         """How much of the use was covered by what went back of the volumes."""
-        drawn = sum(quantity for _, quantity in self.volumes)
+        drawn = sum(quantity for _, quantity, _ in self.volumes)
         return restored * self.benefit // drawn if drawn else 0
 
 
@@ -158,5 +159,5 @@ def charged_step(
     volumes: list[Draw] = []
     moneys: list[Draw] = []
     for bucket, quantity, what in draws:
-        (moneys if what & Drawn.OF_MONEY else volumes).insert(0, (bucket, quantity))
+        (moneys if what & Drawn.OF_MONEY else volumes).insert(0, (bucket, quantity, bool(what & Drawn.LATE)))
     return ChargedStep(holder, pool, mode, max(amount, 0), volumes, moneys, benefit)

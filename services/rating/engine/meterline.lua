@@ -22,8 +22,9 @@ local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the
 -- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
 -- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
 -- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED. TOLD is the
--- end of its assignment as of the first use from which it is valid, and RENEWAL then false, if there is none.
-local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL, TOLD = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+-- end of its assignment as of the first use from which it is valid, and RENEWAL then false, if there is none. FORMER is what
+-- was left at its last two ends, {end, rest, end before, rest}: for uses from before them that are told late.
+local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL, TOLD, FORMER = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
 local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
 -- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
@@ -510,6 +511,15 @@ local function fill(name, bucket, quantity, ends)
   move(name, bucket[ID], MOVE.GRANT, quantity)
 end
 
+-- Notes what was left at an end. What waits for its first use has nothing that a late use could have drawn.
+local function note_former(bucket, ends, rest)
+  if bucket[STATE] ~= PENDING then
+    local former = bucket[FORMER] or NOTHING
+    bucket[RENEWAL], bucket[TOLD] = bucket[RENEWAL] or false, bucket[TOLD] or false
+    bucket[FORMER] = { ends, rest, former[1], former[2] }
+  end
+end
+
 local function lose_rest(name, bucket)
   if bucket[REMAINING] > 0 then
     move(name, bucket[ID], MOVE.EXPIRY, -bucket[REMAINING])
@@ -574,7 +584,9 @@ local function roll_over(name, payer, bucket, time)
   end
   while bounds[at] and bounds[at] <= time do
     local rest, ends = bucket[REMAINING], bounds[at + bucket[RENEWAL].cycles]
-    if rest > 0 and ends and ends > time then
+    local lives_on = rest > 0 and ends and ends > time
+    note_former(bucket, bounds[at], lives_on and 0 or rest)
+    if lives_on then
       local id = bucket[ID] .. '~' .. string.format('%d', floor(bounds[at] / 1000))
       move(name, bucket[ID], MOVE.ROLLED_OVER, -rest)
       move(name, id, MOVE.ROLLED_OVER, rest)
@@ -604,16 +616,22 @@ function refresh(name, payer, bucket, time)
     roll_over(name, payer, bucket, time)
     return true
   end
+  note_former(bucket, bucket[EXPIRES], bucket[REMAINING])
   lose_rest(name, bucket)
   if may_renew(bucket, ON_EXPIRY) then
     renew_after_end(name, bucket, time)
     return true
   end
+  local whole, last = renewal and renewal.quantity or bucket[GRANTED], bucket[EXPIRES]
   for _, boundary in ipairs(bucket[CYCLES]) do
     if boundary > time then
-      fill(name, bucket, renewal and renewal.quantity or bucket[GRANTED], boundary)
+      if last > bucket[EXPIRES] then
+        note_former(bucket, last, whole) -- of a cycle of which nobody asked for anything
+      end
+      fill(name, bucket, whole, boundary)
       return true
     end
+    last = max(last, boundary)
   end
   end_for_good(name, bucket)
   return true
@@ -760,7 +778,16 @@ local function has_ended(buckets, time)
   return false
 end
 
--- Adds draws of nothing yet: {bucket, how much, holder that it is of}.
+-- Where what was left at an end is, for a use from before that end; nil for one that is not late.
+local function former_place(former, time)
+  local found = nil
+  for at = 1, former and #former or 0, 2 do
+    found = time < former[at] and at + 1 or found
+  end
+  return found
+end
+
+-- Adds draws of nothing yet: {bucket, how much, holder that it is of, what there is, place in FORMER if that is what there is}.
 local function add_eligible(found, name, payer, refs, time)
   if has_ended(payer[BUCKETS], time) then
     refresh_all(name, payer, refs, time)
@@ -768,8 +795,17 @@ local function add_eligible(found, name, payer, refs, time)
   local buckets = payer[BUCKETS]
   for index = 1, #buckets do
     local bucket = buckets[index]
-    if refs[bucket[REF]] and bucket[STATE] ~= EXPIRED and available(bucket) > 0 then
-      found[#found + 1] = { bucket, 0, name }
+    if refs[bucket[REF]] then
+      local place_of_rest = bucket[FORMER] and former_place(bucket[FORMER], time)
+      local free = 0
+      if place_of_rest then
+        free = bucket[FORMER][place_of_rest]
+      elseif bucket[STATE] ~= EXPIRED then
+        free = available(bucket)
+      end
+      if free > 0 then
+        found[#found + 1] = { bucket, 0, name, free, place_of_rest }
+      end
     end
   end
 end
@@ -805,7 +841,7 @@ do
 -- A rate.
 local INCREMENT, MINIMUM, NUMERATOR, DENOMINATOR = 1, 2, 3, 4
 -- What a draw says of itself, added up.
-local DRAW_ACTIVATED, DRAW_OF_POOL, DRAW_OF_MONEY = 1, 2, 4
+local DRAW_ACTIVATED, DRAW_OF_POOL, DRAW_OF_MONEY, DRAW_LATE = 1, 2, 4, 8
 
 -- Rounded up once, to whole micros. A published tariff keeps numerator * denominator below 2^53.
 local function price_of_blocks(rate, blocks)
@@ -896,7 +932,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use, pricing)
   local lacks = pricing and use.is_grant and lacking(pricing, 0, use) or 0
   local headroom = max(0, headroom_of(step, payer) - lacks) -- more may be owed than a limit that was lowered
   for _, entry in ipairs(wallets) do
-    headroom = headroom + available(entry[1])
+    headroom = headroom + entry[4]
   end
   local function priced(quantity)
     if not pricing then
@@ -957,7 +993,7 @@ local function cover_rated(coverage, step, payer, left, wallets, use, pricing)
   end
   local draws = coverage[DRAWS]
   for _, entry in ipairs(wallets) do
-    entry[2] = min(amount, available(entry[1]))
+    entry[2] = min(amount, entry[4])
     if entry[2] > 0 then
       draws[#draws + 1] = entry
       amount = amount - entry[2]
@@ -1012,7 +1048,7 @@ end
 -- Covers what it can of a volume with a bucket, and notes the draw in its entry: whole blocks, the last of them as far as
 -- the bucket goes. Returns what is left.
 local function cover_with(entry, run, left)
-  local how, free = run[1], available(entry[1])
+  local how, free = run[1], entry[4]
   local covered = min(left, paid_by(how, run[3] + free) - run[2])
   if covered > 0 then
     entry[2] = min(free, owed_for(how, run[2] + covered) - run[3])
@@ -1097,7 +1133,7 @@ function cover_allowed(step, name, payer, quantity, use)
       else
         local number = step[REFS][entry[1][REF]]
         if number == true then
-          entry[2] = min(left, available(entry[1]))
+          entry[2] = min(left, entry[4])
           left = left - entry[2]
         else
           left = cover_with(entry, run_of(runs, number, step, use), left)
@@ -1159,10 +1195,19 @@ end
 
 -- Takes what an entry of the draws says, and makes the entry what is told of it: {bucket, how much, what it was}.
 local function draw_bucket(entry, time)
-  local bucket, take, name = entry[1], entry[2], entry[3]
-  local what = 0
-  if bucket[STATE] == PENDING then
-    what = DRAW_ACTIVATED
+  local bucket, take, name, place_of_rest = entry[1], entry[2], entry[3], entry[5]
+  local what = bucket[ROLE] == ROLE_POOL and DRAW_OF_POOL or 0
+  if bucket[UNIT] == UNIT_MONEY then
+    what = what + DRAW_OF_MONEY
+  end
+  entry[4], entry[5], dirty[name] = nil, nil, true
+  if place_of_rest then -- what was lost at an end is not
+    bucket[FORMER][place_of_rest] = bucket[FORMER][place_of_rest] - take
+    move(name, bucket[ID], MOVE.EXPIRY, take)
+    entry[1], entry[3] = bucket[ID], what + DRAW_LATE
+    return
+  elseif bucket[STATE] == PENDING then
+    what = what + DRAW_ACTIVATED
     bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
     local ends = time + bucket[VALIDITY]
     if bucket[VALIDITY] > 0 then
@@ -1181,13 +1226,6 @@ local function draw_bucket(entry, time)
     bucket[STATE] = DEPLETED
   end
   notice_use(name, bucket, before)
-  dirty[name] = true
-  if bucket[ROLE] == ROLE_POOL then
-    what = what + DRAW_OF_POOL
-  end
-  if bucket[UNIT] == UNIT_MONEY then
-    what = what + DRAW_OF_MONEY
-  end
   entry[1], entry[3] = bucket[ID], what
 end
 
@@ -1711,7 +1749,8 @@ local function make(planned, kind)
 end
 
 -- Plans what goes back of draws, the last first, when `after` of all units shall have gone back instead of `before`.
--- A bucket that ended, or was filled anew since the draw, gets nothing: that part lapses.
+-- A bucket that ended, or was filled anew since the draw, gets nothing: that part lapses, as does what late use drew of
+-- what had been lost.
 local function plan_draws(planned, op, step, draws, before, after)
   local total, begin, parts = 0, 0, {}
   for _, entry in ipairs(draws) do
@@ -1726,7 +1765,7 @@ local function plan_draws(planned, op, step, draws, before, after)
       if not bucket then
         name, bucket = step[2], bucket_of(step[2], entry[1])
       end
-      local lives = bucket and not has_ended(bucket) and bucket[FILLED] <= op[7]
+      local lives = bucket and not entry[3] and not has_ended(bucket) and bucket[FILLED] <= op[7]
       if lives then
         planned[#planned + 1] = { name, bucket, REMAINING, back, entry[1] }
       end

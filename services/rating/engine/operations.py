@@ -72,4 +72,4 @@ def _step(fields: Sequence[Any]) -> ChargedStep:
 
 
 def _draws(fields: Sequence[Sequence[Any]]) -> list[Draw]:
-    return [(bucket, quantity) for bucket, quantity in fields]
+    return [(bucket, quantity, late) for bucket, quantity, late in fields]

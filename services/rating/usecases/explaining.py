@@ -57,10 +57,9 @@ def _why_uncovered(step: Step) -> str:
 
 
 def _volumes(charge: "Charge", step: Step, unit: str) -> Iterator[str]:
-    volumes = [draw for draw in charge.draws if not draw[2] & Drawn.OF_MONEY]
-    for bucket, quantity, what in volumes:
-        first = ", activated by this first use," if what & Drawn.ACTIVATED else ""
-        yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{first} at no further price."
+    for bucket, quantity, what in charge.draws:
+        if not what & Drawn.OF_MONEY:
+            yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{_how(what, ',')} at no further price."
     if step.measures and charge.benefit:
         how = "; ".join(map(_drawn, step.measures))
         yield f"Benefits cover {charge.benefit} {unit} with that, and with what the session had drawn before: {how}."
@@ -72,16 +71,22 @@ def _drawn(measure: Measure) -> str:
     return f"for benefit {benefit} of plan pln_{plan} {_measured(measure.rounding)}{weight}"
 
 
+def _how(what: int, end: str) -> str:
+    """What is to be said of a draw, between commas."""
+    if what & Drawn.LATE:
+        return f", of what was left of it when the time of this use ended{end}"
+    return f", activated by this first use{end}" if what & Drawn.ACTIVATED else ""
+
+
 def _moneys(charge: "Charge") -> Iterator[str]:
     drawn = 0
     for bucket, quantity, what in charge.draws:
         if not what & Drawn.OF_MONEY:
             continue
         drawn += quantity
-        first = ", activated by this first use" if what & Drawn.ACTIVATED else ""
         yield (
             f"{format_micros(quantity)} {charge.currency} of the price were paid from balance "
-            f"{balance_id('', bucket)}{first}."
+            f"{balance_id('', bucket)}{_how(what, '')}."
         )
     if drawn:
         yield f"{format_micros(charge.amount)} {charge.currency} of the price were left to pay."

@@ -1,7 +1,7 @@
 """The core and the reference model live through the same random histories; every answer and all state agree."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -40,7 +40,7 @@ from services.rating.domain.terms import (
 )
 from services.rating.usecases.sessions import Grant, Session, SessionCall, Units, session_id
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
-from tests.model.reference import Model, Pot, Use, Verdict
+from tests.model.reference import Model, Pot, Purse, Use, Verdict
 from tests.model.sessions import Granted, Line, Sessions
 from tests.unit.rating.terms import ALL, ENTERPRISE, EU, RESELLER, ZA, account, endpoint, plan
 
@@ -426,10 +426,24 @@ class Histories(RuleBasedStateMachine):
         self.terms.change(replace(changed, addons=tuple(addons)))
         self.model.endpoints[name] = self.terms.endpoints[name]
 
-    @rule(hours=st.sampled_from([1, 10, 25, 24 * 9, 24 * 35]))
+    @rule(hours=st.sampled_from([1, 10, 25, 24 * 9, 24 * 31, 24 * 35]))
     def time_passes(self, hours: int) -> None:
+        self._advance(hours * HOUR_MS)
+
+    @rule(first=uses(), late=uses())
+    def an_end_passes(self, first: dict[str, Any], late: dict[str, Any]) -> None:
+        """Just after the next end of a bucket there is a use, and then one is told from before it."""
+        now_ms = self.core.clock.now_ms()
+        purses = (*self.model.purses.values(), self.model.pool())
+        ends = [pot.expires_ms for purse in purses for pot in purse.pots.values() if pot.expires_ms > now_ms]
+        if ends:
+            self._advance(min(ends) - now_ms + 1000)
+            self.use([{**first, "back_ms": 0}])
+            self.use([{**late, "back_ms": 2000}])
+
+    def _advance(self, by_ms: int) -> None:
         self.run(self.core.fold())
-        self.core.clock.advance(hours * HOUR_MS)
+        self.core.clock.advance(by_ms)
         self.run(self.core.cell.submit_surely([NOBODYS_CALL], {}))  # whoever comes next sees to what has lapsed
         self.sessions.lapse(self.core.clock.now_ms())
         of_ref = {session_id(name, ref): name for name, (ref, *_) in self.latest.items()}
@@ -465,11 +479,21 @@ class Histories(RuleBasedStateMachine):
             assert holder.credit_used == purse.owed, name
             assert (holder.money_reserved, holder.credit_reserved) == (purse.money_reserved, purse.owed_reserved), name
             assert {int(service) for service in holder.blocked} == purse.blocked, name
+            self._begin_where_the_core_began(purse, holder.buckets)
             found = {b.id: self._shown(b, STATES[b.state]) for b in holder.buckets}
             wanted = {p.id: self._shown(p, p.state) for p in purse.pots.values()}
             assert found == wanted, (name, found, wanted)
             assert holder.money >= 0
             assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)
+
+    def _begin_where_the_core_began(self, purse: Purse, buckets: Sequence[Bucket]) -> None:
+        """What grows with its members begins with the present cycle when the core first hears of it."""
+        now_ms = self.core.clock.now_ms()
+        present = {bucket.id for bucket in buckets if bucket.expires_ms > now_ms}
+        for pot in purse.pots.values():
+            if pot.of_team and pot.id in present and pot.expires_ms <= now_ms:
+                pot.look(now_ms)
+                pot.former.clear()
 
     def _shown(self, bucket: Bucket | Pot, state: str) -> tuple[object, ...]:
         """What is compared; of what has ended and was not looked at since, neither which of its ends that was nor the rest:

@@ -215,7 +215,7 @@ async def test_what_ended_or_was_filled_anew_does_not_come_back_to_life(valkey_u
         assert await core.remaining() == [("asg_s", 0), ("asg_base", MB - 1)]
 
 
-async def test_a_late_record_goes_back_into_the_new_cycle_that_it_drew_on(valkey_url, sqlite_url):
+async def test_what_was_drawn_on_a_former_cycle_in_time_or_late_gives_the_new_one_nothing(valkey_url, sqlite_url):
     monthly = plan("pln_month", prepaid=True, benefits=(Benefit("b1", frozenset({1}), MB, (), recurring=True),))
     base = replace(assigned("base", monthly.key), assigned_ms=NOW_MS - 40 * DAY_MS)
     terms = StillTerms(
@@ -228,7 +228,7 @@ async def test_a_late_record_goes_back_into_the_new_cycle_that_it_drew_on(valkey
         await core.use(10, "now")
         late = await core.use(10, "late", usage_time_ms=NOW_MS - 11 * DAY_MS)
         assert [b.restored for b in (await refund(core, early.usage_record_id)).steps[0].balances] == [0]
-        assert [b.restored for b in (await refund(core, late.usage_record_id)).steps[0].balances] == [10]
+        assert [b.restored for b in (await refund(core, late.usage_record_id)).steps[0].balances] == [0]
         assert await core.remaining() == [("asg_base", MB - 10)]
 
 

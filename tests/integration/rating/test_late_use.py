@@ -1,0 +1,166 @@
+"""Use that is told late draws on what was there when it was made, whether somebody looked meanwhile or not."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.common.money import Money
+from services.rating.domain.balances import RenewOn
+from services.rating.domain.decisions import SessionAction
+from services.rating.domain.reasons import Outcome
+from services.rating.domain.terms import Benefit
+from tests.integration.rating.settling import settled_world
+from tests.integration.rating.test_balances import (
+    DATA,
+    DECEMBER_MS,
+    DRAW,
+    EXPIRY,
+    GRANT,
+    NOVEMBER_MS,
+    PREPAID,
+    assigned,
+    balances,
+    monthly,
+    movements,
+    terms,
+    use_at,
+)
+from tests.integration.rating.test_charging import DAY_MS, session_call
+from tests.integration.rating.test_refunds import refund
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, event
+from tests.unit.rating.terms import MB, addon
+
+OFFLINE = 2
+OCTOBER_MS = NOVEMBER_MS - DAY_MS
+MONTHLY = "bal_base.b1"
+
+
+async def late(core: World, quantity: int, name: str, at_ms: int = OCTOBER_MS) -> tuple[int, int]:
+    """Report use of another time: what it cost the endpoint, and what nothing covered."""
+    await core.fold()
+    answer = await core.use(quantity, name, usage_time_ms=at_ms, mode=OFFLINE)
+    assert answer.outcome is Outcome.CHARGED
+    return answer.amounts[0], answer.uncovered
+
+
+@pytest.mark.parametrize("looked", [False, True])
+async def test_it_draws_what_was_left_of_its_cycle_and_nothing_of_the_present_one(looked, valkey_url, sqlite_url):
+    async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "in-october")
+        core.clock.advance(NOVEMBER_MS + 3 * DAY_MS - NOW_MS)
+        await core.fold()
+        if looked:
+            assert await use_at(core, core.clock.now_ms(), 10 * MB, "in-november") is Outcome.CHARGED
+        assert await late(core, 50 * MB, "late") == (0, 0)
+        assert await late(core, 30 * MB, "later") == (0, 10 * MB)
+        if not looked:
+            assert await use_at(core, core.clock.now_ms(), 10 * MB, "in-november") is Outcome.CHARGED
+        assert (await balances(core))[0].remaining == 90 * MB
+        told = await movements(core, MONTHLY)
+        assert [change for kind, change in told if kind is DRAW] == (
+            [-30 * MB, -10 * MB, -50 * MB, -20 * MB] if looked else [-30 * MB, -50 * MB, -20 * MB, -10 * MB]
+        )
+        assert sum(change for kind, change in told if kind is EXPIRY) == 0
+        assert sum(change for _, change in told) == 90 * MB
+
+
+async def test_the_ledger_says_that_what_was_lost_is_not(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "in-october")
+        await core.fold()
+        await use_at(core, NOVEMBER_MS, MB, "in-november")
+        await late(core, 5 * MB, "late")
+        assert await movements(core, MONTHLY) == [
+            (GRANT, 100 * MB), (DRAW, -30 * MB), (EXPIRY, -70 * MB), (GRANT, 100 * MB), (DRAW, -MB),
+            (EXPIRY, 5 * MB), (DRAW, -5 * MB),
+        ]  # fmt: skip
+
+
+async def test_a_cycle_in_which_nothing_was_used_is_there_for_its_late_use(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "in-october")
+        await core.fold()
+        await use_at(core, DECEMBER_MS, MB, "in-december")
+        assert await late(core, 101 * MB, "november", DECEMBER_MS - 1) == (0, MB)
+        assert await late(core, 71 * MB, "october") == (0, MB)
+        assert await late(core, 99 * MB, "december", DECEMBER_MS) == (0, 0)
+
+
+async def test_where_a_rest_rolled_over_it_draws_that_and_then_nothing(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly(rolls=1)), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "in-october")
+        await core.fold()
+        await use_at(core, NOVEMBER_MS, 10 * MB, "of-the-rest")
+        assert await late(core, 70 * MB, "late") == (0, 10 * MB)
+        assert [b.remaining for b in (await balances(core))[:2]] == [0, 100 * MB]
+
+
+async def test_an_addon_that_ended_covers_what_was_used_before(valkey_url, sqlite_url):
+    week = assigned("a", addon("pln_a", 10 * MB), expires_ms=NOW_MS + 7 * DAY_MS)
+    async with settled_world(terms(PREPAID, (week, addon("pln_a", 10 * MB))), valkey_url, sqlite_url) as core:
+        await core.use(4 * MB, "a")
+        await core.fold()
+        core.clock.advance(8 * DAY_MS)
+        refused = await core.use(MB, "after", usage_time_ms=core.clock.now_ms())
+        assert refused.outcome is Outcome.REFUSED
+        assert await late(core, 7 * MB, "late", NOW_MS + 7 * DAY_MS - 1) == (0, MB)
+        assert await late(core, MB, "too-late", NOW_MS + 7 * DAY_MS) == (0, MB)
+
+
+async def test_a_subscription_begun_anew_leaves_the_one_before_to_its_late_use(valkey_url, sqlite_url):
+    weekly = addon("pln_w", 10 * MB, renew_on=RenewOn.EXPIRY, validity_ms=7 * DAY_MS)
+    async with settled_world(terms(PREPAID, (assigned("w", weekly), weekly)), valkey_url, sqlite_url) as core:
+        await core.use(4 * MB, "first-week")
+        await core.fold()
+        await use_at(core, NOW_MS + 8 * DAY_MS, MB, "second-week")
+        assert await late(core, 7 * MB, "late", NOW_MS + 6 * DAY_MS) == (0, MB)
+        assert (await balances(core))[0].remaining == 9 * MB
+
+
+async def test_money_of_a_former_cycle_pays_for_its_late_use(valkey_url, sqlite_url):
+    credit = Benefit("b1", DATA, 10_000, (), recurring=True, money=True)
+    base = monthly(benefits=(credit,), tariff_id="tar_retail")
+    async with settled_world(terms(base), valkey_url, sqlite_url) as core:
+        await core.balances.top_up(OPERATOR_CALLER, "ep_1", "", Money("EUR", 1_000), "t")
+        await core.use(MB, "october")  # 0.002 EUR a MB
+        await core.fold()
+        await use_at(core, NOVEMBER_MS, MB, "november")
+        assert await late(core, 4 * MB + MB // 2, "late") == (1_000, 0)
+        first, money = await balances(core)
+        assert (first.remaining, money.remaining) == (8_000, 0)
+
+
+async def test_a_session_over_the_boundary_reports_into_both_cycles(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
+        core.clock.advance(OCTOBER_MS - NOW_MS)
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 60 * MB))
+        await core.fold()
+        await use_at(core, NOVEMBER_MS, MB, "somebody")
+        call = session_call("s", SessionAction.RELEASE, 1, 20 * MB, 0)
+        before = replace(call.units[0], usage_ms=NOVEMBER_MS - 1)
+        released = await core.sessions.call(OPERATOR_CALLER, replace(call, units=[before]))
+        assert released.grants[0].uncovered == 0
+        assert [(b.remaining, b.reserved) for b in (await balances(core))[:1]] == [(99 * MB, 0)]
+
+
+async def test_what_it_drew_is_refunded_once(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "in-october")
+        await core.fold()
+        await use_at(core, NOVEMBER_MS, 10 * MB, "in-november")
+        await core.fold()
+        told = await core.use(5 * MB, "late", usage_time_ms=OCTOBER_MS, mode=OFFLINE)
+        back = await refund(core, told.usage_record_id)
+        (volume,) = back.steps[0].balances
+        assert (volume.restored, volume.lapsed) == (0, 5 * MB)
+        assert (await balances(core))[0].remaining == 90 * MB
+
+
+async def test_many_at_once_draw_what_was_left_exactly_once(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "in-october")
+        await core.fold()
+        await use_at(core, NOVEMBER_MS, MB, "in-november")
+        told = [event(20 * MB, f"l{n}", usage_time_ms=OCTOBER_MS, mode=OFFLINE) for n in range(5)]
+        answers = await core.charging.charge(OPERATOR_CALLER, told)
+        assert [answer.uncovered for answer in answers] == [0, 0, 0, 10 * MB, 20 * MB]
