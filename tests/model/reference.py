@@ -681,7 +681,7 @@ class Model:
         return f"{plan.key[0].removeprefix('pln_')}:{version}:{benefit.id}"
 
     def _runs(self, payer: Payer, use: Use) -> dict[str, Run]:
-        """By benefit, where it is not drawn unit by unit; a session measures each service by itself."""
+        """By benefit, where it is not drawn unit by unit; a session measures each service and weight by itself."""
         given = [(one, False) for one in self._plans(payer) if not self._is_shared(payer, one)]
         if isinstance(payer, EndpointTerms):
             given += [(one, False) for one in self._plans(self.chain[0]) if self._is_shared(self.chain[0], one)]
@@ -698,9 +698,11 @@ class Model:
                     for each in benefit.weights
                     if self._in(each.zones, use.network) and use.service in (each.services or {use.service})
                 ]
-                key, scope = (use.endpoint, payer.id, "drawn", name, use.service), (("session", use.session), 0)
+                weight = (*weights, Fraction(1))[0]
+                key = (use.endpoint, payer.id, "drawn", name, use.service, rounding, weight)
+                scope = (("session", use.session), 0)
                 kept = (key, scope) if rounding.by_session and use.session else None
-                run = runs[name] = Run(rounding, (*weights, Fraction(1))[0], kept)
+                run = runs[name] = Run(rounding, weight, kept)
                 if kept:
                     run.used, run.drawn = (self.counts.get((*key, n), scope) for n in (0, 1))
         return runs

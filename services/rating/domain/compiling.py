@@ -1,5 +1,6 @@
 """Compiles commercial terms into a charging program."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -13,7 +14,6 @@ from services.rating.domain.rates import Payer, price_of, rate_at, tariff_at
 from services.rating.domain.reasons import Reason
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
-    AS_USED,
     AccountTerms,
     Assignment,
     Benefit,
@@ -238,7 +238,11 @@ def _drawable(
 
 
 def _measures(drawable: Mapping[str, Benefit], catalog: CatalogTerms, use: Use, account_id: str) -> Iterator[Measure]:
-    """How benefits are drawn that are not drawn unit by unit; a session measures each service and payer by itself."""
+    """How benefits are drawn that are not drawn unit by unit.
+
+    A session measures by itself what each payer, service and weight uses: blocks that were paid at one weight are not
+    for use at another.
+    """
     for name, benefit in sorted(drawable.items()):
         fitting = (
             (weight.drawn, weight.per)
@@ -248,6 +252,12 @@ def _measures(drawable: Mapping[str, Benefit], catalog: CatalogTerms, use: Use, 
         )
         drawn, per = next(fitting, (1, 1))
         rounding = benefit.rounding
-        if rounding != AS_USED or drawn != per:
-            counter = f"~{account_id}:{name}:{use.service:d}" if rounding.by_session else ""
+        if not rounding.is_plain or drawn != per:
+            how = (account_id, name, use.service, rounding.increment, rounding.minimum, drawn, per)
+            counter = _counter(how) if rounding.by_session else ""
             yield Measure(name, UseRounding(counter, rounding.increment, rounding.minimum), drawn, per)
+
+
+def _counter(how: tuple[object, ...]) -> str:
+    """Name of what a session has used of what is drawn in one way."""
+    return hashlib.blake2b(repr(how).encode(), digest_size=8).hexdigest()

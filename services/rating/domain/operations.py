@@ -63,11 +63,6 @@ class ChargedStep:
     moneys: Sequence[Draw]
     benefit: int
 
-    def covered_by(self, restored: int) -> int:
-        """How much of the use was covered by what went back of the volumes."""
-        drawn = sum(quantity for _, quantity, _ in self.volumes)
-        return restored * self.benefit // drawn if drawn else 0
-
 
 @dataclass(frozen=True, slots=True)
 class RefundOp:
@@ -143,8 +138,9 @@ class DoneOperation:
         operation: its position in the segment, from 0.
         op: what was asked.
         answer: what the Function said after DONE. Of a refund: units, and for each step units, amount, what came of
-            its volumes and of its moneys, each a list of {bucket, restored, lapsed}; of an adjustment what it left in
-            its cell; of a transfer what it left on both sides.
+            its volumes and of its moneys, each a list of {bucket, restored, lapsed}, and how much of the units is no
+            longer covered by volumes; of an adjustment what it left in its cell; of a transfer what it left on both
+            sides.
     """
 
     operation: int

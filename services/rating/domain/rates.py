@@ -11,7 +11,6 @@ from services.rating.domain.periods import ALWAYS, Clock, Window, place_of
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
 from services.rating.domain.tariffs import Rate
 from services.rating.domain.terms import (
-    AS_USED,
     AccountTerms,
     CatalogTerms,
     ComponentTerms,
@@ -211,7 +210,7 @@ class _Maker:
 
     def _each(self, part: ComponentTerms, name: str) -> UseRounding | None:
         """How what it counts is measured; a session measures each service by itself."""
-        if part.each == AS_USED:
+        if part.each.is_plain:
             return None
         counter = self.name(f"each:{name}:{self._use.service:d}", CountedBy.TOTAL) if part.each.by_session else ""
         return UseRounding(counter, part.each.increment, part.each.minimum)

@@ -144,6 +144,11 @@ class RoundingTerms:
     minimum: int
     increment: int
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether what counts is what is used."""
+        return self.minimum <= 1 and self.increment == 1
+
 
 AS_USED = RoundingTerms(by_session=False, minimum=0, increment=1)
 

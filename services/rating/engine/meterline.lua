@@ -1038,7 +1038,7 @@ local function cover_with_rests(step, left, runs, use)
   for number, how in ipairs(step[MEASURES]) do
     if how.counter ~= '' and left > 0 then
       local run = run_of(runs, number, step, use)
-      local covered = min(left, paid_by(how, run[3]) - run[2])
+      local covered = max(0, min(left, paid_by(how, run[3]) - run[2]))
       run[2], left = run[2] + covered, left - covered
     end
   end
@@ -1049,7 +1049,7 @@ end
 -- the bucket goes. Returns what is left.
 local function cover_with(entry, run, left)
   local how, free = run[1], entry[4]
-  local covered = min(left, paid_by(how, run[3] + free) - run[2])
+  local covered = max(0, min(left, paid_by(how, run[3] + free) - run[2]))
   if covered > 0 then
     entry[2] = min(free, owed_for(how, run[2] + covered) - run[3])
     run[2], run[3] = run[2] + covered, run[3] + entry[2]
@@ -1783,11 +1783,18 @@ local function plan_refund(planned, op, step, before, after)
     planned[#planned + 1] = { step[1], payer, is_money and MONEY or USED, is_money and back or -back, is_money and '' or nil }
   end
   local volumes = plan_draws(planned, op, step, step[5], before, after)
-  return { after - before, back, volumes, plan_draws(planned, op, step, step[6], before, after) }
+  local covered, restored, lapsed = share(step[7], after, op[6]) - share(step[7], before, op[6]), 0, 0
+  for _, part in ipairs(volumes) do
+    restored, lapsed = restored + part[2], lapsed + part[3]
+  end
+  if lapsed > 0 then
+    covered = floor(covered * (restored / (restored + lapsed)))
+  end
+  return { after - before, back, volumes, plan_draws(planned, op, step, step[6], before, after), covered }
 end
 
 -- op: kind, id, hash, record, units (0 is all that is left), units of the record, its place, steps of {holder, pool,
--- mode, amount, draws of volume, draws of money} with the last draw first, endpoint. Units went back at a step if
+-- mode, amount, draws of volume, draws of money, units that the volumes covered} with the last draw first, endpoint. Units went back at a step if
 -- they did at a step above it; what a step has back already does not go back again.
 local function refund_op(op)
   local name, quantity, total, steps = op[4], op[5], op[6], op[8]

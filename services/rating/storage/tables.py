@@ -123,7 +123,8 @@ refunds = sa.Table(
     sa.Index("refund_endpoint", "endpoint_id", "decided_ms"),
     sa.Index("refund_chain", "chain_id", "decided_ms"),
 )
-"""One row a refund. `steps` is packed: for each step units, amount, and of its draws bucket, back, lapsed."""
+"""One row a refund. `steps` is packed: for each step units, amount, and of its draws bucket, back, lapsed; and covered
+units."""
 
 refusals = sa.Table(
     "refusal_total",

@@ -18,7 +18,7 @@ def audited(done: DoneOperation) -> dict[str, Any]:
     if isinstance(op, RefundOp):
         steps = [
             {"step": step, "quantity": units, "amount_micros": amount}
-            for step, (units, amount, _, _) in enumerate(answer[1])
+            for step, (units, amount, *_) in enumerate(answer[1])
         ]
         after = {"quantity": answer[0], "steps": steps, "reason": op.request.reason}
         return _entry(REFUND_METHOD, "usage_record", op.usage_record_id, {}, after)

@@ -60,15 +60,27 @@ def _volumes(charge: "Charge", step: Step, unit: str) -> Iterator[str]:
     for bucket, quantity, what in charge.draws:
         if not what & Drawn.OF_MONEY:
             yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{_how(what, ',')} at no further price."
-    if step.measures and charge.benefit:
-        how = "; ".join(map(_drawn, step.measures))
-        yield f"Benefits cover {charge.benefit} {unit} with that, and with what the session had drawn before: {how}."
+    drawn = {
+        bucket.rpartition(".")[2].partition("~")[0] for bucket, _, what in charge.draws if not what & Drawn.OF_MONEY
+    }
+    for measure in step.measures:
+        benefit = measure.ref.rpartition(":")[2]
+        if benefit in drawn:
+            yield f"Benefit {benefit} of {_plan_of(measure)} covers use like this: {_drawn(measure, unit)}."
+    if charge.benefit and not drawn:
+        yield f"{charge.benefit} {unit} were covered by what the session had drawn before: the rest of its last block."
 
 
-def _drawn(measure: Measure) -> str:
-    plan, _, benefit = measure.ref.split(":")
-    weight = f", and draws {measure.drawn} for each {measure.per}" if measure.drawn != measure.per else ""
-    return f"for benefit {benefit} of plan pln_{plan} {_measured(measure.rounding)}{weight}"
+def _plan_of(measure: Measure) -> str:
+    plan, version, _ = measure.ref.split(":")
+    return f"plan pln_{plan}" if version == "*" else f"plan pln_{plan} version {version}"
+
+
+def _drawn(measure: Measure, unit: str) -> str:
+    rounding = measure.rounding
+    blocks = [_measured(rounding)] if rounding.increment > 1 or rounding.minimum > 1 else []
+    weight = [f"{measure.drawn} are drawn for each {measure.per} {unit}"] if measure.drawn != measure.per else []
+    return ", and ".join([*blocks, *weight])
 
 
 def _how(what: int, end: str) -> str:
@@ -121,8 +133,11 @@ def _counted(charge: "Charge", step: Step, unit: str, clocks: Sequence[Clock]) -
     assert pricing is not None  # noqa: S101 - the caller looked
     components = [part for part in pricing.components if charge.rated or part.covered or not charge.benefit]
     parts = len(components)
+    what = (
+        "Fees that benefits do not cover were" if charge.benefit and not charge.rated else f"{charge.rated} {unit} were"
+    )
     yield (
-        f"{charge.rated} {unit} were priced by {_priced_by(step)}, as the sum of {parts} "
+        f"{what} priced by {_priced_by(step)}, as the sum of {parts} "
         f"part{'s' if parts > 1 else ''}{f' within {len(pricing.caps)} cap(s)' if pricing.caps else ''}: "
         f"{format_micros(_price(charge))} {charge.currency} in all."
     )
@@ -147,7 +162,7 @@ def _over(period: int, owner: str, clocks: Sequence[Clock]) -> str:
 
 
 def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock]) -> str:
-    uses = "uses, those too that benefits cover," if part.covered else "uses"
+    uses = "uses (those that benefits cover, too)" if part.covered else "uses"
     meter = {Meter.QUANTITY: unit, Meter.RECORDS: uses, Meter.COST: "micros of the visited network's price"}[part.meter]
     notes = []
     if part.free:

@@ -101,11 +101,10 @@ class SegmentFold:
         position = Position(self._cell, self._sequence, done.operation)
         self._sheet.refunds.append(RefundRow(position, path, done, self._decided_ms))
         day = self._decided_ms // DAY_MS
-        for number, (step, charged, answer) in enumerate(zip(steps, op.steps, done.answer[1], strict=False)):
-            _, amount, volumes, _ = answer
+        for number, (step, (_, amount, _, _, covered)) in enumerate(zip(steps, done.answer[1], strict=False)):
             key = (path, day, op.endpoint_id, op.network_id, op.service, number, step.currency)
             total = self._sheet.totals.setdefault(key, [0, 0, 0, 0, 0])
-            total[2] -= charged.covered_by(sum(restored for _, restored, _ in volumes))
+            total[2] -= covered
             total[4] -= amount
 
     def _audit(self, request: AnsweredRequest) -> None:

@@ -31,7 +31,7 @@ class RefundSelection:
 
 @dataclass(frozen=True, slots=True)
 class PostedRefund:
-    """A refund of the books; `steps` are flat: units, amount, what came of its volumes and of its moneys.
+    """A refund of the books; `steps` are flat: units, amount, what came of its volumes and moneys, covered units.
 
     Attributes:
         path: of the enterprise of its endpoint.
@@ -262,7 +262,7 @@ def _steps(endpoint_id: str, found: Sequence[Any], steps: Sequence[Step]) -> lis
                 for bucket, restored, lapsed in parts
             ],
         )
-        for number, ((units, amount, volumes, moneys), step) in enumerate(zip(found, steps, strict=False))
+        for number, ((units, amount, volumes, moneys, _), step) in enumerate(zip(found, steps, strict=False))
         if units
     ]
 

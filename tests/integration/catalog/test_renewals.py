@@ -147,9 +147,7 @@ async def test_a_benefit_says_how_use_is_measured_and_what_it_draws(small_world)
     assert (kept.use_rounding, kept.weights[0], kept.weights[1].per_quantity) == (step, weights[0], 1)
     async with refused("FAILED_PRECONDITION", "RATE_ZONE_IN_USE"):
         await enterprise.call(enterprise.tariffs.DeleteRateZone, tariffs_pb2.DeleteRateZoneRequest(rate_zone_id=zone))
-    plain = await enterprise.new_addon(
-        made.service_profile_id, name="Plain", benefits=[data(use_rounding=tariffs_pb2.UseRounding(increment=1))]
-    )
+    plain = await enterprise.new_addon(made.service_profile_id, name="Plain", benefits=[data()])
     assert not plain.benefits[0].HasField("use_rounding")
 
 

@@ -112,7 +112,10 @@ async def test_the_explanation_tells_of_the_fee_alone(stores):
         (record,) = await core.books.records("", Selection(position=position), PageRequest(1))
         assert record.steps[0][:4] == [MB, 0, 0, 5 * CENT]
         told = (await Books(core.books, core.journal, core.terms).explain(OPERATOR_CALLER, position, 0, "c")).sentences
-        assert "0 bytes were priced by tariff tar_x version 1, rate r1, as the sum of 1 part: 0.05 EUR in all." in told
+        assert (
+            "Fees that benefits do not cover were priced by tariff tar_x version 1, rate r1, as the sum of 1 part: "
+            "0.05 EUR in all."
+        ) in told
         assert [sentence.partition(" over")[0] for sentence in told if sentence.startswith("Part")] == [
-            "Part r1.fee counts uses, those too that benefits cover,"
+            "Part r1.fee counts uses (those that benefits cover, too)"
         ]

@@ -177,7 +177,7 @@ def test_shares_agree_with_exact_integers_and_parts_add_up_to_the_whole(valkey_u
                     assert outcome[0] == Status.FAILED
                     assert outcome[2] == total - done
                     continue
-                units, back, _, _ = outcome[2][0]
+                units, back, *_ = outcome[2][0]
                 assert units == after - done
                 assert back == amount * after // total - amount * done // total
                 backs.append(back)

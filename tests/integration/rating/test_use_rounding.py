@@ -14,13 +14,13 @@ from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.records import read_usage_record_id
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import AS_USED, Benefit, RoundingTerms, Scope, Weight
-from services.rating.usecases.books import Books, Selection
+from services.rating.usecases.books import Books, Selection, Sum
 from services.rating.usecases.sessions import Session
 from tests.integration.rating.test_charging import session_call
 from tests.integration.rating.test_grants import CENT, EUR, a_mb, counts, priced
 from tests.integration.rating.test_refunds import refund
 from tests.integration.rating.world import OPERATOR_CALLER, StillTerms, World, world
-from tests.unit.rating.terms import ENDPOINT, MB, ZA, catalog, chain, endpoint, given, plan, tariff
+from tests.unit.rating.terms import ENDPOINT, EU, MB, ZA, catalog, chain, endpoint, given, plan, tariff
 
 CREATE, UPDATE, RELEASE = SessionAction.CREATE, SessionAction.UPDATE, SessionAction.RELEASE
 OFFLINE = 2
@@ -63,6 +63,10 @@ async def left(core: World) -> list[int]:
 
 async def call(core: World, action: SessionAction, sequence: int, used: int = 0, requested: int = 0) -> Session:
     return await core.sessions.call(OPERATOR_CALLER, session_call("s", action, sequence, used, requested))
+
+
+async def sums_of(core: World) -> list[Sum]:
+    return await core.books.sums((), "", Selection(), frozenset(), {})
 
 
 async def test_each_record_draws_whole_steps(stores):
@@ -134,6 +138,28 @@ async def test_where_a_weight_holds_a_bundle_is_drawn_by_it(stores):
         assert (refused.outcome, await left(core)) == (Outcome.REFUSED, [1])
 
 
+async def test_in_another_zone_a_session_goes_on_at_another_weight(stores):
+    tens = replace(EACH_SESSION, increment=10)
+    async with bundle(stores, 1500, tens, Weight(("zon_eu",), frozenset(), 3, 1)) as core:
+        for number, (network, used, rest) in enumerate(
+            [(ZA, 1000, 500), (EU, 10, 470), (ZA, 5, 460), (EU, 5, 430), (ZA, 5, 460 - 30), (EU, 5, 430)]
+        ):
+            answer = await core.use(used, f"e{number}", network_id=network, session_ref="s1")
+            assert (answer.outcome, await left(core)) == (Outcome.CHARGED, [rest]), number
+        opened = session_call("s", CREATE, 0, 0, 400)
+        await core.sessions.call(OPERATOR_CALLER, replace(opened, network_id=ZA))
+        moved = await call(core, UPDATE, 1, 400, 100)
+        assert (moved.grants[0].granted, await left(core)) == (10, [30])
+
+
+async def test_halves_are_rounded_once_over_a_session_also_where_blocks_are_single_units(stores):
+    half = Weight((), frozenset(), 1, 2)
+    async with bundle(stores, 10, replace(AS_USED, by_session=True), half) as core:
+        for number in range(10):
+            await core.use(1, f"e{number}", session_ref="s1")
+        assert await left(core) == [5]
+
+
 async def test_services_weigh_differently_and_a_session_rounds_the_sum_of_each(stores):
     half = Weight((), frozenset({3}), 1, 2)
     whole = RoundingTerms(by_session=True, minimum=0, increment=1)
@@ -160,8 +186,22 @@ async def test_what_was_drawn_goes_back_in_proportion(stores):
         await refund(core, used.usage_record_id)
         assert await left(core) == [MB]
         await core.fold()
-        sums = await core.books.sums((), "", Selection(), frozenset(), {})
+        sums = await sums_of(core)
         assert [(each.data, each.benefit) for each in sums if each.step == 0] == [(150 * KB, 0)]
+
+
+async def test_sums_of_what_was_covered_follow_refunds_to_the_unit(stores):
+    async with bundle(stores, MB, replace(EACH_SESSION, increment=10)) as core:
+        used = await core.use(9, "first", session_ref="s1")
+        rest = await core.use(1, "of-the-rest", session_ref="s1")
+        covered = []
+        for record in [used.usage_record_id] * 3 + [rest.usage_record_id]:
+            await core.fold()
+            covered += [each.benefit for each in await sums_of(core) if each.step == 0]
+            await refund(core, record, 3 if record == used.usage_record_id else 1)
+        await core.fold()
+        assert [*covered, *(each.benefit for each in await sums_of(core) if each.step == 0)] == [10, 7, 4, 1, 0]
+        assert await left(core) == [MB]
 
 
 async def test_books_show_what_was_covered_and_what_was_drawn_and_the_explanation_says_why(stores):
@@ -177,8 +217,8 @@ async def test_books_show_what_was_covered_and_what_was_drawn_and_the_explanatio
         assert told[1:] == [
             "400000 bytes came from balance bal_a0.b1 at no further price.",
             (
-                "Benefits cover 150000 bytes with that, and with what the session had drawn before: for benefit b1 of plan "
-                "pln_a each use counts as whole blocks of 100000, and draws 2 for each 1."
+                "Benefit b1 of plan pln_a version 1 covers use like this: each use counts as whole blocks of 100000, and "
+                "2 are drawn for each 1 bytes."
             ),
         ]
 

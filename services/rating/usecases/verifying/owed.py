@@ -19,7 +19,7 @@ def owed_changes(content: SegmentContent, programs: ProgramSteps) -> Iterator[tu
                 yield step.holder or used.endpoint_id, amount
     for done in content.operations:
         if isinstance(done.op, RefundOp):
-            for charged, (_, amount, _, _) in zip(done.op.steps, done.answer[1], strict=True):
+            for charged, (_, amount, *_) in zip(done.op.steps, done.answer[1], strict=True):
                 if charged.mode == StepMode.POSTPAID and charged.holder != NO_HOLDER:
                     yield charged.holder, -amount
         elif isinstance(done.op, AdjustOp) and done.op.balance == CREDIT_USED:
