@@ -80,6 +80,7 @@ class BucketSpec:
         source: the assignment that it comes with, or what stands for one where endpoints share it by their base plan.
         quantity: what it begins with.
         renewal: None if it begins only once, or anew with the same quantity at each of the cycles.
+        former: ends before it began of which late use may come, the last one first, and what there was then.
     """
 
     source: str
@@ -95,6 +96,7 @@ class BucketSpec:
     cycles: tuple[int, ...]
     unit: Unit
     renewal: Renewal | None = None
+    former: tuple[tuple[int, int], ...] = ()
 
     @property
     def id(self) -> str:

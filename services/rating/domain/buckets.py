@@ -8,7 +8,7 @@ from services.common.clock import DAY_MS
 from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role, Team, pool_of_plan
 from services.rating.domain.compiling import ref_of, shared_ref
 from services.rating.domain.cycles import CYCLES_AHEAD, boundaries
-from services.rating.domain.periods import bounds
+from services.rating.domain.periods import Window, bounds
 from services.rating.domain.reasons import BalanceState
 from services.rating.domain.tariffs import EXACT_MAX
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, Members, PlanKey, PlanTerms
@@ -20,6 +20,8 @@ RETELL_MS = 180 * DAY_MS
 USUAL_SHARES = (80,)
 OCCURRENCES_MAX = 2**31 - 1
 """Subscriptions of an add-on that is subscribed anew without end: as many as the contract counts."""
+FORMER_ENDS = 2
+"""Of how many ends a bucket knows what was left then."""
 PLAN_POOL_PRIORITY = 1_000_001
 """What endpoints share by their base plan comes after what their enterprise's add-ons let them share."""
 
@@ -79,14 +81,19 @@ def _pool(account: AccountTerms, versions: Sequence[tuple[Members, PlanTerms]], 
             if one.id == benefit.id
         ]
         later = min(EXACT_MAX, sum(members.count * quantity for members, quantity, _ in brought))
-        present, ends_ms = _brought_now(brought, account, now_ms) if benefit.recurring else (later, 0)
         renewal = replace(_usual_renewal(later, plan), team=Team.GROWS)
-        yield replace(spec, quantity=present, expires_ms=ends_ms, renewal=renewal)
+        if not benefit.recurring:
+            yield replace(spec, quantity=later, expires_ms=0, renewal=renewal)
+            continue
+        cycle = bounds(account.cycle, now_ms)
+        former = tuple(_former(brought, account, since_ms, cycle[0]))
+        quantity = _brought_in(brought, cycle)
+        yield replace(spec, quantity=quantity, expires_ms=cycle[1], renewal=renewal, former=former)
 
 
-def _brought_now(brought: Sequence[tuple[Members, int, bool]], account: AccountTerms, now_ms: int) -> tuple[int, int]:
-    """What members bring to the present cycle, and when it ends; who joined in one that is prorated, what was left."""
-    began_ms, ends_ms = bounds(account.cycle, now_ms)
+def _brought_in(brought: Sequence[tuple[Members, int, bool]], cycle: Window) -> int:
+    """What members bring to a cycle; who joined in it, if it is prorated, what was left."""
+    began_ms, ends_ms = cycle
     whole_ms = ends_ms - began_ms
     products = 0
     for members, quantity, prorated in brought:
@@ -94,7 +101,27 @@ def _brought_now(brought: Sequence[tuple[Members, int, bool]], account: AccountT
             in_part = prorated and joined.since_ms >= began_ms
             left_ms = joined.count * ends_ms - joined.sum_ms if in_part else joined.count * whole_ms
             products += quantity * max(0, left_ms)  # another clock may be in the next cycle already
-    return min(EXACT_MAX, products // whole_ms), ends_ms
+    return min(EXACT_MAX, products // whole_ms)
+
+
+def _former(
+    brought: Sequence[tuple[Members, int, bool]], account: AccountTerms, since_ms: int, began_ms: int
+) -> Iterator[tuple[int, int]]:
+    """Ends of the last two cycles in which there were members, and what they brought: for use that is told late."""
+    for _ in range(FORMER_ENDS):
+        if since_ms >= began_ms:
+            return
+        there = [
+            (
+                replace(members, joined=tuple(one for one in members.joined if one.since_ms < began_ms)),
+                quantity,
+                prorated,
+            )
+            for members, quantity, prorated in brought
+        ]
+        cycle = bounds(account.cycle, began_ms - 1)
+        yield began_ms, _brought_in(there, cycle)
+        began_ms = cycle[0]
 
 
 def _spec(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from itertools import chain
 from typing import Any
 
 from services.rating.domain.balances import Bucket, BucketSpec, Holder, Renewal, Role
@@ -194,6 +195,7 @@ def _spec(spec: BucketSpec) -> list[Any]:
         int(spec.unit),
         0,
         *([_renewal(renewal)] if renewal else ()),
+        *([False, [*chain.from_iterable(spec.former)]] if spec.former else ()),
     ]
 
 

@@ -487,13 +487,12 @@ class Histories(RuleBasedStateMachine):
             assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)
 
     def _begin_where_the_core_began(self, purse: Purse, buckets: Sequence[Bucket]) -> None:
-        """What grows with its members begins with the present cycle when the core first hears of it."""
+        """What grows with its members begins with the present cycle when the core first hears of it: look at it."""
         now_ms = self.core.clock.now_ms()
         present = {bucket.id for bucket in buckets if bucket.expires_ms > now_ms}
         for pot in purse.pots.values():
             if pot.of_team and pot.id in present and pot.expires_ms <= now_ms:
                 pot.look(now_ms)
-                pot.former.clear()
 
     def _shown(self, bucket: Bucket | Pot, state: str) -> tuple[object, ...]:
         """What is compared; of what has ended and was not looked at since, neither which of its ends that was nor the rest:

@@ -377,3 +377,14 @@ async def test_a_static_pool_that_an_account_has_is_its_own(valkey_url, sqlite_u
         assert (await core.use(6 * MB, "x")).outcome is Outcome.CHARGED
         refused = await core.use(6 * MB, "x", endpoint_id="ep_2")
         assert (refused.reason, refused.refused_step) == (Reason.BALANCE_DEPLETED, 1)
+
+
+async def test_late_use_of_a_pool_draws_on_what_its_members_brought_then(valkey_url, sqlite_url):
+    """Two of them since long, a third one since the present cycle; the pool is first heard of by a record of September."""
+    team = shared(10 * MB)
+    members = [member(1, team), member(2, team), member(3, team, NOW_MS - DAY_MS)]
+    async with settled_world(world_of(members, team), valkey_url, sqlite_url) as core:
+        september = {"usage_time_ms": OCTOBER_MS - 1, "mode": 2}
+        assert (await core.use(15 * MB, "late", endpoint_id="ep_1", **september)).uncovered == 0
+        assert (await core.use(6 * MB, "later", endpoint_id="ep_2", **september)).uncovered == MB
+        assert await pool(core) == (30 * MB, 30 * MB)
