@@ -781,14 +781,16 @@ end
 -- Where what was left at an end is, for a use from before that end; nil for one that is not late.
 local function former_place(former, time)
   local found = nil
-  for at = 1, former and #former or 0, 2 do
+  for at = 1, #former, 2 do
     found = time < former[at] and at + 1 or found
   end
   return found
 end
 
--- Adds draws of nothing yet: {bucket, how much, holder that it is of, what there is, place in FORMER if that is what there is}.
-local function add_eligible(found, name, payer, refs, time)
+-- Adds draws of nothing yet: {bucket, how much, holder that it is of, what there is, place in FORMER if that is what there
+-- is}. A grant is for what comes, also where this clock is behind the one by which the bucket ended.
+local function add_eligible(found, name, payer, refs, use)
+  local time = use.time
   if has_ended(payer[BUCKETS], time) then
     refresh_all(name, payer, refs, time)
   end
@@ -796,7 +798,7 @@ local function add_eligible(found, name, payer, refs, time)
   for index = 1, #buckets do
     local bucket = buckets[index]
     if refs[bucket[REF]] then
-      local place_of_rest = bucket[FORMER] and former_place(bucket[FORMER], time)
+      local place_of_rest = bucket[FORMER] and not use.is_grant and former_place(bucket[FORMER], time)
       local free = 0
       if place_of_rest then
         free = bucket[FORMER][place_of_rest]
@@ -814,13 +816,13 @@ local function entry_before(a, b)
   return drawn_before(a[1], b[1])
 end
 
-function eligible(step, name, payer, time)
+function eligible(step, name, payer, use)
   local found = {}
   if payer then
-    add_eligible(found, name, payer, step[REFS], time)
+    add_eligible(found, name, payer, step[REFS], use)
   end
   if step[POOL] then
-    add_eligible(found, step[POOL], holder(step[POOL]), step[REFS], time)
+    add_eligible(found, step[POOL], holder(step[POOL]), step[REFS], use)
   end
   if found[2] then
     table.sort(found, entry_before)
@@ -1121,7 +1123,7 @@ function cover_allowed(step, name, payer, quantity, use)
     left = cover_with_rests(step, left, runs, use)
   end
   if step[POOL] or (payer and payer[BUCKETS][1]) then
-    draws = eligible(step, name, payer, use.time)
+    draws = eligible(step, name, payer, use)
     local count, found = 0, #draws
     for index = 1, found do
       local entry = draws[index]

@@ -164,3 +164,16 @@ async def test_many_at_once_draw_what_was_left_exactly_once(valkey_url, sqlite_u
         told = [event(20 * MB, f"l{n}", usage_time_ms=OCTOBER_MS, mode=OFFLINE) for n in range(5)]
         answers = await core.charging.charge(OPERATOR_CALLER, told)
         assert [answer.uncovered for answer in answers] == [0, 0, 0, 10 * MB, 20 * MB]
+
+
+async def test_a_grant_is_of_the_present_cycle_also_where_a_clock_was_set_back(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
+        await core.use(40 * MB, "in-october")
+        await core.fold()
+        await use_at(core, NOVEMBER_MS, MB, "in-november")
+        core.clock.advance(-60_000)
+        opened = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 70 * MB))
+        assert opened.grants[0].granted == 70 * MB
+        assert [(b.remaining, b.reserved) for b in (await balances(core))[:1]] == [(99 * MB, 70 * MB)]
+        await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 0, 0))
+        assert [(b.remaining, b.reserved) for b in (await balances(core))[:1]] == [(99 * MB, 0)]
