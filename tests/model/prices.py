@@ -213,8 +213,8 @@ def measured(rounding: RoundingTerms, used: int) -> int:
 
 def used_before(counting: Counting, rate: RateTerms, part: ComponentTerms, counts: Counts) -> tuple[CountKey, int]:
     """What the session has used of the service so far, and where that is kept; nothing if each use is by itself."""
-    key = (*counting.key(rate, replace(part, counter="", counted_by=CountedBy.TOTAL)), "each", counting.service)
-    key = (counting.endpoint, *key[1:])
+    own = replace(part, counter="", counted_by=CountedBy.TOTAL, for_account=False)
+    key = (*counting.key(rate, own), "each", counting.service)
     scope = counting.scope_of(Scope.SESSION)
     return key, counts.get(key, scope) if part.each.by_session and scope else 0
 

@@ -317,6 +317,19 @@ class Run:
         return covered, taken
 
 
+@dataclass(frozen=True)
+class Payment:
+    """Who pays whom for a use at a step, by which plan, out of which buckets of money before their own."""
+
+    payer: Payer
+    payee: AccountTerms
+    plan: PlanTerms | None
+    wallets: Sequence[Pot]
+    use: Use
+    grant: bool
+    asks: bool
+
+
 @dataclass
 class Cover:
     """What a step can cover of a use."""
@@ -664,12 +677,12 @@ class Model:
         if plan is not None and plan.unlimited and not plan.tariff_id:
             found.rated, found.uncovered = left, 0
         else:
-            wallets = [pot for pot in pots if pot.money]
+            payment = Payment(payer, payee, plan, [pot for pot in pots if pot.money], use, grant, asks)
             if left or (not use.quantity and not has_volume):
-                self._rate(found, left, wallets, payer, payee, plan, use, grant=grant, asks=asks)
+                self._rate(found, left, payment)
             is_covered = found.benefit or (not use.quantity and has_volume)
             if is_covered and not found.rated and not (left and grant):
-                self._fees(found, wallets, payer, payee, plan, use, grant=grant, asks=asks)
+                self._fees(found, payment)
         for run in runs.values():
             if run.kept and not grant:
                 (key, scope), now = run.kept, (run.used, run.drawn)
@@ -719,39 +732,17 @@ class Model:
         fees = tuple(part for part in rate.components if part.covered)
         return tariff, replace(rate, components=fees) if fees else None
 
-    def _fees(
-        self,
-        found: Cover,
-        wallets: Sequence[Pot],
-        payer: Payer,
-        payee: AccountTerms,
-        plan: PlanTerms | None,
-        use: Use,
-        *,
-        grant: bool,
-        asks: bool,
-    ) -> None:
+    def _fees(self, found: Cover, payment: Payment) -> None:
         """What is due though benefits cover all that is covered; a grant that cannot pay it is none."""
         uncovered, reason = found.uncovered, found.reason
-        self._rate(found, 0, wallets, payer, payee, plan, use, grant=grant, asks=asks, only_fees=True)
+        self._rate(found, 0, payment, only_fees=True)
         found.uncovered, found.reason = uncovered, reason or found.reason
-        if grant and found.reason:
+        if payment.grant and found.reason:
             found.draws, found.benefit, found.uncovered = [], 0, found.benefit
 
-    def _rate(
-        self,
-        found: Cover,
-        left: int,
-        wallets: Sequence[Pot],
-        payer: Payer,
-        payee: AccountTerms,
-        plan: PlanTerms | None,
-        use: Use,
-        *,
-        grant: bool,
-        asks: bool,
-        only_fees: bool = False,
-    ) -> None:
+    def _rate(self, found: Cover, left: int, payment: Payment, *, only_fees: bool = False) -> None:
+        payer, payee, plan, use = payment.payer, payment.payee, payment.plan, payment.use
+        wallets, grant, asks = payment.wallets, payment.grant, payment.asks
         tariff, rate = self._priced_by(plan, use, only_fees=only_fees)
         if tariff is None or rate is None:
             found.reason = self._without_rate(plan, use) if left else ""

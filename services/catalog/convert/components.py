@@ -101,12 +101,12 @@ def component_to_proto(component: PriceComponent, currency: str) -> tariffs_pb2.
 
 def use_rounding_from_proto(message: tariffs_pb2.PriceComponent | plans_pb2.Benefit, field: str) -> UseRounding | None:
     """Read how use is measured; None if nothing is said of it."""
+    if not message.HasField("use_rounding"):
+        return None
     stated = message.use_rounding
     scope = PriceScope(stated.scope or PriceScope.RECORD)
     if scope not in {PriceScope.RECORD, PriceScope.SESSION}:
         raise invalid(f"{field}.use_rounding.scope", "must be RECORD or SESSION", "ROUNDING_SCOPE")
-    if not message.HasField("use_rounding"):
-        return None
     return UseRounding(scope=scope, minimum=stated.minimum, increment=stated.increment or 1)
 
 

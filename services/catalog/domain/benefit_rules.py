@@ -12,24 +12,25 @@ POOL_BENEFIT_ID_MAX = 31
 def require_sound_benefits(plan: Plan) -> None:
     """Raise INVALID_ARGUMENT where a benefit contradicts itself or the kind of its plan."""
     for index, benefit in enumerate(plan.benefits):
+        field = f"plan.benefits[{index}]"
         if benefit.unit not in {None, Unit.MONEY, min(benefit.services).unit}:
             raise invalid(
-                f"plan.benefits[{index}].unit",
+                f"{field}.unit",
                 f"must be MONEY or {min(benefit.services).unit.name}, in which its services are counted",
                 "UNIT_OF_SERVICES",
             )
-        _require_sound_draws(benefit, f"plan.benefits[{index}]")
+        _require_sound_draws(benefit, field)
         if benefit.roll_over_cycles and benefit.recurrence is not Recurrence.RECURRING:
-            raise invalid(f"plan.benefits[{index}].roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+            raise invalid(f"{field}.roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
         if plan.product_kind in POOLS and len(benefit.benefit_id) > POOL_BENEFIT_ID_MAX:
             raise invalid(
-                f"plan.benefits[{index}].benefit_id",
+                f"{field}.benefit_id",
                 f"may have up to {POOL_BENEFIT_ID_MAX} characters in a plan that endpoints share",
                 "BENEFIT_ID_TOO_LONG",
             )
         if benefit.roll_over_cycles and plan.product_kind is ProductKind.SUBSCRIPTION_DYNAMIC_POOL:
             raise invalid(
-                f"plan.benefits[{index}].roll_over_cycles",
+                f"{field}.roll_over_cycles",
                 "must be 0: what members bring to a dynamic pool ends with the cycle",
                 "ROLL_OVER_OF_DYNAMIC_POOL",
             )

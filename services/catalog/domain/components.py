@@ -157,7 +157,7 @@ def require_sound(component: PriceComponent, field: str) -> None:
         component: the component.
         field: its path in the request.
     """
-    for violation in (*_of_tiers(component), *_violations(component)):
+    for violation in _violations(component):
         raise invalid(f"{field}.{violation.field}", violation.description, violation.reason)
 
 
@@ -182,6 +182,7 @@ def _of_tiers(component: PriceComponent) -> Iterator[FieldViolation]:
 
 
 def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
+    yield from _of_tiers(component)
     highest = component.maximum_price_micros
     if highest is not None and highest < component.minimum_price_micros:
         yield _violation("maximum_price", "is less than minimum_price", "PRICE_BOUNDS_CROSSED")

@@ -8,7 +8,7 @@ from services.common.clock import DAY_MS
 from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role, Team, pool_of_plan
 from services.rating.domain.compiling import ref_of, shared_ref
 from services.rating.domain.cycles import CYCLES_AHEAD, boundaries
-from services.rating.domain.periods import Window, bounds
+from services.rating.domain.periods import ALWAYS, Window, bounds
 from services.rating.domain.reasons import BalanceState
 from services.rating.domain.tariffs import EXACT_MAX
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, Members, PlanKey, PlanTerms
@@ -91,13 +91,13 @@ def _pool(account: AccountTerms, versions: Sequence[tuple[Members, PlanTerms]], 
         yield replace(spec, quantity=quantity, expires_ms=cycle[1], renewal=renewal, former=former)
 
 
-def _brought_in(brought: Sequence[tuple[Members, int, bool]], cycle: Window) -> int:
-    """What members bring to a cycle; who joined in it, if it is prorated, what was left."""
+def _brought_in(brought: Sequence[tuple[Members, int, bool]], cycle: Window, joined_before_ms: int = ALWAYS[1]) -> int:
+    """What members that joined before a time bring to a cycle; who joined in it, if it is prorated, what was left."""
     began_ms, ends_ms = cycle
     whole_ms = ends_ms - began_ms
     products = 0
     for members, quantity, prorated in brought:
-        for joined in members.joined:
+        for joined in (one for one in members.joined if one.since_ms < joined_before_ms):
             in_part = prorated and joined.since_ms >= began_ms
             left_ms = joined.count * ends_ms - joined.sum_ms if in_part else joined.count * whole_ms
             products += quantity * max(0, left_ms)  # another clock may be in the next cycle already
@@ -111,16 +111,8 @@ def _former(
     for _ in range(FORMER_ENDS):
         if since_ms >= began_ms:
             return
-        there = [
-            (
-                replace(members, joined=tuple(one for one in members.joined if one.since_ms < began_ms)),
-                quantity,
-                prorated,
-            )
-            for members, quantity, prorated in brought
-        ]
         cycle = bounds(account.cycle, began_ms - 1)
-        yield began_ms, _brought_in(there, cycle)
+        yield began_ms, _brought_in(brought, cycle, began_ms)
         began_ms = cycle[0]
 
 

@@ -1,12 +1,11 @@
 """Compiles commercial terms into a charging program."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from services.rating.domain.balances import pool_id
 from services.rating.domain.limits import plan_counters, usage_limits
-from services.rating.domain.measuring import Measure, UseRounding
+from services.rating.domain.measuring import Measure, UseRounding, counter_name
 from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import NO_BOUND, Action, Component, Meter, Period, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
@@ -254,10 +253,5 @@ def _measures(drawable: Mapping[str, Benefit], catalog: CatalogTerms, use: Use, 
         rounding = benefit.rounding
         if not rounding.is_plain or drawn != per:
             how = (account_id, name, use.service, rounding.increment, rounding.minimum, drawn, per)
-            counter = _counter(how) if rounding.by_session else ""
+            counter = counter_name(*how) if rounding.by_session else ""
             yield Measure(name, UseRounding(counter, rounding.increment, rounding.minimum), drawn, per)
-
-
-def _counter(how: tuple[object, ...]) -> str:
-    """Name of what a session has used of what is drawn in one way."""
-    return hashlib.blake2b(repr(how).encode(), digest_size=8).hexdigest()

@@ -3,7 +3,13 @@
 The Function does the same arithmetic (engine/meterline.lua).
 """
 
+import hashlib
 from dataclasses import dataclass
+
+
+def counter_name(*words: object) -> str:
+    """A short name of what is counted, out of all that it goes by."""
+    return hashlib.blake2b(" ".join(map(str, words)).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

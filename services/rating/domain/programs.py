@@ -24,6 +24,10 @@ NO_HOLDER = "-"
 """A postpaid account without limit or benefits: only the fold sums what it owes."""
 
 
+WIRE_MIN = 5
+"""Parts of a step that the Function always gets."""
+
+
 class StepMode(IntEnum):
     """What a step's price draws on."""
 
@@ -79,12 +83,14 @@ class Step:
         drawn: dict[str, bool | int] = dict.fromkeys(self.refs, True)
         drawn |= {measure.ref: number for number, measure in enumerate(self.measures, 1)}
         wire = [self.holder, int(self.mode), drawn, parts, int(self.no_rate)]
-        if self.pricing or self.pool or self.limits or self.measures:
-            wire += [self.pricing.wire() if self.pricing else False, self.pool or False]
-        if self.limits or self.measures:
-            wire.append([limit.wire() for limit in self.limits] or False)
-        if self.measures:
-            wire.append([measure.wire() for measure in self.measures])
+        wire += [
+            self.pricing.wire() if self.pricing else False,
+            self.pool or False,
+            [limit.wire() for limit in self.limits] or False,
+            [measure.wire() for measure in self.measures] or False,
+        ]
+        while wire[-1] is False and len(wire) > WIRE_MIN:
+            wire.pop()  # what few steps have takes no room in the others
         return wire
 
 

@@ -1,12 +1,11 @@
 """Which rate of a tariff prices a use, how long, and what its price is made of."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from services.rating.domain.measuring import UseRounding
+from services.rating.domain.measuring import UseRounding, counter_name
 from services.rating.domain.periods import ALWAYS, Clock, Window, place_of
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
 from services.rating.domain.tariffs import Rate
@@ -177,8 +176,7 @@ class _Maker:
             CountedBy.NETWORK: self._use.network_id,
             CountedBy.COUNTRY: self._catalog.networks.get(self._use.network_id, ""),
         }[counted_by]
-        words = f"{self._tariff.id} {self._payer.payee} {counter} {place}"
-        return hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
+        return counter_name(self._tariff.id, self._payer.payee, counter, place)
 
     def component(self, rate: RateTerms, part: ComponentTerms) -> Component:
         """Make a component."""

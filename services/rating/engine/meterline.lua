@@ -101,7 +101,7 @@ end
 -- A component has a cumulative price P of its count; a use that raises the count from V by q costs P(V + q) - P(V).
 -- (A chunk of Lua has at most 200 local names: those of one section stand in a block of their own.)
 
-local quote, dearest, lacking, counted, set_count, hold_count, give_back_count, falls, measured, IN_SESSION
+local quote, dearest, lacking, counted, set_count, hold_count, give_back_count, falls, measured, used_of, IN_SESSION
 do
 
 local SESSIONS_COUNTED_MAX = 16
@@ -202,9 +202,9 @@ function measured(how, used)
   return used > 0 and ceil(max(used, how.minimum) / how.increment) * how.increment or 0
 end
 
--- What the session of a use has used of what `each` measures; nothing where it measures each use by itself.
-local function used_of(each, use)
-  return each.counter ~= '' and counted(each.counter, '', IN_SESSION, use) or 0
+-- What the session of a use has used of what is measured; nothing where each use is measured by itself.
+function used_of(how, use)
+  return how.counter ~= '' and counted(how.counter, '', IN_SESSION, use) or 0
 end
 
 -- By how much a use raises what a part counts.
@@ -1014,9 +1014,8 @@ local function run_of(runs, number, step, use)
   local run = runs[number]
   if not run then
     local how = step[MEASURES][number]
-    local counter = how.counter
-    local used = counter ~= '' and counted(counter, '', IN_SESSION, use) or 0
-    run = { how, used, used > 0 and counted('^' .. counter, '', IN_SESSION, use) or 0, used }
+    local used = used_of(how, use)
+    run = { how, used, used > 0 and counted('^' .. how.counter, '', IN_SESSION, use) or 0, used }
     runs[number] = run
   end
   return run
@@ -1035,28 +1034,24 @@ local function owed_for(how, used)
   return times * how.drawn + ceil((volume - times * how.per) * how.drawn / how.per)
 end
 
--- Covers what it can of a volume with what a session has drawn already: the rest of a block. Returns what is left.
+-- Covers what it can of a volume with what was drawn already, the rest of a block, and with `free` units more: whole
+-- blocks, the last of them as far as those go. Returns how much that is, and how many units it takes.
+local function cover_with(run, left, free)
+  local how = run[1]
+  local covered = max(0, min(left, paid_by(how, run[3] + free) - run[2]))
+  local taken = covered > 0 and max(0, min(free, owed_for(how, run[2] + covered) - run[3])) or 0
+  run[2], run[3] = run[2] + covered, run[3] + taken
+  return covered, taken
+end
+
+-- Covers what it can of a volume with what a session has drawn already. Returns what is left.
 local function cover_with_rests(step, left, runs, use)
   for number, how in ipairs(step[MEASURES]) do
     if how.counter ~= '' and left > 0 then
-      local run = run_of(runs, number, step, use)
-      local covered = max(0, min(left, paid_by(how, run[3]) - run[2]))
-      run[2], left = run[2] + covered, left - covered
+      left = left - cover_with(run_of(runs, number, step, use), left, 0)
     end
   end
   return left
-end
-
--- Covers what it can of a volume with a bucket, and notes the draw in its entry: whole blocks, the last of them as far as
--- the bucket goes. Returns what is left.
-local function cover_with(entry, run, left)
-  local how, free = run[1], entry[4]
-  local covered = max(0, min(left, paid_by(how, run[3] + free) - run[2]))
-  if covered > 0 then
-    entry[2] = min(free, owed_for(how, run[2] + covered) - run[3])
-    run[2], run[3] = run[2] + covered, run[3] + entry[2]
-  end
-  return left - covered
 end
 
 -- Notes with what a step covers what its session has now used and drawn.
@@ -1133,13 +1128,14 @@ function cover_allowed(step, name, payer, quantity, use)
       elseif left == 0 then
         is_covered = true
       else
-        local number = step[REFS][entry[1][REF]]
+        local number, covered = step[REFS][entry[1][REF]], nil
         if number == true then
-          entry[2] = min(left, entry[4])
-          left = left - entry[2]
+          covered = min(left, entry[4])
+          entry[2] = covered
         else
-          left = cover_with(entry, run_of(runs, number, step, use), left)
+          covered, entry[2] = cover_with(run_of(runs, number, step, use), left, entry[4])
         end
+        left = left - covered
         if entry[2] > 0 then
           count = count + 1
           draws[count] = entry

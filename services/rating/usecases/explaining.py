@@ -57,12 +57,10 @@ def _why_uncovered(step: Step) -> str:
 
 
 def _volumes(charge: "Charge", step: Step, unit: str) -> Iterator[str]:
-    for bucket, quantity, what in charge.draws:
-        if not what & Drawn.OF_MONEY:
-            yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{_how(what, ',')} at no further price."
-    drawn = {
-        bucket.rpartition(".")[2].partition("~")[0] for bucket, _, what in charge.draws if not what & Drawn.OF_MONEY
-    }
+    volumes = [draw for draw in charge.draws if not draw[2] & Drawn.OF_MONEY]
+    for bucket, quantity, what in volumes:
+        yield f"{quantity} {unit} came from balance {balance_id('', bucket)}{_how(what, ',')} at no further price."
+    drawn = {bucket.rpartition(".")[2].partition("~")[0] for bucket, _, _ in volumes}
     for measure in step.measures:
         benefit = measure.ref.rpartition(":")[2]
         if benefit in drawn:
