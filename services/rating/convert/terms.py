@@ -215,12 +215,7 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
                 recurring=benefit.recurrence == plans_pb2.RECURRENCE_RECURRING,
                 roll_over_cycles=benefit.roll_over_cycles,
                 rounding=_use_rounding(benefit.use_rounding),
-                weights=tuple(
-                    Weight(
-                        tuple(weight.rate_zone_ids), frozenset(weight.services), weight.quantity, weight.per_quantity
-                    )
-                    for weight in benefit.weights
-                ),
+                weights=tuple(map(_weight, benefit.weights)),
                 money=benefit.unit == service_pb2.UNIT_MONEY,
             )
             for benefit in plan.benefits
