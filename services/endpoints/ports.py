@@ -194,6 +194,12 @@ class Assignments(Protocol):
         """Return what is in force or pending of the accounts themselves, oldest first."""
         ...
 
+    async def former_bases(
+        self, of: Literal["endpoint_id", "account_id"], ids: Collection[str], since_ms: int
+    ) -> Sequence[Assignment]:
+        """Return base plans of endpoints, or of accounts themselves, that were replaced since then, in that order."""
+        ...
+
     async def versions(self, of: Literal["endpoint_id", "account_id"], ids: Collection[str]) -> Mapping[str, int]:
         """Count the changes of all assignments, removed ones too, of endpoints or of accounts themselves.
 

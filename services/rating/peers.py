@@ -22,7 +22,7 @@ from services.rating.convert.terms import (
     network_terms,
 )
 from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms, PlanKey
-from services.rating.ports import ChainTerms, KnownEndpoint, Signature
+from services.rating.ports import ChainTerms, KnownEndpoint
 from services.runtime.channels import Channel
 
 T = TypeVar("T")
@@ -168,8 +168,7 @@ class TermsView:
             if endpoint.enterprise_id in homeless:
                 absent.add(endpoint.id)
             elif chain is not None and self.endpoints.get(endpoint.id) is endpoint:
-                programs = chain.programs.setdefault(_signature(endpoint), {})
-                self.known[endpoint.id] = KnownEndpoint(endpoint, chain, programs)
+                self.known[endpoint.id] = KnownEndpoint(endpoint, chain, chain.programs_of(endpoint))
         return absent
 
     async def _load_endpoints(self, endpoint_ids: Sequence[str]) -> set[str]:
@@ -351,9 +350,3 @@ class TermsView:
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _signature(endpoint: EndpointTerms) -> Signature:
-    base = endpoint.base.plan if endpoint.base else None
-    addons = frozenset(addon.plan for addon in endpoint.addons)
-    return base, addons, endpoint.barred, endpoint.active, endpoint.owner_active

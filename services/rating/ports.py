@@ -261,6 +261,13 @@ class ChainTerms:
         """Path of the enterprise, from the OPERATOR down."""
         return self.accounts[0].path
 
+    def programs_of(self, endpoint: EndpointTerms) -> dict[ProgramKey, tuple[Program, ...]]:
+        """The programs of endpoints with the plans of this one, by kind of use."""
+        base = endpoint.base.plan if endpoint.base else None
+        addons = frozenset(addon.plan for addon in endpoint.addons)
+        signature = (base, addons, endpoint.barred, endpoint.active, endpoint.owner_active)
+        return self.programs.setdefault(signature, {})
+
     def account(self, account_id: str) -> AccountTerms | None:
         """An account of the chain."""
         return next((account for account in self.accounts if account.id == account_id), None)

@@ -82,6 +82,11 @@ class Pot:
     def money(self) -> bool:
         return self.benefit.money
 
+    @property
+    def replaced_ms(self) -> int:
+        """When another base plan took the place of its own; 0 if none did."""
+        return 0 if self.plan.addon or self.of_team else self.assignment.expires_ms
+
     def renews(self, on: RenewOn) -> bool:
         """Whether a new subscription may begin: at its end, or also by the first use that finds too little."""
         most = self.plan.subscriptions_max or OCCURRENCES_MAX
@@ -126,9 +131,10 @@ class Pot:
             self._subscribe_again(at_ms)
             return []
         following = [] if self.rest_of_ms else [boundary for boundary in self.cycles if boundary > at_ms]
+        if passed := [boundary for boundary in self.cycles if self.expires_ms < boundary <= at_ms]:
+            self.note_end(passed[-1], self.whole if self.of_team else self.benefit.quantity)
+            self.expires_ms = passed[-1]
         if following:
-            if passed := [boundary for boundary in self.cycles if self.expires_ms < boundary <= at_ms]:
-                self.note_end(passed[-1], self.whole if self.of_team else self.benefit.quantity)
             self._fill(following[0])
         else:
             self.state = "EXPIRED"
@@ -166,6 +172,8 @@ class Pot:
         """Take what the assignment says now; what was drawn stays."""
         self.assignment = anew.assignment
         self.cycles = self._while_valid(anew.cycles) if anew.state == "PENDING" else anew.cycles
+        if anew.replaced_ms and self.state != "EXPIRED":
+            self.expires_ms = min(self.expires_ms or anew.replaced_ms, anew.replaced_ms)
         if self.plan.addon and self.plan.renew_on is not RenewOn.CYCLE:
             if self.state != "EXPIRED":
                 self.expires_ms = self._within(self.own_end_ms)
@@ -250,6 +258,11 @@ class Pot:
             if self.state != "PENDING":  # only use activates
                 self.expires_ms = self._within(max(self.own_end_ms, at_ms + self.plan.validity_ms))
                 self.state = "ACTIVE"
+
+
+def as_of(payer: Payer, at_ms: int) -> Payer:
+    """A payer with the base plan that it had at a time."""
+    return replace(payer, base=next((each for each in payer.former_bases if at_ms < each.expires_ms), payer.base))
 
 
 @dataclass
@@ -430,7 +443,8 @@ class Model:
 
     def purse(self, payer: Payer) -> Purse:
         """A payer's purse, with the buckets of its plans as they are now."""
-        given = [each for each in self._plans(payer) if not self._is_shared(payer, each)]
+        payer = self.endpoints.get(payer.id) or next(each for each in self.chain if each.id == payer.id)
+        given = [each for each in (*self._plans(payer), *payer.former_bases) if not self._is_shared(payer, each)]
         return self._brought_up(self.purses.setdefault(payer.id, Purse()), payer, given)
 
     def pool(self) -> Purse:
@@ -446,7 +460,7 @@ class Model:
 
     def share(self, use: Use) -> Purse | None:
         """What the endpoints of the enterprise share, if a use may draw on any of it."""
-        endpoint = self.endpoints[use.endpoint]
+        endpoint = as_of(self.endpoints[use.endpoint], use.at_ms)
         payers: list[Payer] = [endpoint, self.chain[0]]
         given = [
             self.catalog.plans[one.plan] for each in payers for one in self._plans(each) if self._is_shared(each, one)
@@ -468,7 +482,7 @@ class Model:
         return purse
 
     def _give(self, purse: Purse, wanted: dict[str, Pot]) -> None:
-        if wanted.keys() - purse.pots.keys():
+        if any(name not in purse.pots and not pot.replaced_ms for name, pot in wanted.items()):
             purse.blocked.clear()
         for name, pot in wanted.items():
             present = purse.pots.get(name)
@@ -478,9 +492,13 @@ class Model:
                     present.follow(pot.whole, pot.brought, pot.expires_ms, self.now_ms)
                 wanted[name] = present
         owners = {pot.assignment.id for pot in wanted.values()}
+        replaced = [pot for pot in wanted.values() if pot.replaced_ms]
+        owners -= {pot.assignment.id for pot in replaced}
         rests = [pot for pot in purse.pots.values() if pot.rest_of_ms and pot.assignment.id in owners]
         empty = [pot for name, pot in purse.pots.items() if name not in wanted and pot.emptied(self.now_ms)]
         purse.pots = {**wanted, **{pot.id: pot for pot in (*rests, *empty)}}
+        for pot in replaced:
+            pot.look(self.now_ms)
 
     def _pots(self, payer: Payer, given: Sequence[Assignment], *, shared: bool) -> Iterator[Pot]:
         billed = self.chain[0] if isinstance(payer, EndpointTerms) else payer
@@ -549,8 +567,9 @@ class Model:
             own_end_ms=own_end,
         )
 
-    def _steps(self, endpoint: EndpointTerms) -> list[tuple[Payer, AccountTerms]]:
-        payers: list[Payer] = [endpoint, *self.chain[:-1]]
+    def _steps(self, use: Use) -> list[tuple[Payer, AccountTerms]]:
+        present: list[Payer] = [self.endpoints[use.endpoint], *self.chain[:-1]]
+        payers = [as_of(payer, use.at_ms) for payer in present]
         return list(zip(payers, self.chain, strict=True))
 
     # --- may it be, and what does it cost -------------------------------------------------------------------------
@@ -569,7 +588,7 @@ class Model:
             found.append(("SERVICE_BARRED", zero))
         if use.network not in self.catalog.coverage.get(self.chain[0].id, frozenset()):
             found.append(("NETWORK_NOT_ALLOWED", zero))
-        for number, (payer, _) in enumerate(self._steps(endpoint)):
+        for number, (payer, _) in enumerate(self._steps(use)):
             if payer.base is None:
                 found.append(("NO_BASE_PLAN", number))
                 continue
@@ -590,8 +609,9 @@ class Model:
 
     def _usable(self, pot: Pot, use: Use) -> bool:
         if not pot.of_team:
-            return self._permits(pot.plan, pot.benefit, use)
-        base = self.endpoints[use.endpoint].base
+            bases = [payer.base.plan for payer, _ in self._steps(use) if payer.base]
+            return (pot.plan.addon or pot.plan.key in bases) and self._permits(pot.plan, pot.benefit, use)
+        base = as_of(self.endpoints[use.endpoint], use.at_ms).base
         own = self.catalog.plans[base.plan] if base else None
         return (
             own is not None
@@ -800,7 +820,7 @@ class Model:
     def covers(self, use: Use) -> list[tuple[Payer, Cover]]:
         """What each step can cover of a grant, up to the first that cannot cover all."""
         found: list[tuple[Payer, Cover]] = []
-        for payer, payee in self._steps(self.endpoints[use.endpoint]):
+        for payer, payee in self._steps(use):
             found.append((payer, self.cover(payer, payee, use, grant=True)))
             if found[-1][1].uncovered:
                 break
@@ -811,7 +831,7 @@ class Model:
     def charge(self, use: Use, *, asks: bool) -> Verdict:
         """Charge a use at every step, or, if it asks first and is not covered, at none."""
         endpoint = self.endpoints[use.endpoint]
-        steps, covers = self._steps(endpoint), list[Cover]()
+        steps, covers = self._steps(use), list[Cover]()
         for payer, _ in steps:
             self.purse(payer)
         self.share(use)

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from meterline.rating.v1.charging_pb2 import Outcome, Reason
-from tests.system.market import EU, GB, MB, Market, addon, default_of, plan, service_profile, usage, zone
+from meterline.rating.v1.charging_pb2 import Outcome, Reason, UsageMode
+from tests.system.market import EU, GB, MB, Market, addon, default_of, plan, service_profile, tariff, usage, zone
 from tests.system.stranger import Json, Stranger, fresh
 
 SETTLE_S = 20
@@ -94,6 +94,32 @@ async def test_the_default_plan_gets_a_counter_and_use_ends_at_its_limit(market:
     assert (event["type"], event["payload"]["counter"]) == ("counter.threshold_reached", "fair use")
     begins = datetime.fromisoformat(shown["reset_time"]) - datetime.fromisoformat(shown["start_time"])
     assert timedelta(days=28) <= begins <= timedelta(days=31, hours=1)
+
+
+async def test_late_use_is_charged_by_the_plan_that_was_replaced_since(market: Market):
+    enterprise = market.enterprise
+    profile = (await default_of(enterprise, "service-profiles", "DEFAULT"))["id"]
+    roaming = (await default_of(enterprise, "roaming-profiles", "DEFAULT"))["id"]
+    both = {"type": "PLAN_TYPE_BASE", "service_profile_id": profile, "roaming_profile_id": roaming}
+    bundle = await plan(
+        enterprise, **both, product_kind="PRODUCT_KIND_PREPAID_BUNDLE", charging_mode="CHARGING_MODE_PREPAID",
+        validity="864000s", benefits=[{"services": ["SERVICE_DATA"], "quantity": str(10 * MB)}],
+    )  # fmt: skip
+    three_a_gigabyte = await tariff(enterprise, await zone(enterprise, EU), 3)
+    priced = await plan(enterprise, **both, charging_mode="CHARGING_MODE_POSTPAID", tariff_id=three_a_gigabyte)
+    endpoint_id = await market.endpoint(bundle)
+    before = usage(endpoint_id, 4 * MB)
+    assert (await market.operator.charge_one(before)).outcome == Outcome.OUTCOME_CHARGED
+    await enterprise.post(f"/v1/endpoints/{endpoint_id}:changePlan", {"plan_id": priced})
+    after = await market.operator.charge_one(usage(endpoint_id, GB))
+    assert after.amounts_micros[0] == 3_000_000
+    then = {"usage_time_ms": before.usage_time_ms, "mode": UsageMode.USAGE_MODE_OFFLINE}
+    late = [await market.operator.charge_one(usage(endpoint_id, 5 * MB, **then)) for _ in range(2)]
+    assert [(each.amounts_micros[0], each.uncovered_quantity) for each in late] == [(0, 0), (0, 4 * MB)]
+    listed = (await enterprise.get("/v1/balances", endpoint_id=endpoint_id))["balances"]
+    assert [(each["state"], each["remaining"]) for each in listed if each["assignment_id"]] == [
+        ("BALANCE_STATE_EXPIRED", "0")
+    ]
 
 
 async def _dynamic(market: Market) -> str:

@@ -23,7 +23,9 @@ class ChargingContextServicer(charging_context_pb2_grpc.ChargingContextServiceSe
     ) -> charging_context_pb2.BatchGetEndpointContextsResponse:
         """Return what charging needs of endpoints."""
         async with self._desk.reading() as store:
-            found = await charging.endpoint_contexts(store, current_call().caller, set(request.endpoint_ids))
+            found = await charging.endpoint_contexts(
+                store, current_call().caller, set(request.endpoint_ids), self._desk.writes.clock.now_ms()
+            )
         return charging_context_pb2.BatchGetEndpointContextsResponse(
             contexts=[convert.to_context(endpoint, given) for endpoint, given in found]
         )

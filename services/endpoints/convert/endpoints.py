@@ -95,6 +95,7 @@ def to_context(endpoint: Endpoint, given: InForce) -> charging_context_pb2.Endpo
         base_assignment=None if given.base is None else assignments.to_proto(given.base),
         addon_assignments=[assignments.to_proto(addon) for addon in given.addons],
         version=given.version,
+        former_base_assignments=[assignments.to_proto(former) for former in given.former_bases],
     )
 
 
@@ -119,6 +120,7 @@ def to_account_assignments(account_id: str, given: InForce) -> charging_context_
             )
             for members in given.members
         ],
+        former_base_assignments=[assignments.to_proto(former) for former in given.former_bases],
     )
 
 

@@ -67,6 +67,16 @@ class SqlAssignments:
         own = sa.and_(assignments.c.account_id.in_(account_ids), assignments.c.endpoint_id.is_(None))
         return await self._read(sa.select(assignments).where(own, _IN_FORCE).order_by(assignments.c.id))
 
+    async def former_bases(
+        self, of: Literal["endpoint_id", "account_id"], ids: Collection[str], since_ms: int
+    ) -> Sequence[Assignment]:
+        """Return base plans of endpoints, or of accounts themselves, that were replaced since then, in that order."""
+        replaced = sa.and_(assignments.c.role == int(PlanType.BASE), assignments.c.removed_ms >= since_ms)
+        query = sa.select(assignments).where(assignments.c[of].in_(ids), replaced)
+        if of == "account_id":
+            query = query.where(assignments.c.endpoint_id.is_(None))
+        return await self._read(query.order_by(assignments.c.removed_ms, assignments.c.id))
+
     async def versions(self, of: Literal["endpoint_id", "account_id"], ids: Collection[str]) -> Mapping[str, int]:
         """Count the changes of all assignments, removed ones too, of endpoints or of accounts themselves."""
         column = assignments.c[of]

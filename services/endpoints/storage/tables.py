@@ -77,7 +77,7 @@ assignments = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("pool_account_id", ID),
     sa.Index("ix_assignment_endpoint_id", "endpoint_id", "id"),
-    sa.Index("ix_assignment_account_id", "account_id", "id"),
+    sa.Index("ix_assignment_account_id", "account_id", "endpoint_id", "id"),
     sa.Index("ix_assignment_enterprise_id", "enterprise_id", "id"),
 )
 

@@ -1,6 +1,7 @@
 """Commercial terms of the other services' contracts, read into the domain."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -53,6 +54,11 @@ def _assignment(message: assignments_pb2.PlanAssignment) -> Assignment:
     )
 
 
+def _replaced(message: assignments_pb2.PlanAssignment) -> Assignment:
+    """Read a base plan's assignment that ended when another one took its place."""
+    return replace(_assignment(message), expires_ms=_milliseconds(message.remove_time))
+
+
 def endpoint_terms(context: charging_context_pb2.EndpointContext, *, owner_active: bool) -> EndpointTerms:
     """Read what charging needs of an endpoint."""
     return EndpointTerms(
@@ -66,6 +72,7 @@ def endpoint_terms(context: charging_context_pb2.EndpointContext, *, owner_activ
         addons=tuple(_assignment(addon) for addon in context.addon_assignments),
         version=context.version,
         deleted=context.state == endpoints_pb2.ENDPOINT_STATE_DELETED,
+        former_bases=tuple(map(_replaced, context.former_base_assignments)),
     )
 
 
@@ -86,6 +93,7 @@ def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.Acc
         limit_version=int(account.etag or 0),
         members=tuple(map(_members, given.members)) if given is not None else (),
         terminated=account.state == accounts_pb2.ACCOUNT_STATE_TERMINATED,
+        former_bases=tuple(map(_replaced, given.former_base_assignments)) if given is not None else (),
     )
 
 

@@ -81,6 +81,7 @@ class BucketSpec:
         quantity: what it begins with.
         renewal: None if it begins only once, or anew with the same quantity at each of the cycles.
         former: ends before it began of which late use may come, the last one first, and what there was then.
+        replaced_ms: when its base plan was replaced: its end, whatever came to it; 0 if it was not.
     """
 
     source: str
@@ -97,6 +98,7 @@ class BucketSpec:
     unit: Unit
     renewal: Renewal | None = None
     former: tuple[tuple[int, int], ...] = ()
+    replaced_ms: int = 0
 
     @property
     def id(self) -> str:

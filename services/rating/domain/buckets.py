@@ -136,6 +136,7 @@ def _spec(
         cycles=cycles,
         unit=benefit.unit,
         renewal=_renewal(assignment, plan, benefit, quantity),
+        replaced_ms=0 if plan.addon else assignment.expires_ms,
     )
 
 

@@ -20,6 +20,7 @@ from services.rating.domain.terms import (
     EndpointTerms,
     PlanTerms,
     Use,
+    as_of,
 )
 
 SLOWED_DOWN = Pricing(
@@ -60,13 +61,15 @@ def compile_program(
     """Compile the program of one kind of use by one endpoint.
 
     Args:
-        endpoint: the endpoint.
+        endpoint: the endpoint, as of the usage time.
         chain: accounts from the enterprise upwards, the OPERATOR last; the OPERATOR is paid and pays nobody.
         catalog: terms that hold every plan, tariff, zone and coverage that endpoint and chain refer to.
         use: service, network and access type.
-        at_ms: usage time, which selects versions of tariffs.
+        at_ms: usage time, which selects base plans of accounts and versions of tariffs.
     """
-    steps, windows, denials = [], [], list(_endpoint_denials(endpoint, chain, catalog, use))
+    dated = [as_of(account, at_ms) for account in chain]
+    chain, windows = [account for account, _ in dated], [window for _, window in dated]
+    steps, denials = [], list(_endpoint_denials(endpoint, chain, catalog, use))
     payers: list[tuple[EndpointTerms | AccountTerms, AccountTerms]] = [(endpoint, chain[0])]
     payers += pairwise(chain)
     clocks: list[Clock] = []
@@ -178,6 +181,14 @@ def _no_rate_reason(base: PlanTerms | None, catalog: CatalogTerms, use: Use) -> 
 def own_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
     """What only a payer draws on at its own step."""
     return ((assignment, plan) for assignment, plan in _given(payer, catalog) if not _is_shared(payer, plan))
+
+
+def former_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """Base plans that a payer had before, and drew on alone: use from then still does."""
+    for assignment in payer.former_bases:
+        plan = catalog.plans.get(assignment.plan)
+        if plan is not None and not _is_shared(payer, plan):
+            yield assignment, plan
 
 
 def pooled_addons(account: AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:

@@ -1,11 +1,12 @@
 """The commercial terms that charging works by, as rating sees them: read from the other services, never written."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import TypeVar
 
 from services.rating.domain.balances import RenewOn
-from services.rating.domain.periods import Clock
+from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import Service, Unit
 from services.rating.domain.tariffs import Rate
@@ -23,7 +24,7 @@ class Assignment:
         plan: id and version of the plan.
         priority: order of consumption of an add-on, lowest first.
         assigned_ms: when, milliseconds since 1970.
-        expires_ms: when it ends; 0 if not known yet or never.
+        expires_ms: when it ends or was replaced; 0 if not known yet or never.
     """
 
     id: str
@@ -31,6 +32,10 @@ class Assignment:
     priority: int
     assigned_ms: int
     expires_ms: int
+
+
+Formers = tuple[Assignment, ...]
+"""Base plans that were replaced, oldest first; each ends where the next one began. Use from then may still come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class EndpointTerms:
         owner_active: whether the account that owns it is ACTIVE.
         version: grows with every change of what stands here.
         deleted: whether it is gone for good.
+        former_bases: base plans that it had before.
     """
 
     id: str
@@ -88,12 +94,17 @@ class EndpointTerms:
     addons: tuple[Assignment, ...]
     version: int
     deleted: bool = False
+    former_bases: Formers = ()
+
+    @property
+    def assignments(self) -> Formers:
+        """Plans that it was given."""
+        return _assignments(self)
 
     @property
     def plans(self) -> frozenset[PlanKey]:
-        """Plans that it was given."""
-        given = (*self.addons, self.base) if self.base else self.addons
-        return frozenset(assignment.plan for assignment in given)
+        """Those plans."""
+        return frozenset(assignment.plan for assignment in self.assignments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,7 @@ class AccountTerms:
         limit_version: grows with every change of the account itself.
         members: its endpoints that share a base plan's volumes, by plan version.
         terminated: whether it has ended for good.
+        former_bases: base plans that it had before.
     """
 
     id: str
@@ -122,6 +134,7 @@ class AccountTerms:
     limit_version: int
     members: tuple[Members, ...] = ()
     terminated: bool = False
+    former_bases: Formers = ()
 
     @property
     def cycle(self) -> Clock:
@@ -129,11 +142,35 @@ class AccountTerms:
         return Clock(self.billing_cycle_day, self.time_zone)
 
     @property
+    def assignments(self) -> Formers:
+        """Plans that it was given."""
+        return _assignments(self)
+
+    @property
     def plans(self) -> frozenset[PlanKey]:
-        """Plans that it was given, and those that its endpoints share."""
-        given = (*self.addons, self.base) if self.base else self.addons
+        """Those plans, and those that its endpoints share."""
         shared = (members.plan for members in self.members)
-        return frozenset((*(assignment.plan for assignment in given), *shared))
+        return frozenset((*(assignment.plan for assignment in self.assignments), *shared))
+
+
+def _assignments(payer: EndpointTerms | AccountTerms) -> Formers:
+    return (*payer.addons, *((payer.base,) if payer.base else ()), *payer.former_bases)
+
+
+AnyPayer = TypeVar("AnyPayer", EndpointTerms, AccountTerms)
+
+
+def as_of(payer: AnyPayer, time_ms: int) -> tuple[AnyPayer, Window]:
+    """A payer with the base plan that it had at a time, and how long it had that.
+
+    Before the first that is known, the first holds: use may come with a clock that is behind.
+    """
+    start_ms = ALWAYS[0]
+    for former in payer.former_bases:
+        if time_ms < former.expires_ms:
+            return replace(payer, base=former), (start_ms, former.expires_ms)
+        start_ms = former.expires_ms
+    return payer, (start_ms, ALWAYS[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the
 -- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
 -- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
 -- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED. TOLD is the
--- end of its assignment as of the first use from which it is valid, and RENEWAL then false, if there is none. FORMER is what
+-- end of its assignment as of the first use from which it is valid, and RENEWAL then false, if there is none; of a base plan
+-- that was replaced it is when. FORMER is what
 -- was left at its last two ends, {end, rest, end before, rest}: for uses from before them that are told late.
 local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL, TOLD, FORMER = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
 local ROLLED = -1
@@ -455,7 +456,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, supply, notice_use, present_end, final_end, cycles_until, note_short, lessen, came_back, pay_short
+local available, refresh, refresh_all, lose_rest, supply, notice_use, present_end, final_end, cycles_until, note_short, lessen, came_back, pay_short
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -520,7 +521,7 @@ local function note_former(bucket, ends, rest)
   end
 end
 
-local function lose_rest(name, bucket)
+function lose_rest(name, bucket)
   if bucket[REMAINING] > 0 then
     move(name, bucket[ID], MOVE.EXPIRY, -bucket[REMAINING])
     notice(name, bucket[ID], NOTICE.ENDED, bucket[REMAINING])
@@ -622,18 +623,23 @@ function refresh(name, payer, bucket, time)
     renew_after_end(name, bucket, time)
     return true
   end
-  local whole, last = renewal and renewal.quantity or bucket[GRANTED], bucket[EXPIRES]
+  local whole, last, following = renewal and renewal.quantity or bucket[GRANTED], bucket[EXPIRES], nil
   for _, boundary in ipairs(bucket[CYCLES]) do
     if boundary > time then
-      if last > bucket[EXPIRES] then
-        note_former(bucket, last, whole) -- of a cycle of which nobody asked for anything
-      end
-      fill(name, bucket, whole, boundary)
-      return true
+      following = boundary
+      break
     end
     last = max(last, boundary)
   end
-  end_for_good(name, bucket)
+  if last > bucket[EXPIRES] then
+    note_former(bucket, last, whole) -- of a cycle of which nobody asked for anything
+    bucket[EXPIRES] = last
+  end
+  if following then
+    fill(name, bucket, whole, following)
+  else
+    end_for_good(name, bucket)
+  end
   return true
 end
 
@@ -1528,6 +1534,9 @@ local function adjust_bucket(bucket, spec)
     bucket[EXPIRES] = moved_end(bucket, cycles) or bucket[EXPIRES]
   end
   bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], cycles
+  if bucket[ROLE] == ROLE_BASE and spec[TOLD] and bucket[STATE] ~= EXPIRED then -- another plan took the place of its own
+    bucket[EXPIRES] = bucket[EXPIRES] == 0 and spec[TOLD] or min(bucket[EXPIRES], spec[TOLD])
+  end
   if renewal and spec[RENEWAL] then
     renewal.quantity, renewal.cycles, renewal.shares = spec[RENEWAL].quantity, spec[RENEWAL].cycles, spec[RENEWAL].shares
   end
@@ -1542,6 +1551,7 @@ local function adjust_bucket(bucket, spec)
 end
 
 local GROWS = 2 -- a team
+local REPLACED = 2 -- wanted only for what is told late
 
 -- Brings a pool to what its members bring now, to each cycle (`whole`) and to the one that ends at `ends`. What was drawn
 -- or is reserved stays so.
@@ -1612,12 +1622,12 @@ function configure_op(op)
     end
     return { DONE }
   end
-  local present, kept, wanted = {}, {}, {}
+  local present, kept, wanted, replaced = {}, {}, {}, {}
   for _, bucket in ipairs(payer[BUCKETS]) do
     present[bucket[ID]] = bucket
   end
   for index, spec in ipairs(specs) do
-    wanted[spec[ID]] = true
+    wanted[spec[ID]] = spec[TOLD] and REPLACED or true
     local bucket = present[spec[ID]]
     if bucket then
       adjust_bucket(bucket, spec)
@@ -1628,20 +1638,28 @@ function configure_op(op)
     else
       bucket = spec
       move(name, bucket[ID], MOVE.GRANT, bucket[REMAINING])
-      unblock(name, payer)
+      if not spec[TOLD] then
+        unblock(name, payer)
+      end
     end
+    replaced[#replaced + 1] = spec[TOLD] and bucket or nil
     kept[index] = bucket
   end
   for _, bucket in ipairs(payer[BUCKETS]) do
     local id = bucket[ID]
     local is_rest = bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')]
-    if is_rest or not wanted[id] and emptied(name, payer, bucket) then
+    if is_rest == REPLACED then
+      lose_rest(name, bucket)
+    elseif is_rest or not wanted[id] and emptied(name, payer, bucket) then
       kept[#kept + 1] = bucket
     elseif not wanted[id] and bucket[REMAINING] > 0 then
       move(name, id, MOVE.REMOVAL, -bucket[REMAINING])
     end
   end
   payer[BUCKETS], payer[VERSION] = kept, version
+  for _, bucket in ipairs(replaced) do
+    refresh(name, payer, bucket, now)
+  end
   for counter, found in pairs(payer[COUNTERS]) do
     if found[1] < now / 1000 - COUNTERS_KEPT_S then
       payer[COUNTERS][counter] = nil

@@ -194,7 +194,8 @@ def _spec(spec: BucketSpec) -> list[Any]:
         list(spec.cycles),
         int(spec.unit),
         0,
-        *([_renewal(renewal)] if renewal else ()),
+        *([_renewal(renewal)] if renewal else [False] if spec.replaced_ms else ()),
+        *([spec.replaced_ms] if spec.replaced_ms else ()),
         *([False, [*chain.from_iterable(spec.former)]] if spec.former else ()),
     ]
 

@@ -436,7 +436,7 @@ def _of(owner_id: str) -> tuple[str, str]:
 
 
 def _currencies(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> dict[str, str]:
-    given = [(each.id, each.plan) for each in (*payer.addons, *((payer.base,) if payer.base else ()))]
+    given = [(each.id, each.plan) for each in payer.assignments]
     if isinstance(payer, AccountTerms):
         given += [(members.plan[0], members.plan) for members in payer.members]
     plans = ((name, catalog.plans.get(plan)) for name, plan in given)

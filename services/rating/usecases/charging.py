@@ -14,7 +14,7 @@ from services.rating.domain.programs import Program
 from services.rating.domain.reasons import Mode, Reason, Service
 from services.rating.domain.reasons import Outcome as Became
 from services.rating.domain.records import LINES_MAX, body_digest, id_digest, usage_record_id
-from services.rating.domain.terms import Use
+from services.rating.domain.terms import Use, as_of
 from services.rating.ports import ChainTerms, KnownEndpoint
 from services.rating.usecases.cells import IDS_WINDOW_MS, Answered, Cell
 from services.rating.usecases.kit import Kit
@@ -29,14 +29,17 @@ LEASE_TRIES_MAX = 10
 
 def program_for(known: KnownEndpoint, service: int, network_id: str, access_type: int, at_ms: int) -> Program:
     """The program of a kind of use at a time, compiled if it is not there."""
-    key = (service, network_id, access_type)
-    compiled = known.programs.get(key, ())
+    terms, programs, key = known.terms, known.programs, (service, network_id, access_type)
+    if terms.former_bases and at_ms < terms.former_bases[-1].expires_ms:
+        terms, _ = as_of(terms, at_ms)
+        programs = known.chain.programs_of(terms)
+    compiled = programs.get(key, ())
     for program in compiled:
         if program.valid_from_ms <= at_ms < program.valid_until_ms:
             return program
     chain, use = known.chain, Use(Service(service), network_id, access_type)
-    program = compile_program(known.terms, chain.accounts, chain.catalog, use, at_ms)
-    known.programs[key] = (program, *compiled[: WINDOWS_MAX - 1])
+    program = compile_program(terms, chain.accounts, chain.catalog, use, at_ms)
+    programs[key] = (program, *compiled[: WINDOWS_MAX - 1])
     return program
 
 

@@ -7,10 +7,10 @@ from services.common.identity import path_text
 from services.rating.domain.balances import POOL, owner_of_holder, pool_id
 from services.rating.domain.buckets import RETELL_MS, bucket_specs, pool_specs
 from services.rating.domain.cells import cell_of
-from services.rating.domain.compiling import own_plans, pooled_addons
+from services.rating.domain.compiling import former_plans, own_plans, pooled_addons
 from services.rating.domain.decisions import ConfigureOp
 from services.rating.domain.programs import Program
-from services.rating.domain.terms import AccountTerms, CatalogTerms, EndpointTerms
+from services.rating.domain.terms import AccountTerms, Assignment, CatalogTerms, EndpointTerms, PlanTerms
 from services.rating.ports import ChainTerms, KnownEndpoint
 
 HOLDERS_MAX = 2_000_000
@@ -99,7 +99,7 @@ class Holders:
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""
         self._note(endpoint.id, endpoint.version, 0)
-        specs = bucket_specs(own_plans(endpoint, catalog), enterprise, self._clock.now_ms())
+        specs = bucket_specs(_held_plans(endpoint, catalog), enterprise, self._clock.now_ms())
         return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, path_text(enterprise.path))
 
     def of_account(self, account: AccountTerms, catalog: CatalogTerms, *, shared: bool = False) -> ConfigureOp:
@@ -109,7 +109,7 @@ class Holders:
         of its top-ups only: they are never there twice.
         """
         at_home = not shared or cell_of(account.id, self._cells) == self._cell
-        specs = bucket_specs(own_plans(account, catalog), account, self._clock.now_ms()) if at_home else []
+        specs = bucket_specs(_held_plans(account, catalog), account, self._clock.now_ms()) if at_home else []
         if shared:
             self._note(account.id, account.version, 0)
             return ConfigureOp(account.id, account.version, 0, 0, specs, path_text(account.path))
@@ -130,3 +130,9 @@ class Holders:
         if len(self._configured) >= HOLDERS_MAX:
             self.forget_all()
         self._configured[holder_id] = (version, limit_version, self._clock.now_ms() // RETELL_MS)
+
+
+def _held_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:
+    """Plans of which a payer has buckets: its own, and those before them, for use that is told late."""
+    yield from own_plans(payer, catalog)
+    yield from former_plans(payer, catalog)

@@ -1,10 +1,12 @@
 import asyncio
 import time
+from collections.abc import Iterable
 
 import pytest
 
 from meterline.catalog.v1 import plans_pb2
-from meterline.endpoints.v1 import charging_context_pb2, endpoints_pb2
+from meterline.endpoints.v1 import assignments_pb2, charging_context_pb2, endpoints_pb2
+from services.common.clock import DAY_MS
 from services.common.errors import InvalidArgumentError
 from services.common.ids import new_id
 from services.runtime import settling
@@ -73,6 +75,45 @@ async def test_the_prices_of_accounts_come_in_the_order_asked_for(world):
     _, changed = (await rating.call(rating.contexts.BatchGetAccountAssignments, request)).accounts
     assert changed.base_assignment.plan_id == newer
     assert changed.version > some.version > 0
+
+
+async def test_base_plans_that_were_replaced_are_told_for_a_while_the_last_four(world):
+    plans = [world.catalog.add(f"plan-{number}", "enterprise") for number in range(6)]
+    made = await world.active_endpoint(plan_id=plans[0])
+    other = await world.active_endpoint(plan_id=plans[0])
+    retail, newer = world.catalog.add("retail", "reseller"), world.catalog.add("newer", "reseller")
+    reseller, enterprise, rating = world.as_("reseller"), world.as_("enterprise"), world.as_service()
+    await reseller.price("sibling", retail)
+    for name in plans[1:]:
+        world.clock.advance(DAY_MS)
+        await change_plan(enterprise, made.id, name)
+    await reseller.price("sibling", newer)
+
+    async def told() -> dict[str, list[tuple[str, int]]]:
+        request = charging_context_pb2.BatchGetEndpointContextsRequest(endpoint_ids=[made.id, other.id])
+        found = (await rating.call(rating.contexts.BatchGetEndpointContexts, request)).contexts
+        asked = charging_context_pb2.BatchGetAccountAssignmentsRequest(
+            account_ids=[account("enterprise"), account("sibling")]
+        )
+        accounts = (await rating.call(rating.contexts.BatchGetAccountAssignments, asked)).accounts
+        return {
+            **{each.endpoint_id: _replaced(each.former_base_assignments) for each in found},
+            **{each.account_id: _replaced(each.former_base_assignments) for each in accounts},
+        }
+
+    last_ms = world.clock.now_ms()
+    replaced = [(name, last_ms - (4 - number) * DAY_MS) for number, name in enumerate(plans[:5])]
+    present = {made.id: replaced[1:], account("sibling"): [(retail, last_ms)]}
+    nobody: dict[str, list[tuple[str, int]]] = {other.id: [], account("enterprise"): []}
+    assert await told() == {**nobody, **present}
+    world.clock.advance(98 * DAY_MS)
+    assert await told() == {**nobody, **present, made.id: replaced[2:]}
+    world.clock.advance(3 * DAY_MS)
+    assert await told() == {**nobody, made.id: [], account("sibling"): []}
+
+
+def _replaced(former: Iterable[assignments_pb2.PlanAssignment]) -> list[tuple[str, int]]:
+    return [(each.plan_id, each.remove_time.ToMilliseconds()) for each in former]
 
 
 QUARTER_MS = 900_000

@@ -401,9 +401,11 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data())
     def change_base_plan(self, name: str, data: st.DataObject) -> None:
-        """An endpoint joins those who share a plan, or leaves them."""
-        changed = replace(self.terms.endpoints[name], base=self._base(data, self.core.clock.now_ms()))
-        self.terms.change(changed)
+        """An endpoint joins those who share a plan, or leaves them; what is told late is of the plan that it had."""
+        before, now_ms = self.terms.endpoints[name], self.core.clock.now_ms()
+        assert before.base is not None
+        former = (*before.former_bases, replace(before.base, expires_ms=now_ms))
+        self.terms.change(replace(before, base=self._base(data, now_ms), former_bases=former))
         self.model.endpoints[name] = self.terms.endpoints[name]
 
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data())
