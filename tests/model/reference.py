@@ -458,6 +458,10 @@ class Model:
             self._give(self._pool, {pot.id: pot for pot in pots})
         return self._pool
 
+    def forget_pool(self) -> None:
+        """Nothing was drawn yet on what endpoints share: it begins with its next use."""
+        self._pool = Purse()
+
     def share(self, use: Use) -> Purse | None:
         """What the endpoints of the enterprise share, if a use may draw on any of it."""
         endpoint = as_of(self.endpoints[use.endpoint], use.at_ms)

@@ -45,6 +45,8 @@ from tests.model.sessions import Granted, Line, Sessions
 from tests.unit.rating.terms import ALL, ENTERPRISE, EU, RESELLER, ZA, account, endpoint, plan
 
 HOUR_MS = 3_600_000
+REF_USED_MS = 1200 * HOUR_MS
+"""How long a reference of events means one session: what a session has counted is kept for 100 days."""
 ENDPOINTS = ("ep_1", "ep_2")
 SERVICES = (1, 1, 1, 2)
 NETWORKS = {EU: "BE", ZA: "ZA"}
@@ -244,6 +246,7 @@ class Histories(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.events: list[tuple[UsageEvent, Answer]] = []
         self.given = 0
+        self.core_knows_pool = False
         Histories.number += 1
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -311,9 +314,10 @@ class Histories(RuleBasedStateMachine):
         made, said = [], []
         for number, each in enumerate(batch, len(self.events)):
             name, ref, at_ms = each["endpoint_id"], each["session_ref"], self.core.clock.now_ms() - each["back_ms"]
+            ref = f"{ref}-{at_ms // REF_USED_MS}" if ref else ""
             mode, quantity = each["how"]
-            fields = {key: value for key, value in each.items() if key not in {"back_ms", "how"}}
-            made.append(event(quantity, f"e{number}", usage_time_ms=at_ms, mode=mode, **fields))
+            fields = {key: value for key, value in each.items() if key not in {"back_ms", "how", "session_ref"}}
+            made.append(event(quantity, f"e{number}", usage_time_ms=at_ms, mode=mode, session_ref=ref, **fields))
             session = ("ref", name, ref) if ref else ""
             terms = (name, each["service"], each["network_id"], 3, at_ms, quantity, each["cost_micros"])
             said.append(Use(*terms, session))
@@ -406,6 +410,8 @@ class Histories(RuleBasedStateMachine):
         assert before.base is not None
         former = (*before.former_bases, replace(before.base, expires_ms=now_ms))
         self.terms.change(replace(before, base=self._base(data, now_ms), former_bases=former))
+        if not self.core_knows_pool:
+            self.model.forget_pool()  # only dry runs asked for it: it begins with those who are there when it is used
         self.model.endpoints[name] = self.terms.endpoints[name]
 
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data())
@@ -473,6 +479,7 @@ class Histories(RuleBasedStateMachine):
         of_pool = pool_id(ENTERPRISE)
         if self._configured(of_pool):
             names.append(of_pool)
+            self.core_knows_pool = True
         holders = self.run(self.core.cell.engine.holders(names))
         self.model.now_ms = self.core.clock.now_ms()
         for name, holder in holders.items():
