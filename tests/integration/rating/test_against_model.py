@@ -39,6 +39,7 @@ from services.rating.domain.terms import (
     Weight,
 )
 from services.rating.usecases.sessions import Grant, Session, SessionCall, Units, session_id
+from tests.integration.rating.test_balances import events
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
 from tests.model.reference import Model, Pot, Purse, Use, Verdict
 from tests.model.sessions import Granted, Line, Sessions
@@ -513,6 +514,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "core"):
             self.run(self._check_books())
+            self.run(self._check_events())
         self.run(self.stack.aclose())
         self.runner.close()
 
@@ -526,6 +528,18 @@ class Histories(RuleBasedStateMachine):
                     assert sums.get(f"bal_{name.partition('_')[2]}.money", 0) == holder.money
                 for bucket in holder.buckets:
                     assert sums.get(f"bal_{bucket.id}", 0) == bucket.remaining, bucket.id
+
+    async def _check_events(self) -> None:
+        """People heard once of money and credit each time that they became low or were used up."""
+        heard = [
+            (kind, payload["holder_id"], value)
+            for kind, thing, payload in await events(self.core)
+            if thing.endswith(".money") or kind.startswith("account.")
+            for name, value in payload.items()
+            if name in {"threshold_percent", "granted", "credit_limit_micros"}
+        ]
+        note(f"heard {heard}, said {self.model.told}")
+        assert sorted(heard) == sorted(self.model.told)
 
 
 def granted_by_core(grant: Grant) -> tuple[object, ...]:
