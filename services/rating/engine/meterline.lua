@@ -1231,8 +1231,9 @@ local function draw_bucket(entry, time)
   entry[1], entry[3] = bucket[ID], what
 end
 
--- Says that use has left a fifth, or nothing, of money or of a limit, and that there was more before. Where cells share an
--- account, what it has here is only a slice: its limit has no version, and what is left of that says nothing.
+-- Says that use has left a fifth, or nothing, of money or of a limit, and that there was more before: whole numbers, of which
+-- a fifth that is not whole tells apart the same. Where cells share an account, its limit here has no version: what is left of
+-- a slice says nothing.
 local function notice_left(name, payer, before, left, whole, share_used, used_up)
   if payer[LIMIT_VERSION] == 0 and payer[LIMIT] >= 0 then
     return
