@@ -393,6 +393,13 @@ class Histories(RuleBasedStateMachine):
         self.model.now_ms = self.core.clock.now_ms()
         assert balance.remaining == self.model.top_up(name, micros, self.core.clock.now_ms())
 
+    @rule(one=uses(), micros=st.sampled_from([300, 3000]))
+    def money_is_spent(self, one: dict[str, Any], micros: int) -> None:
+        """At every step there is a little money, and reported use takes what it can of it."""
+        for name in (one["endpoint_id"], ENTERPRISE, RESELLER):
+            self.top_up(name, micros)
+        self.use([{**one, "back_ms": 0, "how": (2, 5000)}])
+
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data(), kept=st.integers(0, 2))
     def change_plans(self, name: str, data: st.DataObject, kept: int) -> None:
         changed = self.terms.endpoints[name]
