@@ -272,6 +272,8 @@ class Purse:
     pots: dict[str, Pot] = field(default_factory=dict)
     money: int = 0
     money_reserved: int = 0
+    full: int = 0
+    """The money when some was last put in."""
     owed: int = 0
     owed_reserved: int = 0
     blocked: set[int] = field(default_factory=set)
@@ -433,6 +435,8 @@ class Model:
         self._pool = Purse()
         self.counts = Counts()
         self.now_ms = 0
+        self.told: list[tuple[str, str, int]] = []
+        """What people hear of money and credit that are low or used up: what, whose, and how much that is."""
 
     # --- who has what ---------------------------------------------------------------------------------------------
 
@@ -866,15 +870,26 @@ class Model:
             self.counts.set(key, scope, count)
         plan, purse = (self.catalog.plans[payer.base.plan] if payer.base else None), self.purse(payer)
         if plan is not None and plan.prepaid:
+            self._tell(payer, ("balance.threshold_reached", "balance.depleted"), purse.money, covered.owed, purse.full)
             purse.money -= covered.owed
         elif isinstance(payer, AccountTerms) and payer.credit_limit_micros is not None:
+            limit, said = payer.credit_limit_micros, ("account.credit_threshold_reached", "account.credit_exhausted")
+            self._tell(payer, said, limit - purse.owed, covered.owed, limit)
             purse.owed += covered.owed
+
+    def _tell(self, payer: Payer, said: tuple[str, str], left: int, taken: int, whole: int) -> None:
+        """Say that no more than a fifth of something is left, or nothing, if there was more before."""
+        if whole and left > Fraction(whole, 5) >= left - taken:
+            self.told.append((said[0], payer.id, 80))
+        if left > 0 >= left - taken:
+            self.told.append((said[1], payer.id, whole))
 
     def top_up(self, payer_id: str, micros: int, at_ms: int) -> int:
         """Add money; the services of an endpoint are no longer blocked. Who is told the balance sees what has ended."""
         payer = self.endpoints.get(payer_id) or next(each for each in self.chain if each.id == payer_id)
         purse = self.purse(payer)
         purse.money += micros
+        purse.full = purse.money
         purse.blocked.clear()
         purse.look(at_ms)
         if payer is self.chain[0]:

@@ -167,6 +167,7 @@ class Holder:
         id: an endpoint or an account.
         version: version of the configuration that it was last given.
         money: prepaid money in micros.
+        money_full: what that was when some was last put in; 0 if none was.
         credit_used: what it owes in micros.
         credit_limit: most that it may owe; -1 means no limit.
         blocked: services of which reported usage was not covered, as digits.
@@ -183,6 +184,7 @@ class Holder:
     credit_limit: int
     blocked: str
     counts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    money_full: int = 0
 
 
 def pool_id(account_id: str) -> str:

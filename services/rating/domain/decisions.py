@@ -61,6 +61,8 @@ class NoticeKind(IntEnum):
     BLOCKED = 6
     UNBLOCKED = 7
     LIMIT_REACHED = 8
+    CREDIT_SHARE_USED = 9
+    CREDIT_USED_UP = 10
 
 
 class SessionAction(IntEnum):
@@ -354,10 +356,11 @@ class Notice:
 
     Attributes:
         operation: position of the operation that caused it, from 0.
-        bucket: name of the bucket; empty for the holder itself.
+        bucket: name of the bucket; empty for the holder's money, or the holder itself.
         kind: a NoticeKind.
-        value: SHARE_USED: percent; USED_UP: what it was filled with; ENDED: what was lost; ACTIVATED: when it ends,
-            milliseconds since 1970, 0 never; RENEWED: number of the occurrence; BLOCKED: the service; else 0.
+        value: SHARE_USED, CREDIT_SHARE_USED: percent; USED_UP: what it was filled with, 0 for money of which that is
+            not known; CREDIT_USED_UP: the limit; ENDED: what was lost; ACTIVATED: when it ends, milliseconds since
+            1970, 0 never; RENEWED: number of the occurrence; BLOCKED: the service; else 0.
         path: path of the owner's account, if the operation names it.
         program_id: program of the use that caused it, if one did.
         endpoint_id: the endpoint of that use.

@@ -1,4 +1,4 @@
-"""What happened to balances and endpoints, as people hear of it: each once, because it is said when it is decided."""
+"""What happened to balances, endpoints and accounts, as people hear of it: each once, since it is said when decided."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ TYPES = {
     NoticeKind.BLOCKED: "endpoint.blocked",
     NoticeKind.UNBLOCKED: "endpoint.unblocked",
     NoticeKind.LIMIT_REACHED: "counter.threshold_reached",
+    NoticeKind.CREDIT_SHARE_USED: "account.credit_threshold_reached",
+    NoticeKind.CREDIT_USED_UP: "account.credit_exhausted",
 }
 VALUES = {
     NoticeKind.SHARE_USED: "threshold_percent",
@@ -28,7 +30,12 @@ VALUES = {
     NoticeKind.BLOCKED: "service",
     NoticeKind.UNBLOCKED: "service",
     NoticeKind.LIMIT_REACHED: "limit",
+    NoticeKind.CREDIT_SHARE_USED: "threshold_percent",
+    NoticeKind.CREDIT_USED_UP: "credit_limit_micros",
 }
+OF_BALANCES = frozenset({NoticeKind.SHARE_USED, NoticeKind.USED_UP})
+"""Said of a bucket, or, without one, of the money."""
+OF_CREDIT = frozenset({NoticeKind.CREDIT_SHARE_USED, NoticeKind.CREDIT_USED_UP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class Happening:
         created_ms: when it was decided, milliseconds since 1970.
         account_id: the account that owns what it happened to.
         owner_path: path of that account, `operator/.../owner/`.
-        resource_type: `balance`, `counter` or `endpoint`.
+        resource_type: `balance`, `counter`, `endpoint` or `account`.
         resource_id: its id.
         payload: what belongs to it.
     """
@@ -73,9 +80,11 @@ def event_of(notice: Notice, name: str, created_ms: int, steps: Sequence[Step], 
     if kind is NoticeKind.LIMIT_REACHED:
         resource_type, resource_id = "counter", counter_id(notice.holder_id, notice.bucket)
         payload["plan_id"], payload["counter"] = counted_by(notice.bucket)
-    elif notice.bucket:
+    elif kind in OF_CREDIT:
+        resource_type = "account"
+    elif notice.bucket or kind in OF_BALANCES:
         resource_type, resource_id = "balance", balance_id(notice.holder_id, notice.bucket)
-        payload |= _source(notice.bucket)
+        payload |= _source(notice.bucket) if notice.bucket else {}
     if notice.endpoint_id:
         payload["endpoint_id"] = notice.endpoint_id
     if kind in VALUES:

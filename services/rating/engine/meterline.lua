@@ -16,7 +16,8 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 -- digits, the services of which reported usage was not covered. COUNTERS are what prices count over days and cycles,
 -- each {begin of the last period, count, begin of one before, its count, ...}; by `+` and its name what grants may add to one,
 -- {begin of the period, count}; and by `|` and its reference what they count over each session of events: {time of the last use, counts}.
-local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+-- FULL is what the money was when some was last put in; it is not there before.
+local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS, FULL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 local COUNTERS_KEPT_S = 100 * 86400
 local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the last 40 days, nine at most, two at least
 -- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
@@ -62,7 +63,10 @@ local MOVE = { GRANT = 1, TOPPED_UP = 3, EXPIRY = 4, REMOVAL = 5, ROLLED_OVER = 
 local SEQUENCE, SESSION_STATE, SESSION_HASH, SESSION_ANSWER, VALID_UNTIL, RESERVATIONS, ABOUT, COUNTS, ENDS, LATE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local OPEN, RELEASED, SESSION_EXPIRED = 1, 2, 3
 -- Kinds of notices: what people want to hear of. Each goes with a value.
-local NOTICE = { SHARE_USED = 1, USED_UP = 2, ENDED = 3, ACTIVATED = 4, RENEWED = 5, BLOCKED = 6, UNBLOCKED = 7, LIMIT_REACHED = 8 }
+local NOTICE = {
+  SHARE_USED = 1, USED_UP = 2, ENDED = 3, ACTIVATED = 4, RENEWED = 5, BLOCKED = 6, UNBLOCKED = 7, LIMIT_REACHED = 8,
+  CREDIT_SHARE_USED = 9, CREDIT_USED_UP = 10,
+}
 local CLOSED_SESSION_KEPT_MS = 86400000
 -- What a call is for: to decide, to say what would be decided, or what it would cost if money were no question.
 local DECIDE, ENQUIRY = 0, 2
@@ -1233,6 +1237,39 @@ local function draw_bucket(entry, time)
   entry[1], entry[3] = bucket[ID], what
 end
 
+-- Says that use has left a fifth, or nothing, of money or of a limit, and that there was more before: whole numbers, of which
+-- a fifth that is not whole tells apart the same. Where cells share an account, its limit here has no version: what is left of
+-- a slice says nothing.
+local function notice_left(name, payer, before, left, whole, share_used, used_up)
+  if payer[LIMIT_VERSION] == 0 and payer[LIMIT] >= 0 then
+    return
+  end
+  if whole > 0 and left <= whole / 5 and before > whole / 5 then
+    notice(name, '', share_used, 80)
+  end
+  if left <= 0 and before > 0 then
+    notice(name, '', used_up, whole)
+  end
+end
+
+local function draw_money(name, payer, amount)
+  local before, full = payer[MONEY], payer[FULL] or 0
+  local left = before - amount
+  payer[MONEY] = left
+  if left <= full / 5 then
+    notice_left(name, payer, before, left, full, NOTICE.SHARE_USED, NOTICE.USED_UP)
+  end
+end
+
+local function draw_credit(name, payer, amount)
+  local before, limit = payer[USED], payer[LIMIT]
+  payer[USED] = before + amount
+  local left = limit - payer[USED]
+  if left <= limit / 5 then
+    notice_left(name, payer, limit - before, left, limit, NOTICE.CREDIT_SHARE_USED, NOTICE.CREDIT_USED_UP)
+  end
+end
+
 -- Phase two: draw what was covered. What was covered becomes what is told of the step.
 function draw(step, name, payer, coverage, use)
   local draws, amount = coverage[DRAWS], coverage[AMOUNT]
@@ -1250,9 +1287,9 @@ function draw(step, name, payer, coverage, use)
   end
   if amount ~= 0 and step[MODE] ~= UNLIMITED then
     if step[MODE] == PREPAID then
-      payer[MONEY] = payer[MONEY] - amount
+      draw_money(name, payer, amount)
     else
-      payer[USED] = payer[USED] + amount
+      draw_credit(name, payer, amount)
     end
     dirty[name] = true
   end
@@ -1464,9 +1501,12 @@ local function fresh(program, endpoint, expected)
   return payer and payer[VERSION] == expected[endpoint] and accounts_fresh(program, expected)
 end
 
+local charge_op
+do
+
 local the_use = {} -- of the charge that is decided at the moment
 
-local function charge_op(op, programs, expected)
+function charge_op(op, programs, expected)
   local program, endpoint, asks = programs[op[5]], op[4], op[8] == ONLINE
   if not fresh(program, endpoint, expected) then
     return { STALE }
@@ -1491,6 +1531,8 @@ local function charge_op(op, programs, expected)
     end
   end
   return outcome
+end
+
 end
 
 local configure_op
@@ -1681,6 +1723,7 @@ local function top_up_op(op)
     return { FAILED, FAILURE.OVERFLOW }
   end
   payer[MONEY] = payer[MONEY] + amount
+  payer[FULL] = payer[MONEY]
   unblock(name, payer)
   dirty[name] = true
   move(name, '', MOVE.TOPPED_UP, amount)
@@ -1754,6 +1797,9 @@ local function make(planned, kind)
     dirty[name] = true
     if balance then
       move(name, balance, kind, change)
+    end
+    if balance == '' and change > 0 and kind ~= REFUNDED then
+      target[FULL] = target[MONEY]
     end
     if balance and balance ~= '' and target[STATE] ~= PENDING then
       target[STATE] = target[REMAINING] > 0 and ACTIVE or DEPLETED

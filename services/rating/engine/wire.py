@@ -239,7 +239,7 @@ def read_images(blob: bytes) -> Mapping[str, bytes]:
 
 def read_holder(holder_id: str, image: bytes) -> Holder:
     """Unpack a holder."""
-    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked, counts = unpack(image)
+    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked, counts, *full = unpack(image)
     return Holder(
         id=holder_id,
         version=version,
@@ -251,6 +251,7 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
         credit_limit=limit,
         blocked=blocked,
         counts=counts or {},
+        money_full=full[0] if full else 0,
     )
 
 

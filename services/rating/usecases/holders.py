@@ -105,8 +105,8 @@ class Holders:
     def of_account(self, account: AccountTerms, catalog: CatalogTerms, *, shared: bool = False) -> ConfigureOp:
         """The configuration of an account's holder.
 
-        Where cells share the account, its limit here is what is leased to the cell, and its buckets are in the cell
-        of its top-ups only: they are never there twice.
+        Where cells share the account, its limit here is what is leased to the cell (version 0 says so), and its buckets
+        are in the cell of its top-ups only: they are never there twice.
         """
         at_home = not shared or cell_of(account.id, self._cells) == self._cell
         specs = bucket_specs(_held_plans(account, catalog), account, self._clock.now_ms()) if at_home else []

@@ -39,6 +39,7 @@ from services.rating.domain.terms import (
     Weight,
 )
 from services.rating.usecases.sessions import Grant, Session, SessionCall, Units, session_id
+from tests.integration.rating.test_balances import events
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, event, world
 from tests.model.reference import Model, Pot, Purse, Use, Verdict
 from tests.model.sessions import Granted, Line, Sessions
@@ -396,6 +397,13 @@ class Histories(RuleBasedStateMachine):
         self.model.now_ms = self.core.clock.now_ms()
         assert balance.remaining == self.model.top_up(name, micros, self.core.clock.now_ms())
 
+    @rule(one=uses(), micros=st.sampled_from([300, 3000]))
+    def money_is_spent(self, one: dict[str, Any], micros: int) -> None:
+        """At every step there is a little money, and reported use takes what it can of it."""
+        for name in (one["endpoint_id"], ENTERPRISE, RESELLER):
+            self.top_up(name, micros)
+        self.use([{**one, "back_ms": 0, "how": (2, 5000)}])
+
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data(), kept=st.integers(0, 2))
     def change_plans(self, name: str, data: st.DataObject, kept: int) -> None:
         changed = self.terms.endpoints[name]
@@ -522,6 +530,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "core"):
             self.run(self._check_books())
+            self.run(self._check_events())
         self.run(self.stack.aclose())
         self.runner.close()
 
@@ -535,6 +544,18 @@ class Histories(RuleBasedStateMachine):
                     assert sums.get(f"bal_{name.partition('_')[2]}.money", 0) == holder.money
                 for bucket in holder.buckets:
                     assert sums.get(f"bal_{bucket.id}", 0) == bucket.remaining, bucket.id
+
+    async def _check_events(self) -> None:
+        """People heard once of money and credit each time that they became low or were used up."""
+        heard = [
+            (kind, payload["holder_id"], value)
+            for kind, thing, payload in await events(self.core)
+            if thing.endswith(".money") or kind.startswith("account.")
+            for name, value in payload.items()
+            if name in {"threshold_percent", "granted", "credit_limit_micros"}
+        ]
+        note(f"heard {heard}, said {self.model.told}")
+        assert sorted(heard) == sorted(self.model.told)
 
 
 def granted_by_core(grant: Grant) -> tuple[object, ...]:
