@@ -144,11 +144,6 @@ class UsageRow(NamedTuple):
     position: Position
     path: str
     used: Used
-    charged: bool
-    reason: int
-    refused_step: int
-    uncovered: int
-    steps: list[Any]
     decided_ms: int
 
 

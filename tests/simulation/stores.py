@@ -9,7 +9,7 @@ from services.rating.domain.decisions import Segment, SegmentContent, StateLostE
 from services.rating.domain.programs import Program
 from services.rating.domain.records import Position
 from services.rating.engine.records import read_segment
-from services.rating.ports import AnsweredId, Cursor, Sheet, Standing, UsageRow
+from services.rating.ports import AnsweredId, Cursor, Sheet, Standing
 from tests.simulation.network import LostError, Network, RefusedError, Server
 
 T = TypeVar("T")
@@ -109,14 +109,10 @@ class LedgerStore(Server):
     def outcomes(self, digests: Sequence[bytes]) -> dict[bytes, tuple[Position, bytes, list[Any]]]:
         rows = {row.used.id_digest: row for row in self.sheet.usage}
         return {
-            digest: (rows[digest].position, rows[digest].used.body_digest, _outcome(rows[digest]))
+            digest: (rows[digest].position, rows[digest].used.body_digest, rows[digest].used.outcome)
             for digest in digests
             if digest in rows
         }
-
-
-def _outcome(row: UsageRow) -> list[Any]:
-    return [0, row.uncovered, row.steps] if row.charged else [1, row.reason, row.refused_step]
 
 
 class SimulatedStore:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.errors import AbortedError
-from services.rating.domain.decisions import Segment, is_throttled
+from services.rating.domain.decisions import Segment, Status, is_throttled
 from services.rating.domain.reasons import Outcome
 from services.rating.domain.records import LINES_MAX, Position, repeat_digest
 from services.rating.ports import AnsweredId, Cursor, Sheet, Standing, UsageRow
@@ -250,10 +250,12 @@ async def _some(connection: AsyncConnection, query: sa.Select[Any]) -> AsyncIter
 
 
 def _usage_row(row: UsageRow, chain_id: int, *, is_repeat: bool) -> tuple[Any, ...]:
-    used = row.used
+    position, _, used, decided_ms = row
+    outcome = used.outcome
+    charged = outcome[0] == Status.CHARGED
     return (
-        *row.position,
-        repeat_digest(used.id_digest, row.position) if is_repeat else used.id_digest,
+        *position,
+        repeat_digest(used.id_digest, position) if is_repeat else used.id_digest,
         used.body_digest,
         used.event_id,
         used.endpoint_id,
@@ -264,12 +266,10 @@ def _usage_row(row: UsageRow, chain_id: int, *, is_repeat: bool) -> tuple[Any, .
         used.usage_ms,
         used.quantity,
         used.mode,
-        _CHARGED if row.charged else _REFUSED,
-        row.reason,
-        row.refused_step,
-        row.uncovered,
-        1 if is_throttled(used.outcome) else 0,
+        _CHARGED if charged else _REFUSED,
+        *((0, 0, outcome[1]) if charged else (outcome[1], outcome[2], 0)),
+        1 if is_throttled(outcome) else 0,
         used.program_id,
-        pack(row.steps),
-        row.decided_ms,
+        pack(outcome[2] if charged else ()),
+        decided_ms,
     )

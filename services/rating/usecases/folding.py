@@ -131,27 +131,22 @@ class SegmentFold:
 
     def _use(self, used: Used) -> None:
         steps, path = self._programs[used.program_id]
-        outcome = used.outcome
-        charged = outcome[0] == Status.CHARGED
         position = Position(self._cell, self._sequence, used.operation * LINES_MAX + used.line)
-        reason, refused_step = (0, 0) if charged else (outcome[1], outcome[2])
-        uncovered, parts = (outcome[1], outcome[2]) if charged else (0, [])
-        self._sheet.usage.append(
-            UsageRow(position, path, used, charged, reason, refused_step, uncovered, parts, self._decided_ms)
-        )
-        if charged:
-            self._charge(position, used, path, steps)
+        self._sheet.usage.append(UsageRow(position, path, used, self._decided_ms))
+        status, first, second, *_ = used.outcome
+        if status == Status.CHARGED:
+            self._charge(position, used, path, steps, second)
         else:
-            key = (path, used.usage_ms // DAY_MS, used.endpoint_id, used.service, reason, refused_step)
+            key = (path, used.usage_ms // DAY_MS, used.endpoint_id, used.service, first, second)
             refusal = self._sheet.refusals.setdefault(key, [0, 0])
             refusal[0] += 1
             refusal[1] += used.quantity
 
-    def _charge(self, position: Position, used: Used, path: str, steps: Sequence[Step]) -> None:
+    def _charge(self, position: Position, used: Used, path: str, steps: Sequence[Step], parts: Sequence[Any]) -> None:
         totals, endpoint_id, quantity = self._sheet.totals, used.endpoint_id, used.quantity
         day, network_id, service = used.usage_ms // DAY_MS, used.network_id, used.service
-        parts = zip(steps, used.outcome[2], strict=True)
-        for number, (step, (benefit, _, uncovered, amount, draws)) in enumerate(parts):
+        of_steps = zip(steps, parts, strict=True)
+        for number, (step, (benefit, _, uncovered, amount, draws)) in enumerate(of_steps):
             key = (path, day, endpoint_id, network_id, service, number, step.currency)
             total = totals.get(key)
             if total is None:
