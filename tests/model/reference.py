@@ -262,7 +262,8 @@ class Pot:
 
 def as_of(payer: Payer, at_ms: int) -> Payer:
     """A payer with the base plan that it had at a time."""
-    return replace(payer, base=next((each for each in payer.former_bases if at_ms < each.expires_ms), payer.base))
+    had = (each for each in payer.former_bases if each.assigned_ms <= at_ms < each.expires_ms)
+    return replace(payer, base=next(had, payer.base))
 
 
 @dataclass

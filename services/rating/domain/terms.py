@@ -163,12 +163,14 @@ AnyPayer = TypeVar("AnyPayer", EndpointTerms, AccountTerms)
 def as_of(payer: AnyPayer, time_ms: int) -> tuple[AnyPayer, Window]:
     """A payer with the base plan that it had at a time, and how long it had that.
 
-    Before the first that is known, the first holds: use may come with a clock that is behind.
+    Where none is known, before the first one, the present one holds.
     """
     start_ms = ALWAYS[0]
     for former in payer.former_bases:
+        if time_ms < former.assigned_ms:
+            return payer, (start_ms, former.assigned_ms)
         if time_ms < former.expires_ms:
-            return replace(payer, base=former), (start_ms, former.expires_ms)
+            return replace(payer, base=former), (former.assigned_ms, former.expires_ms)
         start_ms = former.expires_ms
     return payer, (start_ms, ALWAYS[1])
 

@@ -70,9 +70,10 @@ async def test_the_price_is_that_of_the_plan_at_the_time_of_use(valkey_url, sqli
         change_plan(core, "second", DEAR)
         assert await cost(core, GB, "after", CHANGED_MS) == (8_000_000, 0)
         assert await cost(core, GB, "late", CHANGED_MS - 1) == (2_000_000, 0)
+        assert await cost(core, GB, "before-it-was-there", NOW_MS - 1) == (8_000_000, 0)
         change_plan(core, "third", PLAIN, CHANGED_MS + DAY_MS)
         for at_ms, price in (
-            (NOW_MS - DAY_MS, 2_000_000),
+            (NOW_MS, 2_000_000),
             (CHANGED_MS, 8_000_000),
             (CHANGED_MS + DAY_MS - 1, 8_000_000),
             (CHANGED_MS + DAY_MS, 2_000_000),
