@@ -72,7 +72,7 @@ class Replay:
         self.balances[name] += change
 
     def _draw(self, endpoint_id: str, steps: Any, parts: list[Any]) -> None:
-        for step, (_, _, _, amount, draws) in zip(steps, parts, strict=True):
+        for step, (_, _, _, amount, draws, *_) in zip(steps, parts, strict=True):
             holder = step.holder or endpoint_id
             for bucket, quantity, _ in draws:
                 self._move(balance_id(holder, bucket), -quantity)

@@ -84,7 +84,8 @@ class SessionState(IntEnum):
 Outcome = list[Any]
 """A Status and what belongs to it, flat as the Function writes it:
 
-- CHARGED: largest uncovered quantity of a step, for each step benefit, rated, uncovered, amount, draws, and True
+- CHARGED: largest uncovered quantity of a step, for each step benefit, rated, uncovered, amount, draws (and, if
+  prices or limits counted, flat, each counter with where it stood and how much more that is), and True
   if the use is to be slowed down; a draw is bucket, quantity (of a money bucket: micros), and a Drawn.
 - REFUSED: reason, step.
 - REPEATED: sequence and position (from 1) of the answer; for a session as DONE.

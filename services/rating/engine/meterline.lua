@@ -844,7 +844,8 @@ end
 
 -- What a step can cover of a volume. DRAWS are {bucket, how much, holder that it is of}; the rest is there only if it is
 -- something: why not all is covered, counts, whether it is slowed down.
--- LACKS is what open grants lack if it is used.
+-- LACKS is what open grants lack if it is used. What is told of a step in the end is all up to the draws, and, if something was
+-- counted, {counter, where it stood, how much more, ...}.
 local BENEFIT, RATED, UNCOVERED, AMOUNT, DRAWS, WHY, COUNTED, SLOWED, LACKS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 local cover, cover_allowed, draw
@@ -1272,12 +1273,14 @@ end
 
 -- Phase two: draw what was covered. What was covered becomes what is told of the step.
 function draw(step, name, payer, coverage, use)
-  local draws, amount = coverage[DRAWS], coverage[AMOUNT]
+  local draws, amount, counts = coverage[DRAWS], coverage[AMOUNT], nil
   for index = 1, #draws do
     draw_bucket(draws[index], use.time)
   end
-  if coverage[COUNTED] then
+  if coverage[COUNTED] and coverage[COUNTED][1] then
+    counts = {}
     for _, count in ipairs(coverage[COUNTED]) do
+      counts[#counts + 1], counts[#counts + 2], counts[#counts + 3] = count[1], count[4] - count[5], count[5]
       set_count(count[1], count[2], count[3], count[4], use)
       local most = count[6]
       if most and most > 0 and count[4] >= most and count[4] - count[5] < most then
@@ -1293,7 +1296,7 @@ function draw(step, name, payer, coverage, use)
     end
     dirty[name] = true
   end
-  coverage[WHY], coverage[COUNTED], coverage[SLOWED], coverage[LACKS] = nil, nil, nil, nil
+  coverage[DRAWS + 1], coverage[COUNTED], coverage[SLOWED], coverage[LACKS] = counts, nil, nil, nil
 end
 
 end

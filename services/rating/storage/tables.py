@@ -84,7 +84,7 @@ usage = sa.Table(
     sa.Index("usage_record_endpoint", "endpoint_id", "usage_ms"),
     sa.Index("usage_record_chain", "chain_id", "usage_ms"),
 )
-"""One row a decided event. `steps` is packed: for each step benefit, rated, uncovered, amount, draws: the charges."""
+"""One row a decided event. `steps` is packed: the charges, as the outcome has each step."""
 
 totals = sa.Table(
     "usage_total",

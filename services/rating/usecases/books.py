@@ -47,7 +47,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """The charge of a usage record at a step; amounts in micros."""
+    """The charge of a usage record at a step; amounts in micros.
+
+    Attributes:
+        counts: of each counter that prices or limits raised, where it stood before and after.
+    """
 
     record: Record
     step: int
@@ -57,6 +61,7 @@ class Charge:
     amount: int
     draws: Sequence[tuple[str, int, int]]
     currency: str
+    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -297,16 +302,19 @@ def _charged(selection: Selection, payer_id: str) -> Selection:
     )
 
 
+def charge_of(record: Record, number: int, step: Step) -> Charge:
+    """The charge of a record at a step of its program."""
+    benefit, rated, uncovered, amount, draws, *told = record.steps[number]
+    flat = iter(told[0] if told else ())
+    counts = {counter: (stood, stood + more) for counter, stood, more in zip(flat, flat, flat, strict=True)}
+    drawn = [tuple(draw) for draw in draws]
+    return Charge(record, number, benefit, rated, uncovered, amount, drawn, step.currency, counts)
+
+
 def _visible(caller: Principal, record: Record, steps: Sequence[Step]) -> list[Charge]:
     """Charges of the steps that the caller sees: up to its own."""
     last = ALL_STEPS if caller.service else max(len(record.path) - len(caller.account_path) + 1, 0)
-    return [
-        Charge(record, number, benefit, rated, uncovered, amount, [tuple(draw) for draw in draws], step.currency)
-        for number, ((benefit, rated, uncovered, amount, draws), step) in enumerate(
-            zip(record.steps, steps, strict=True)
-        )
-        if number <= last
-    ]
+    return [charge_of(record, number, step) for number, step in enumerate(steps[: len(record.steps)]) if number <= last]
 
 
 def explanation(charge: Charge, step: Step, clocks: Sequence[Clock] = ()) -> Explanation:

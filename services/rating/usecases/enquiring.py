@@ -12,7 +12,7 @@ from services.rating.domain.reasons import Mode, Reason
 from services.rating.domain.reasons import Outcome as Became
 from services.rating.domain.records import Position
 from services.rating.ports import KnownEndpoint
-from services.rating.usecases.books import Charge, Explanation, Record, explanation
+from services.rating.usecases.books import Explanation, Record, charge_of, explanation
 from services.rating.usecases.cells import Cell
 from services.rating.usecases.charging import STALE_TRIES_MAX, program_for, visible_steps
 from services.rating.usecases.kit import Kit
@@ -97,13 +97,9 @@ def _preview(known: KnownEndpoint, program: Program, use: UsageEvent, outcome: O
         decided_ms=0,
     )
     explained, reason = [], Reason.NONE
-    for number, (step, (benefit, rated, uncovered, amount, draws)) in enumerate(
-        zip(program.steps[:visible], outcome[2][:visible], strict=True)
-    ):
-        charge = Charge(
-            record, number, benefit, rated, uncovered, amount, [tuple(draw) for draw in draws], step.currency
-        )
+    for number, step in enumerate(program.steps[:visible]):
+        charge = charge_of(record, number, step)
         explained.append(explanation(charge, step, program.clocks))
-        if uncovered and not reason:
+        if charge.uncovered and not reason:
             reason = Reason.USAGE_LIMIT if step.pricing else step.no_rate
     return Preview(explained, reason, is_throttled(outcome))

@@ -181,8 +181,19 @@ def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock])
     return (
         f"Part {part.id} counts {meter} {_over(part.period, part.owner, clocks)}{extra}: {price}; "
         f"what the count cost before is taken off, and the whole is rounded {_ROUNDING[part.rounding]} "
-        f"to {unit_of_price}."
+        f"to {unit_of_price}.{_stood(part, charge)}"
     )
+
+
+def _stood(part: Component, charge: "Charge") -> str:
+    """Where a count stood before a use and after it, and what that costs."""
+    if part.counter not in charge.counts:
+        return ""
+    before, after = (
+        f"{count} ({format_micros(part.price(count)[0])} {charge.currency})" if count else "0"
+        for count in charge.counts[part.counter]
+    )
+    return f" The count went from {before} to {after}."
 
 
 def _measured(rounding: UseRounding) -> str:
@@ -222,4 +233,8 @@ def _cap(cap: Cap, charge: "Charge", clocks: Sequence[Clock]) -> str:
         Action.BLOCK: "use over it does not pass",
     }[cap.action]
     amount = f"{format_micros(cap.amount)} {charge.currency}"
-    return f"Cap {cap.id}: uses cost at most {amount} {_over(cap.period, cap.owner, clocks)}; {beyond}."
+    told = f"Cap {cap.id}: uses cost at most {amount} {_over(cap.period, cap.owner, clocks)}; {beyond}."
+    if cap.counter not in charge.counts:
+        return told
+    before, after = map(format_micros, charge.counts[cap.counter])
+    return f"{told} Without it they had cost {before} before this use, {after} with it."

@@ -146,7 +146,7 @@ class SegmentFold:
         totals, endpoint_id, quantity = self._sheet.totals, used.endpoint_id, used.quantity
         day, network_id, service = used.usage_ms // DAY_MS, used.network_id, used.service
         of_steps = zip(steps, parts, strict=True)
-        for number, (step, (benefit, _, uncovered, amount, draws)) in enumerate(of_steps):
+        for number, (step, (benefit, _, uncovered, amount, draws, *_)) in enumerate(of_steps):
             key = (path, day, endpoint_id, network_id, service, number, step.currency)
             total = totals.get(key)
             if total is None:

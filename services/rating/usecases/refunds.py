@@ -156,7 +156,7 @@ class Refunds:
             quantity=quantity,
             steps=[
                 charged_step(_holder(step, record), step.pool, int(step.mode), benefit, amount, draws)
-                for step, (benefit, _, _, amount, draws) in zip(steps[:count], record.steps[:count], strict=True)
+                for step, (benefit, _, _, amount, draws, *_) in zip(steps[:count], record.steps[:count], strict=True)
             ],
             endpoint_id=record.endpoint_id,
             network_id=record.network_id,

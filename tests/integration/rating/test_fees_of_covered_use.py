@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.common.errors import NotFoundError
 from services.common.pages import PageRequest
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.pricing import Action, Meter
@@ -101,6 +102,23 @@ async def test_caps_bound_fees_too_and_a_refund_gives_both_back(stores):
         assert [each.amounts[0] for each in found] == [5 * CENT, 2 * CENT, 0]
         await refund(core, found[0].usage_record_id)
         assert (await money_of(core), await left(core)) == (98 * CENT, GB - 2 * MB)
+
+
+async def test_the_explanation_says_where_counts_stood_and_a_refused_use_has_none(stores):
+    cap = CapTerms("s1", Scope.CYCLE, for_account=False, services=frozenset(), amount=7 * CENT, action=Action.FREE)
+    async with priced(stores, FEE, EUR, cap, expires_ms=NEVER) as core:
+        books = Books(core.books, core.journal, core.terms)
+        used = [await core.use(MB, f"e{n}", session_ref=f"s{n}", mode=OFFLINE) for n in range(2)]
+        refused = await core.use(2 * GB, "asks", session_ref="s3")
+        assert refused.outcome is Outcome.REFUSED
+        await core.fold()
+        last = await books.explain(OPERATOR_CALLER, read_usage_record_id(used[1].usage_record_id), 0, "c")
+        assert any(
+            each.endswith("Without it they had cost 0.05 before this use, 0.10 with it.") for each in last.sentences
+        )
+        assert any(each.endswith("The count went from 0 to 1 (0.05 EUR).") for each in last.sentences)
+        with pytest.raises(NotFoundError):
+            await books.charge(OPERATOR_CALLER, read_usage_record_id(refused.usage_record_id), 0, "c")
 
 
 async def test_the_explanation_tells_of_the_fee_alone(stores):

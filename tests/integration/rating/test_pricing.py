@@ -164,7 +164,7 @@ def test_the_function_agrees_with_exact_fractions(valkey_url):
                 }
                 expected = quote(pricing, quantity, cost, counts)
                 assert outcome[0] == Status.CHARGED
-                _, rated, uncovered, amount, _ = outcome[2][0]
+                _, rated, uncovered, amount, _, *told = outcome[2][0]
                 assert rated + uncovered == quantity
                 assert (uncovered > 0) == (expected.blocked and quantity > 0)
                 if expected.blocked:
@@ -175,6 +175,9 @@ def test_the_function_agrees_with_exact_fractions(valkey_url):
                 assert not expected.blocked
                 assert amount == expected.amount
                 assert (len(outcome) > 3) == expected.throttled
+                flat = told[0] if told else []
+                stood = {flat[i]: (flat[i + 1], flat[i + 1] + flat[i + 2]) for i in range(0, len(flat), 3)}
+                assert stood == {name: (counts.get(name, 0), count) for name, count in expected.counts.items()}
                 for name, count in expected.counts.items():
                     key = key_of(name, pricing, day, session)
                     if key[1] != "":
@@ -206,7 +209,7 @@ def test_money_buys_the_largest_part_and_is_never_overspent(valkey_url):
             outcomes = runner.run(core.decide(ops, endpoint))[2:]
             left, counts = money, dict[str, int]()
             for quantity, outcome in zip(quantities, outcomes, strict=True):
-                _, rated, uncovered, amount, _ = outcome[2][0]
+                _, rated, uncovered, amount, *_ = outcome[2][0]
                 found = quote(pricing, rated, 0, counts)
                 assert rated + uncovered == quantity
                 assert amount == (found.amount if rated else 0)

@@ -48,8 +48,11 @@ def step(**fields: Any) -> Step:
     return Step(**{**values, **fields})
 
 
-def told(priced: Step, amount: int = 20_000, benefit: int = 0, draws: Any = (), uncovered: int = 0) -> list[str]:
-    charge = Charge(RECORD, 0, benefit, 10 * MB - benefit - uncovered, uncovered, amount, draws, "EUR")
+def told(
+    priced: Step, amount: int = 20_000, benefit: int = 0, draws: Any = (), uncovered: int = 0, counts: Any = None
+) -> list[str]:
+    rated = 10 * MB - benefit - uncovered
+    charge = Charge(RECORD, 0, benefit, rated, uncovered, amount, draws, "EUR", counts or {})
     return list(explanation(charge, priced, CLOCKS).sentences)
 
 
@@ -96,6 +99,17 @@ def test_caps_say_what_is_beyond_them():
     assert sentences[3].startswith(
         "Cap s1: uses cost at most 2.00 EUR over the day (Europe/Brussels), of the endpoint;"
     )
+
+
+def test_where_counts_stood_is_said_with_what_that_costs_and_nothing_of_those_that_are_not_known():
+    cap = Cap("s1", "m", "", 1, 2_000_000, Action.FREE)
+    priced = step(pricing=Pricing((component(), component(id="r1.fee", counter="other")), (cap,)))
+    sentences = told(priced, counts={"n": (0, 10 * MB), "m": (1_990_000, 2_010_000)})
+    assert sentences[2].endswith("to the micro. The count went from 0 to 10000000 (0.02 EUR).")
+    assert sentences[3].endswith("is rounded up to the micro.")
+    assert sentences[4].endswith("is free. Without it they had cost 1.99 before this use, 2.01 with it.")
+    again = told(priced, counts={"n": (5 * MB, 15 * MB)})
+    assert again[2].endswith("The count went from 5000000 (0.005 EUR) to 15000000 (0.035 EUR).")
 
 
 def test_draws_on_money_are_micros_and_what_is_left_to_pay_is_said():

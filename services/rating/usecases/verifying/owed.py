@@ -14,7 +14,7 @@ def owed_changes(content: SegmentContent, programs: ProgramSteps) -> Iterator[tu
         if used.outcome[0] != Status.CHARGED:
             continue
         steps, _ = programs[used.program_id]
-        for step, (_, _, _, amount, _) in zip(steps, used.outcome[2], strict=True):
+        for step, (_, _, _, amount, *_) in zip(steps, used.outcome[2], strict=True):
             if step.mode is StepMode.POSTPAID and step.holder != NO_HOLDER:
                 yield step.holder or used.endpoint_id, amount
     for done in content.operations:
