@@ -109,7 +109,8 @@ async def test_the_explanation_says_where_counts_stood_and_a_refused_use_has_non
     async with priced(stores, FEE, EUR, cap, expires_ms=NEVER) as core:
         books = Books(core.books, core.journal, core.terms)
         used = [await core.use(MB, f"e{n}", session_ref=f"s{n}", mode=OFFLINE) for n in range(2)]
-        refused = await core.use(2 * GB, "asks", session_ref="s3")
+        core.terms.change(replace(core.terms.endpoints[ENDPOINT], active=False))
+        refused = await core.use(MB, "asks")
         assert refused.outcome is Outcome.REFUSED
         await core.fold()
         last = await books.explain(OPERATOR_CALLER, read_usage_record_id(used[1].usage_record_id), 0, "c")
