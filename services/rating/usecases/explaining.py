@@ -8,7 +8,18 @@ from services.rating.domain.balances import Drawn, balance_id
 from services.rating.domain.limits import counted_by
 from services.rating.domain.measuring import Measure, UseRounding
 from services.rating.domain.periods import Clock
-from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Meter, Period, Rounding, Tier, TierMode
+from services.rating.domain.pricing import (
+    NO_BOUND,
+    Action,
+    Cap,
+    Component,
+    Meter,
+    Period,
+    Pricing,
+    Rounding,
+    Tier,
+    TierMode,
+)
 from services.rating.domain.programs import Step, StepMode
 from services.rating.domain.reasons import Service
 
@@ -34,7 +45,8 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
     told = [f"{charge.payee_id} charges {charge.payer_id} for {used}, {plan}."]
     told += _volumes(charge, step, unit)
     rounded = 0
-    is_priced = charge.rated or _price(charge)
+    is_counted = step.pricing and any(part.counter in charge.counts for part in step.pricing.components)
+    is_priced = charge.rated or _price(charge) or is_counted
     if is_priced and step.rate and not step.tariff[0]:
         told.append(f"{charge.rated} {unit} are free: the plan is a subscription without limits.")
     elif is_priced and step.rate:
@@ -44,6 +56,8 @@ def sentences_of(charge: "Charge", step: Step, clocks: Sequence[Clock]) -> tuple
         told.append(f"{charge.rated} {unit} passed slowed down at no price: nothing is left, and the plan throttles.")
     elif is_priced and step.pricing:
         told += _counted(charge, step, unit, clocks)
+    elif step.pricing and _owes_fees(charge, step.pricing):
+        told.append(f"Fees of {_priced_by(step)} that benefits do not cover were not charged: nothing could pay them.")
     told += _moneys(charge)
     if charge.uncovered:
         told.append(f"{charge.uncovered} {unit} were covered by nothing ({_why_uncovered(step)}).")
@@ -124,6 +138,12 @@ def _simple(charge: "Charge", step: Step, unit: str, rounded: int) -> str:
 def _price(charge: "Charge") -> int:
     """What is left to pay, and what buckets of money paid."""
     return charge.amount + sum(quantity for _, quantity, what in charge.draws if what & Drawn.OF_MONEY)
+
+
+def _owes_fees(charge: "Charge", pricing: Pricing) -> bool:
+    """Whether a use that benefits cover, and that nothing priced or counted, has fees that they do not cover."""
+    fees = [part for part in pricing.components if part.covered]
+    return charge.benefit > 0 and any(part.price(1)[0] for part in fees if part.meter is Meter.RECORDS)
 
 
 def _counted(charge: "Charge", step: Step, unit: str, clocks: Sequence[Clock]) -> Iterator[str]:

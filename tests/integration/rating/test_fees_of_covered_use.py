@@ -7,6 +7,7 @@ import pytest
 from services.common.errors import NotFoundError
 from services.common.pages import PageRequest
 from services.rating.domain.decisions import SessionAction
+from services.rating.domain.events import Answer
 from services.rating.domain.pricing import Action, Meter
 from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.records import read_usage_record_id
@@ -61,6 +62,14 @@ async def test_a_fee_that_only_what_is_priced_pays_is_not_due(stores):
         assert await money_of(core) == EUR
 
 
+async def sentences(core: World, answer: Answer, step: int = 0) -> list[str]:
+    """Why a charge is what it is."""
+    await core.fold()
+    position = read_usage_record_id(answer.usage_record_id)
+    books = Books(core.books, core.journal, core.terms)
+    return list((await books.explain(OPERATOR_CALLER, position, step, "c")).sentences)
+
+
 async def test_without_money_for_the_fee_nothing_is_let_through_and_what_was_used_stays_covered(stores):
     async with priced(stores, FEE, CENT, expires_ms=NEVER) as core:
         refused = await core.use(MB, "asks", session_ref="s1")
@@ -69,6 +78,9 @@ async def test_without_money_for_the_fee_nothing_is_let_through_and_what_was_use
         assert (opened.grants[0].granted, opened.grants[0].reason) == (0, Reason.BALANCE_DEPLETED)
         reported = await core.use(MB, "was", session_ref="s1", mode=OFFLINE)
         assert (reported.uncovered, reported.amounts[0], await left(core)) == (0, 0, GB - MB)
+        assert (await sentences(core, reported))[-1] == (
+            "Fees of tariff tar_x version 1, rate r1 that benefits do not cover were not charged: nothing could pay them."
+        )
         assert (await core.use(MB, "again", session_ref="s2")).reason is Reason.ENDPOINT_BLOCKED
         assert await money_of(core) == CENT
 
@@ -107,19 +119,18 @@ async def test_caps_bound_fees_too_and_a_refund_gives_both_back(stores):
 async def test_the_explanation_says_where_counts_stood_and_a_refused_use_has_none(stores):
     cap = CapTerms("s1", Scope.CYCLE, for_account=False, services=frozenset(), amount=7 * CENT, action=Action.FREE)
     async with priced(stores, FEE, EUR, cap, expires_ms=NEVER) as core:
-        books = Books(core.books, core.journal, core.terms)
-        used = [await core.use(MB, f"e{n}", session_ref=f"s{n}", mode=OFFLINE) for n in range(2)]
+        used = [await core.use(MB, f"e{n}", session_ref=f"s{n}", mode=OFFLINE) for n in range(3)]
         core.terms.change(replace(core.terms.endpoints[ENDPOINT], active=False))
         refused = await core.use(MB, "asks")
         assert refused.outcome is Outcome.REFUSED
-        await core.fold()
-        last = await books.explain(OPERATOR_CALLER, read_usage_record_id(used[1].usage_record_id), 0, "c")
-        assert any(
-            each.endswith("Without it they had cost 0.05 before this use, 0.10 with it.") for each in last.sentences
-        )
-        assert any(each.endswith("The count went from 0 to 1 (0.05 EUR).") for each in last.sentences)
+        told = await sentences(core, used[1])
+        assert any(each.endswith("Without it they had cost 0.05 before this use, 0.10 with it.") for each in told)
+        assert any(each.endswith("The count went from 0 to 1 (0.05 EUR).") for each in told)
+        free = await sentences(core, used[2])
+        assert any(each.endswith("0.00 EUR in all.") for each in free)
+        assert any(each.endswith("Without it they had cost 0.10 before this use, 0.15 with it.") for each in free)
         with pytest.raises(NotFoundError):
-            await books.charge(OPERATOR_CALLER, read_usage_record_id(refused.usage_record_id), 0, "c")
+            await sentences(core, refused)
 
 
 async def test_the_explanation_tells_of_the_fee_alone(stores):
@@ -130,7 +141,7 @@ async def test_the_explanation_tells_of_the_fee_alone(stores):
         position = read_usage_record_id(used.usage_record_id)
         (record,) = await core.books.records("", Selection(position=position), PageRequest(1))
         assert record.steps[0][:4] == [MB, 0, 0, 5 * CENT]
-        told = (await Books(core.books, core.journal, core.terms).explain(OPERATOR_CALLER, position, 0, "c")).sentences
+        told = await sentences(core, used)
         assert (
             "Fees that benefits do not cover were priced by tariff tar_x version 1, rate r1, as the sum of 1 part: "
             "0.05 EUR in all."
