@@ -34,10 +34,6 @@ class Assignment:
     expires_ms: int
 
 
-Formers = tuple[Assignment, ...]
-"""Base plans that were replaced, oldest first; each ends where the next one began. Use from then may still come."""
-
-
 @dataclass(frozen=True, slots=True)
 class Joined:
     """Endpoints that were given a plan in a stretch of time in which no cycle begins.
@@ -81,7 +77,7 @@ class EndpointTerms:
         owner_active: whether the account that owns it is ACTIVE.
         version: grows with every change of what stands here.
         deleted: whether it is gone for good.
-        former_bases: base plans that it had before.
+        former_bases: base plans that it had before, oldest first; use from then may still come.
     """
 
     id: str
@@ -94,10 +90,10 @@ class EndpointTerms:
     addons: tuple[Assignment, ...]
     version: int
     deleted: bool = False
-    former_bases: Formers = ()
+    former_bases: tuple[Assignment, ...] = ()
 
     @property
-    def assignments(self) -> Formers:
+    def assignments(self) -> tuple[Assignment, ...]:
         """Plans that it was given."""
         return _assignments(self)
 
@@ -118,7 +114,7 @@ class AccountTerms:
         limit_version: grows with every change of the account itself.
         members: its endpoints that share a base plan's volumes, by plan version.
         terminated: whether it has ended for good.
-        former_bases: base plans that it had before.
+        former_bases: base plans that it had before, oldest first; use from then may still come.
     """
 
     id: str
@@ -134,7 +130,7 @@ class AccountTerms:
     limit_version: int
     members: tuple[Members, ...] = ()
     terminated: bool = False
-    former_bases: Formers = ()
+    former_bases: tuple[Assignment, ...] = ()
 
     @property
     def cycle(self) -> Clock:
@@ -142,7 +138,7 @@ class AccountTerms:
         return Clock(self.billing_cycle_day, self.time_zone)
 
     @property
-    def assignments(self) -> Formers:
+    def assignments(self) -> tuple[Assignment, ...]:
         """Plans that it was given."""
         return _assignments(self)
 
@@ -153,7 +149,7 @@ class AccountTerms:
         return frozenset((*(assignment.plan for assignment in self.assignments), *shared))
 
 
-def _assignments(payer: EndpointTerms | AccountTerms) -> Formers:
+def _assignments(payer: EndpointTerms | AccountTerms) -> tuple[Assignment, ...]:
     return (*payer.addons, *((payer.base,) if payer.base else ()), *payer.former_bases)
 
 
