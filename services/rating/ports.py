@@ -260,7 +260,7 @@ class ChainTerms:
         """The programs of endpoints with the plans of this one, by kind of use."""
         base = endpoint.base.plan if endpoint.base else None
         addons = frozenset(addon.plan for addon in endpoint.addons)
-        signature = (base, addons, endpoint.barred, endpoint.active, endpoint.owner_active)
+        signature = (base, endpoint.is_past, addons, endpoint.barred, endpoint.active, endpoint.owner_active)
         return self.programs.setdefault(signature, {})
 
     def account(self, account_id: str) -> AccountTerms | None:

@@ -37,6 +37,8 @@ from tests.model.prices import (
 
 Payer = EndpointTerms | AccountTerms
 OCCURRENCES_MAX = 2**31 - 1
+RESTS_KEPT_MS = 40 * DAY_MS
+"""How long late use draws on what had rolled over and ended."""
 WITHOUT_END = 1 << 52
 """What a bucket counts for that is subscribed anew as often as need be."""
 
@@ -291,7 +293,8 @@ class Purse:
         for rest in (rest for rests in changes for rest in rests):
             self.pots[rest.id] = rest
         if changes:
-            gone = [pot for pot in self.pots.values() if pot.rest_of_ms and pot.state == "EXPIRED"]
+            rests = [pot for pot in self.pots.values() if pot.rest_of_ms and pot.state == "EXPIRED"]
+            gone = [pot for pot in rests if pot.expires_ms <= at_ms - RESTS_KEPT_MS]
             for pot in gone:
                 del self.pots[pot.id]
 
@@ -501,13 +504,14 @@ class Model:
                     present.follow(pot.whole, pot.brought, pot.expires_ms, self.now_ms)
                 wanted[name] = present
         owners = {pot.assignment.id for pot in wanted.values()}
-        replaced = [pot for pot in wanted.values() if pot.replaced_ms]
-        owners -= {pot.assignment.id for pot in replaced}
         rests = [pot for pot in purse.pots.values() if pot.rest_of_ms and pot.assignment.id in owners]
         empty = [pot for name, pot in purse.pots.items() if name not in wanted and pot.emptied(self.now_ms)]
         purse.pots = {**wanted, **{pot.id: pot for pot in (*rests, *empty)}}
-        for pot in replaced:
-            pot.look(self.now_ms)
+        ends = {pot.assignment.id: pot.replaced_ms for pot in wanted.values() if pot.replaced_ms}
+        for pot in purse.pots.values():
+            if pot.assignment.id in ends:
+                pot.expires_ms = min(pot.expires_ms, ends[pot.assignment.id])
+                pot.look(self.now_ms)
 
     def _pots(self, payer: Payer, given: Sequence[Assignment], *, shared: bool) -> Iterator[Pot]:
         billed = self.chain[0] if isinstance(payer, EndpointTerms) else payer
@@ -618,8 +622,8 @@ class Model:
 
     def _usable(self, pot: Pot, use: Use) -> bool:
         if not pot.of_team:
-            bases = [payer.base.plan for payer, _ in self._steps(use) if payer.base]
-            return (pot.plan.addon or pot.plan.key in bases) and self._permits(pot.plan, pot.benefit, use)
+            bases = [payer.base.id for payer, _ in self._steps(use) if payer.base]
+            return (pot.plan.addon or pot.assignment.id in bases) and self._permits(pot.plan, pot.benefit, use)
         base = as_of(self.endpoints[use.endpoint], use.at_ms).base
         own = self.catalog.plans[base.plan] if base else None
         return (

@@ -121,11 +121,12 @@ def _spec(
 ) -> BucketSpec:
     pending = plan.addon and plan.on_usage
     cycles = _cycles(assignment, benefit, account, now_ms)
+    replaced_ms = 0 if plan.addon else assignment.expires_ms
     quantity = _first_quantity(assignment, benefit, account, cycles) if plan.prorated else benefit.quantity
     return BucketSpec(
         source=assignment.id,
         benefit_id=benefit.id,
-        ref=ref_of(plan, benefit.id),
+        ref=ref_of(plan, benefit.id, replaced=replaced_ms > 0),
         priority=assignment.priority if plan.addon or pool else 0,
         role=Role.POOL if pool else Role.ADDON if plan.addon else Role.BASE,
         quantity=quantity,
@@ -136,7 +137,7 @@ def _spec(
         cycles=cycles,
         unit=benefit.unit,
         renewal=_renewal(assignment, plan, benefit, quantity),
-        replaced_ms=0 if plan.addon else assignment.expires_ms,
+        replaced_ms=replaced_ms,
     )
 
 

@@ -131,7 +131,7 @@ def _step(
     limits = usage_limits(counters, use.service, account_id, billed, clocks)
     simple, pricing = price_of(tariff, found, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
     currency = tariff.currency if tariff else (base.currency if base else "")
-    own = _drawable((plan for _, plan in own_plans(payer, catalog)), catalog, use, currency)
+    own = _drawable((plan for _, plan in own_plans(payer, catalog)), catalog, use, currency, own_ref(payer))
     pool = dict[str, Benefit]()
     if isinstance(payer, EndpointTerms):
         pool = _drawable((plan for _, plan in pooled_addons(payee, catalog)), catalog, use, currency)
@@ -218,10 +218,19 @@ def has_benefits(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> 
     return any(plan.benefits for _, plan in own_plans(payer, catalog))
 
 
-def ref_of(plan: PlanTerms, benefit_id: str) -> str:
+REPLACED = "<"
+"""Marks benefits of a base plan that was replaced: of the same version given anew there are others."""
+
+
+def ref_of(plan: PlanTerms, benefit_id: str, *, replaced: bool = False) -> str:
     """Name of a benefit of a plan version."""
     plan_id, version = plan.key
-    return f"{plan_id.removeprefix('pln_')}:{version}:{benefit_id}"
+    return f"{plan_id.removeprefix('pln_')}:{version}{REPLACED if replaced else ''}:{benefit_id}"
+
+
+def own_ref(payer: EndpointTerms | AccountTerms) -> Callable[[PlanTerms, str], str]:
+    """Names of the benefits that a payer draws on alone."""
+    return lambda plan, benefit_id: ref_of(plan, benefit_id, replaced=payer.is_past and not plan.addon)
 
 
 def shared_ref(plan: PlanTerms, benefit_id: str) -> str:

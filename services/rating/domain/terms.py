@@ -93,6 +93,11 @@ class EndpointTerms:
     former_bases: tuple[Assignment, ...] = ()
 
     @property
+    def is_past(self) -> bool:
+        """Whether this is as of a time before its base plan was replaced."""
+        return self.base in self.former_bases
+
+    @property
     def assignments(self) -> tuple[Assignment, ...]:
         """Plans that it was given."""
         return _assignments(self)
@@ -136,6 +141,11 @@ class AccountTerms:
     def cycle(self) -> Clock:
         """Its billing cycles."""
         return Clock(self.billing_cycle_day, self.time_zone)
+
+    @property
+    def is_past(self) -> bool:
+        """Whether this is as of a time before its base plan was replaced."""
+        return self.base in self.former_bases
 
     @property
     def assignments(self) -> tuple[Assignment, ...]:

@@ -460,7 +460,7 @@ end
 
 -- Buckets -------------------------------------------------------------------------------------------------------
 
-local available, refresh, refresh_all, lose_rest, supply, notice_use, present_end, final_end, cycles_until, note_short, lessen, came_back, pay_short
+local available, refresh, refresh_all, supply, notice_use, present_end, final_end, cycles_until, note_short, lessen, came_back, pay_short
 do
 local ON_EXPIRY, ON_EXHAUSTION = 1, 2
 local USUAL_SHARES = { 80 }
@@ -525,7 +525,7 @@ local function note_former(bucket, ends, rest)
   end
 end
 
-function lose_rest(name, bucket)
+local function lose_rest(name, bucket)
   if bucket[REMAINING] > 0 then
     move(name, bucket[ID], MOVE.EXPIRY, -bucket[REMAINING])
     notice(name, bucket[ID], NOTICE.ENDED, bucket[REMAINING])
@@ -647,7 +647,8 @@ function refresh(name, payer, bucket, time)
   return true
 end
 
--- Refreshes buckets (`refs` nil: all); drops rests of former cycles that have ended: until then a refund may fill them.
+-- Refreshes buckets (`refs` nil: all); drops rests of former cycles some time after they ended: until then late use draws on
+-- them, and before their end a refund may fill them.
 function refresh_all(name, payer, refs, time)
   local buckets, changed = payer[BUCKETS], false
   for index = 1, #buckets do -- those that roll over on the way come behind
@@ -662,7 +663,7 @@ function refresh_all(name, payer, refs, time)
   dirty[name] = true
   local kept = {}
   for _, bucket in ipairs(buckets) do
-    if bucket[VALIDITY] ~= ROLLED or bucket[STATE] ~= EXPIRED then
+    if bucket[VALIDITY] ~= ROLLED or bucket[STATE] ~= EXPIRED or bucket[EXPIRES] > time - PERIODS_KEPT_S * 1000 then
       kept[#kept + 1] = bucket
     end
   end
@@ -810,8 +811,9 @@ local function add_eligible(found, name, payer, refs, use)
     if refs[bucket[REF]] then
       local place_of_rest = bucket[FORMER] and not use.is_grant and former_place(bucket[FORMER], time)
       local free = 0
-      if place_of_rest then
-        free = bucket[FORMER][place_of_rest]
+      if place_of_rest then -- but not to uses from before a base plan that was replaced
+        local is_before = bucket[TOLD] and bucket[ROLE] == ROLE_BASE and time < bucket[ACTIVATED]
+        free = is_before and 0 or bucket[FORMER][place_of_rest]
       elseif bucket[STATE] ~= EXPIRED then
         free = available(bucket)
       end
@@ -1572,6 +1574,14 @@ local function adjust_end(bucket, spec)
   end
 end
 
+-- Another base plan took the place of a bucket's own: it ends by then, and is for what is told late.
+local function end_by(bucket, spec)
+  bucket[REF], bucket[RENEWAL], bucket[TOLD] = spec[REF], bucket[RENEWAL] or false, spec[TOLD]
+  if bucket[STATE] ~= EXPIRED then
+    bucket[EXPIRES] = bucket[EXPIRES] == 0 and spec[TOLD] or min(bucket[EXPIRES], spec[TOLD])
+  end
+end
+
 -- Brings a bucket that is there to what its assignment says now; what was drawn from it stays.
 local function adjust_bucket(bucket, spec)
   local renewal, cycles = bucket[RENEWAL], cycles_of(bucket, spec)
@@ -1579,8 +1589,8 @@ local function adjust_bucket(bucket, spec)
     bucket[EXPIRES] = moved_end(bucket, cycles) or bucket[EXPIRES]
   end
   bucket[PRIORITY], bucket[CYCLES] = spec[PRIORITY], cycles
-  if bucket[ROLE] == ROLE_BASE and spec[TOLD] and bucket[STATE] ~= EXPIRED then -- another plan took the place of its own
-    bucket[EXPIRES] = bucket[EXPIRES] == 0 and spec[TOLD] or min(bucket[EXPIRES], spec[TOLD])
+  if bucket[ROLE] == ROLE_BASE and spec[TOLD] then
+    end_by(bucket, spec)
   end
   if renewal and spec[RENEWAL] then
     renewal.quantity, renewal.cycles, renewal.shares = spec[RENEWAL].quantity, spec[RENEWAL].cycles, spec[RENEWAL].shares
@@ -1596,7 +1606,6 @@ local function adjust_bucket(bucket, spec)
 end
 
 local GROWS = 2 -- a team
-local REPLACED = 2 -- wanted only for what is told late
 
 -- Brings a pool to what its members bring now, to each cycle (`whole`) and to the one that ends at `ends`. What was drawn
 -- or is reserved stays so.
@@ -1672,7 +1681,7 @@ function configure_op(op)
     present[bucket[ID]] = bucket
   end
   for index, spec in ipairs(specs) do
-    wanted[spec[ID]] = spec[TOLD] and REPLACED or true
+    wanted[spec[ID]] = spec
     local bucket = present[spec[ID]]
     if bucket then
       adjust_bucket(bucket, spec)
@@ -1693,9 +1702,11 @@ function configure_op(op)
   for _, bucket in ipairs(payer[BUCKETS]) do
     local id = bucket[ID]
     local is_rest = bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')]
-    if is_rest == REPLACED then
-      lose_rest(name, bucket)
-    elseif is_rest or not wanted[id] and emptied(name, payer, bucket) then
+    if is_rest and is_rest[TOLD] then
+      end_by(bucket, is_rest)
+      replaced[#replaced + 1] = bucket
+    end
+    if is_rest or not wanted[id] and emptied(name, payer, bucket) then
       kept[#kept + 1] = bucket
     elseif not wanted[id] and bucket[REMAINING] > 0 then
       move(name, id, MOVE.REMOVAL, -bucket[REMAINING])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from services.common.money import format_micros
 from services.rating.domain.balances import Drawn, balance_id
+from services.rating.domain.compiling import REPLACED
 from services.rating.domain.limits import counted_by
 from services.rating.domain.measuring import Measure, UseRounding
 from services.rating.domain.periods import Clock
@@ -84,7 +85,7 @@ def _volumes(charge: "Charge", step: Step, unit: str) -> Iterator[str]:
 
 
 def _plan_of(measure: Measure) -> str:
-    plan, version, _ = measure.ref.split(":")
+    plan, version, _ = measure.ref.replace(REPLACED, "").split(":")
     return f"plan pln_{plan}" if version == "*" else f"plan pln_{plan} version {version}"
 
 

@@ -9,7 +9,7 @@ from services.rating.domain.buckets import RETELL_MS, bucket_specs, pool_specs
 from services.rating.domain.cells import cell_of
 from services.rating.domain.compiling import former_plans, own_plans, pooled_addons
 from services.rating.domain.decisions import ConfigureOp
-from services.rating.domain.programs import Program
+from services.rating.domain.programs import Program, Step
 from services.rating.domain.terms import AccountTerms, Assignment, CatalogTerms, EndpointTerms, PlanTerms
 from services.rating.ports import ChainTerms, KnownEndpoint
 
@@ -95,6 +95,17 @@ class Holders:
             yield self.of_pool(account, chain.catalog)
         else:
             yield self.of_account(account, chain.catalog, shared=shared)
+
+    def of_steps(self, known: KnownEndpoint, steps: Iterable[Step]) -> Iterator[ConfigureOp]:
+        """The configurations of all holders that charging at some steps touched."""
+        chain, touched = known.chain, {name for step in steps for name in (step.holder, step.pool)}
+        yield self.of_endpoint(known.terms, chain.accounts[0], chain.catalog)
+        for account in chain.accounts:
+            if account.id in touched:
+                shared = self._cells > 1 and account is not chain.accounts[0]
+                yield self.of_account(account, chain.catalog, shared=shared)
+            if pool_id(account.id) in touched:
+                yield self.of_pool(account, chain.catalog)
 
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""

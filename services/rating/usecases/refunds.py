@@ -163,9 +163,11 @@ class Refunds:
             service=record.service,
             program_id=record.program_id,
         )
-        corrected = await self._corrections.decide(
-            self._kit.cells[record.position.cell], op, [], dry_run=dry_run, what="the charge"
-        )
+        cell = self._kit.cells[record.position.cell]
+        await self._kit.terms.load([record.endpoint_id])
+        known = self._kit.terms.known.get(record.endpoint_id)
+        configures = list(cell.holders.of_steps(known, steps[:count])) if known else []
+        corrected = await self._corrections.decide(cell, op, configures, dry_run=dry_run, what="the charge")
         for account_id in record.path:
             self._kit.escrow.replenished(account_id)
         return _answered(corrected, steps)

@@ -174,10 +174,40 @@ def changed(account: AccountTerms, to: PlanTerms) -> AccountTerms:
 
 
 @pytest.mark.parametrize("looked", [False, True])
-async def test_it_does_not_matter_whether_somebody_looked_between(looked, valkey_url, sqlite_url):
-    async with settled_world(market(monthly()), valkey_url, sqlite_url) as core:
-        await core.use(10 * MB, "first")
-        change_plan(core, "second", monthly())
+async def test_of_two_assignments_of_one_plan_version_late_use_draws_on_its_own(looked, valkey_url, sqlite_url):
+    async with settled_world(market(BUNDLE), valkey_url, sqlite_url) as core:
+        await core.use(900 * MB, "first")
+        change_plan(core, "second", DEAR)
+        change_plan(core, "third", BUNDLE, CHANGED_MS + DAY_MS)
         if looked:
-            await cost(core, 5 * MB, "look", CHANGED_MS)
-        assert await cost(core, 95 * MB, "late", NOW_MS) == (0, 0)
+            assert await cost(core, 300 * MB, "look", CHANGED_MS + DAY_MS) == (0, 0)
+        assert await cost(core, 300 * MB, "late", NOW_MS) == (0, 200 * MB)
+        change_plan(core, "fourth", DEAR, CHANGED_MS + 2 * DAY_MS)
+        assert await cost(core, MB, "later", NOW_MS) == (0, MB)
+        rest = GB - 300 * MB if looked else GB
+        assert await cost(core, GB, "of-the-third", CHANGED_MS + DAY_MS) == (0, GB - rest)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+async def test_a_refund_is_lost_with_the_plan_whether_somebody_looked_or_not(looked, valkey_url, sqlite_url):
+    async with settled_world(market(BUNDLE), valkey_url, sqlite_url) as core:
+        before = await core.use(300 * MB, "before")
+        change_plan(core, "second", DEAR)
+        if looked:
+            await balances(core)
+        await core.fold()
+        given_back = await refund(core, before.usage_record_id)
+        (draw,) = given_back.steps[0].balances
+        assert (draw.restored, draw.lapsed) == (0, 300 * MB)
+        assert await cost(core, GB, "late", NOW_MS) == (0, 300 * MB)
+
+
+async def test_what_rolled_over_and_ended_with_the_plan_is_there_for_late_use(valkey_url, sqlite_url):
+    async with settled_world(market(monthly(rolls=2)), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "october")
+        assert await use_at(core, NOVEMBER_MS + 1, MB, "november") is Outcome.CHARGED
+        change_plan(core, "second", DEAR, NOVEMBER_MS + DAY_MS)
+        assert await cost(core, MB, "october-late", NOVEMBER_MS - DAY_MS) == (0, 0)
+        assert await cost(core, 170 * MB, "november-late", NOVEMBER_MS + 2) == (0, 2 * MB)
+        rest = f"bal_base.b1~{NOVEMBER_MS // 1000}"
+        assert [b.state for b in await balances(core) if b.id == rest] == [BalanceState.EXPIRED]

@@ -43,6 +43,18 @@ async def late(core: World, quantity: int, name: str, at_ms: int = OCTOBER_MS) -
     return answer.amounts[0], answer.uncovered
 
 
+async def test_a_rest_that_rolled_over_and_ended_is_there_for_late_use_for_a_while(valkey_url, sqlite_url):
+    async with settled_world(terms(monthly(rolls=1)), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "in-october")
+        assert await use_at(core, NOVEMBER_MS, MB, "in-november") is Outcome.CHARGED
+        assert await use_at(core, DECEMBER_MS, MB, "in-december") is Outcome.CHARGED
+        assert await late(core, 60 * MB, "late") == (0, 0)
+        rest = f"{MONTHLY}~{NOVEMBER_MS // 1000}"
+        assert [change for kind, change in await movements(core, rest) if kind is DRAW] == [-MB, -60 * MB]
+        assert await use_at(core, DECEMBER_MS + 50 * DAY_MS, MB, "in-january") is Outcome.CHARGED
+        assert rest not in [b.id for b in await balances(core)]
+
+
 @pytest.mark.parametrize("looked", [False, True])
 async def test_it_draws_what_was_left_of_its_cycle_and_nothing_of_the_present_one(looked, valkey_url, sqlite_url):
     async with settled_world(terms(monthly()), valkey_url, sqlite_url) as core:
