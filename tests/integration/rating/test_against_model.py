@@ -75,9 +75,16 @@ WEIGHTS = st.builds(Weight, ZONES, st.sampled_from([frozenset(), frozenset({1})]
 def components(draw: st.DrawFn, number: int) -> ComponentTerms:
     increment = draw(SMALL)
     ends = sorted({step * increment for step in draw(st.lists(st.integers(1, 30), max_size=2))})
-    actions = st.sampled_from([Action.CHARGE] * 6 + [Action.THROTTLE, Action.BLOCK])
+    actions = st.sampled_from([Action.CHARGE] * 6 + [Action.THROTTLE])
+    last = st.sampled_from([Action.CHARGE] * 6 + [Action.THROTTLE, Action.BLOCK])  # what passes below, passes
     tiers = tuple(
-        TierTerms(end, draw(st.integers(0, 5000)), draw(SMALL), draw(st.sampled_from([0, 0, 900])), draw(actions))
+        TierTerms(
+            end,
+            draw(st.integers(0, 5000)),
+            draw(SMALL),
+            draw(st.sampled_from([0, 0, 900])),
+            draw(actions if end else last),
+        )
         for end in (*ends, 0)
     )
     lowest = draw(st.sampled_from([0, 0, 2000]))
