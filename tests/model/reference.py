@@ -699,10 +699,8 @@ class Model:
             left -= runs[name].cover(left, 0)[0]
         for pot in pots:
             if left and not pot.money:
-                run = runs.get(self._ref(pot.plan, pot.benefit, team=pot.of_team))
-                covered, taken = (
-                    run.cover(left, pot.free_at(use.at_ms)) if run else (min(left, pot.free_at(use.at_ms)),) * 2
-                )
+                run, free = runs.get(self._ref(pot.plan, pot.benefit, team=pot.of_team)), pot.free_at(use.at_ms)
+                covered, taken = run.cover(left, free) if run else (min(left, free),) * 2
                 found.draws += [(pot, taken)] if taken else []
                 left -= covered
         found.benefit, found.uncovered = use.quantity - left, left

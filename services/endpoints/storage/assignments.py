@@ -59,30 +59,26 @@ class SqlAssignments:
 
     async def of_endpoints(self, endpoint_ids: Collection[str]) -> Sequence[Assignment]:
         """Return what is in force or pending of the endpoints, oldest first."""
-        wanted = assignments.c.endpoint_id.in_(endpoint_ids)
+        wanted = _of("endpoint_id", endpoint_ids)
         return await self._read(sa.select(assignments).where(wanted, _IN_FORCE).order_by(assignments.c.id))
 
     async def of_accounts(self, account_ids: Collection[str]) -> Sequence[Assignment]:
         """Return what is in force or pending of the accounts themselves, oldest first."""
-        own = sa.and_(assignments.c.account_id.in_(account_ids), assignments.c.endpoint_id.is_(None))
-        return await self._read(sa.select(assignments).where(own, _IN_FORCE).order_by(assignments.c.id))
+        wanted = _of("account_id", account_ids)
+        return await self._read(sa.select(assignments).where(wanted, _IN_FORCE).order_by(assignments.c.id))
 
     async def former_bases(
         self, of: Literal["endpoint_id", "account_id"], ids: Collection[str], since_ms: int
     ) -> Sequence[Assignment]:
         """Return base plans of endpoints, or of accounts themselves, that were replaced since then, in that order."""
         replaced = sa.and_(assignments.c.role == int(PlanType.BASE), assignments.c.removed_ms >= since_ms)
-        query = sa.select(assignments).where(assignments.c[of].in_(ids), replaced)
-        if of == "account_id":
-            query = query.where(assignments.c.endpoint_id.is_(None))
+        query = sa.select(assignments).where(_of(of, ids), replaced)
         return await self._read(query.order_by(assignments.c.removed_ms, assignments.c.id))
 
     async def versions(self, of: Literal["endpoint_id", "account_id"], ids: Collection[str]) -> Mapping[str, int]:
         """Count the changes of all assignments, removed ones too, of endpoints or of accounts themselves."""
         column = assignments.c[of]
-        query = sa.select(column, sa.func.sum(assignments.c.version)).where(column.in_(ids)).group_by(column)
-        if of == "account_id":
-            query = query.where(assignments.c.endpoint_id.is_(None))
+        query = sa.select(column, sa.func.sum(assignments.c.version)).where(_of(of, ids)).group_by(column)
         counts = {name: int(count) for name, count in await self._connection.execute(query)}
         if of == "account_id":
             pool = pool_members.c.pool_account_id
@@ -183,6 +179,12 @@ class SqlAssignments:
             self._write.announce("account", after.enterprise_id)
         elif not after.endpoint_id:
             self._write.announce("account", after.account_id)
+
+
+def _of(of: Literal["endpoint_id", "account_id"], ids: Collection[str]) -> sa.ColumnElement[bool]:
+    """Assignments of endpoints, or of accounts themselves."""
+    named = assignments.c[of].in_(ids)
+    return named if of == "endpoint_id" else sa.and_(named, assignments.c.endpoint_id.is_(None))
 
 
 def _row(assignment: Assignment) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def endpoint_terms(context: charging_context_pb2.EndpointContext, *, owner_activ
 
 def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.AccountAssignments | None) -> AccountTerms:
     """Read what charging needs of an account."""
-    base = _assignment(given.base_assignment) if given is not None and given.HasField("base_assignment") else None
+    given = given or charging_context_pb2.AccountAssignments()
     return AccountTerms(
         id=account.id,
         path=tuple(account.path),
@@ -87,13 +87,13 @@ def account_terms(account: accounts_pb2.Account, given: charging_context_pb2.Acc
         credit_limit_micros=micros_of(account.credit_limit) if account.HasField("credit_limit") else None,
         billing_cycle_day=account.billing_cycle_day or 1,
         time_zone=account.time_zone or "UTC",
-        base=base,
-        addons=tuple(_assignment(addon) for addon in given.addon_assignments) if given is not None else (),
-        version=given.version if given is not None else 0,
+        base=_assignment(given.base_assignment) if given.HasField("base_assignment") else None,
+        addons=tuple(map(_assignment, given.addon_assignments)),
+        version=given.version,
         limit_version=int(account.etag or 0),
-        members=tuple(map(_members, given.members)) if given is not None else (),
+        members=tuple(map(_members, given.members)),
         terminated=account.state == accounts_pb2.ACCOUNT_STATE_TERMINATED,
-        former_bases=tuple(map(_replaced, given.former_base_assignments)) if given is not None else (),
+        former_bases=tuple(map(_replaced, given.former_base_assignments)),
     )
 
 

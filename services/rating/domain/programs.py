@@ -7,6 +7,7 @@ is not in it, only which benefits (`refs`) may be drawn, so that all endpoints w
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
@@ -155,10 +156,7 @@ def program(
     """Make a program out of its steps; `window_ms` is the usage time for which it holds, the end not included."""
     reason, deny_step = deny
     stated = [service, int(reason), deny_step, [asdict(step) for step in steps], [asdict(clock) for clock in clocks]]
-    names = [step.holder for step in steps if step.holder not in {ENDPOINT_HOLDER, NO_HOLDER}]
-    names += [step.pool for step in steps if step.pool]
-    names += [owner for step in steps if step.pricing for owner in sorted(step.pricing.owners)]
-    holders = tuple(dict.fromkeys(names))
+    holders = holders_of(steps)
     return Program(
         id=_digest(stated),
         deny_reason=reason,
@@ -171,6 +169,14 @@ def program(
         counts=any(step.pricing or step.limits or step.measures for step in steps),
         clocks=clocks,
     )
+
+
+def holders_of(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Holders of accounts that steps work with: payers, pools, and where prices count."""
+    names = [step.holder for step in steps if step.holder not in {ENDPOINT_HOLDER, NO_HOLDER}]
+    names += [step.pool for step in steps if step.pool]
+    names += [owner for step in steps if step.pricing for owner in sorted(step.pricing.owners)]
+    return tuple(dict.fromkeys(names))
 
 
 def digest_of_body(body: str) -> str:

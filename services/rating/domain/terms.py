@@ -67,29 +67,16 @@ class Members:
         return sum(joined.count for joined in self.joined)
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointTerms:
-    """What charging needs of an endpoint.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenPlans:
+    """The plans of a payer.
 
     Attributes:
-        account_id: the enterprise or sub-account that owns it.
-        active: whether its state is ACTIVE.
-        owner_active: whether the account that owns it is ACTIVE.
-        version: grows with every change of what stands here.
-        deleted: whether it is gone for good.
         former_bases: base plans that it had before, oldest first; use from then may still come.
     """
 
-    id: str
-    account_id: str
-    enterprise_id: str
-    active: bool
-    owner_active: bool
-    barred: frozenset[int]
     base: Assignment | None
     addons: tuple[Assignment, ...]
-    version: int
-    deleted: bool = False
     former_bases: tuple[Assignment, ...] = ()
 
     @property
@@ -99,17 +86,39 @@ class EndpointTerms:
 
     @property
     def assignments(self) -> tuple[Assignment, ...]:
-        """Plans that it was given."""
-        return _assignments(self)
+        """All of them."""
+        return (*self.addons, *((self.base,) if self.base else ()), *self.former_bases)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointTerms(GivenPlans):
+    """What charging needs of an endpoint.
+
+    Attributes:
+        account_id: the enterprise or sub-account that owns it.
+        active: whether its state is ACTIVE.
+        owner_active: whether the account that owns it is ACTIVE.
+        version: grows with every change of what stands here.
+        deleted: whether it is gone for good.
+    """
+
+    id: str
+    account_id: str
+    enterprise_id: str
+    active: bool
+    owner_active: bool
+    barred: frozenset[int]
+    version: int
+    deleted: bool = False
 
     @property
     def plans(self) -> frozenset[PlanKey]:
-        """Those plans."""
+        """Plans that it was given."""
         return frozenset(assignment.plan for assignment in self.assignments)
 
 
 @dataclass(frozen=True, slots=True)
-class AccountTerms:
+class AccountTerms(GivenPlans):
     """What charging needs of an account of the chain.
 
     Attributes:
@@ -119,7 +128,6 @@ class AccountTerms:
         limit_version: grows with every change of the account itself.
         members: its endpoints that share a base plan's volumes, by plan version.
         terminated: whether it has ended for good.
-        former_bases: base plans that it had before, oldest first; use from then may still come.
     """
 
     id: str
@@ -129,13 +137,10 @@ class AccountTerms:
     credit_limit_micros: int | None
     billing_cycle_day: int
     time_zone: str
-    base: Assignment | None
-    addons: tuple[Assignment, ...]
     version: int
     limit_version: int
     members: tuple[Members, ...] = ()
     terminated: bool = False
-    former_bases: tuple[Assignment, ...] = ()
 
     @property
     def cycle(self) -> Clock:
@@ -143,27 +148,13 @@ class AccountTerms:
         return Clock(self.billing_cycle_day, self.time_zone)
 
     @property
-    def is_past(self) -> bool:
-        """Whether this is as of a time before its base plan was replaced."""
-        return self.base in self.former_bases
-
-    @property
-    def assignments(self) -> tuple[Assignment, ...]:
-        """Plans that it was given."""
-        return _assignments(self)
-
-    @property
     def plans(self) -> frozenset[PlanKey]:
-        """Those plans, and those that its endpoints share."""
+        """Plans that it was given, and those that its endpoints share."""
         shared = (members.plan for members in self.members)
         return frozenset((*(assignment.plan for assignment in self.assignments), *shared))
 
 
-def _assignments(payer: EndpointTerms | AccountTerms) -> tuple[Assignment, ...]:
-    return (*payer.addons, *((payer.base,) if payer.base else ()), *payer.former_bases)
-
-
-AnyPayer = TypeVar("AnyPayer", EndpointTerms, AccountTerms)
+AnyPayer = TypeVar("AnyPayer", bound=GivenPlans)
 
 
 def as_of(payer: AnyPayer, time_ms: int) -> tuple[AnyPayer, Window]:

@@ -24,8 +24,8 @@ local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the
 -- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
 -- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED. TOLD is the
 -- end of its assignment as of the first use from which it is valid, and RENEWAL then false, if there is none; of a base plan
--- that was replaced it is when. FORMER is what
--- was left at its last two ends, {end, rest, end before, rest}: for uses from before them that are told late.
+-- that was replaced it is when that was. FORMER is what was left at its last two ends, {end, rest, end before, rest}: for uses
+-- from before them that are told late.
 local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL, TOLD, FORMER = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
 local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most

@@ -1,6 +1,6 @@
 """Holders as their configuration says: which a decision touches, in which version, and how they come to be so."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from services.common.clock import Clock
 from services.common.identity import path_text
@@ -9,7 +9,7 @@ from services.rating.domain.buckets import RETELL_MS, bucket_specs, pool_specs
 from services.rating.domain.cells import cell_of
 from services.rating.domain.compiling import former_plans, own_plans, pooled_addons
 from services.rating.domain.decisions import ConfigureOp
-from services.rating.domain.programs import Program, Step
+from services.rating.domain.programs import Program, Step, holders_of
 from services.rating.domain.terms import AccountTerms, Assignment, CatalogTerms, EndpointTerms, PlanTerms
 from services.rating.ports import ChainTerms, KnownEndpoint
 
@@ -84,28 +84,28 @@ class Holders:
     def _prepare_account(
         self, holder_id: str, chain: ChainTerms, expected: dict[str, int], telling: int
     ) -> Iterator[ConfigureOp]:
-        pool = holder_id.startswith(POOL)
-        account = next(each for each in chain.accounts if each.id == owner_of_holder(holder_id))
+        account = _owner(holder_id, chain)
         expected[holder_id] = account.version
-        shared = self._cells > 1 and account is not chain.accounts[0]
-        limit_version = 0 if pool or shared else account.limit_version
-        if self._configured.get(holder_id) == (account.version, limit_version, telling):
-            return
-        if pool:
-            yield self.of_pool(account, chain.catalog)
-        else:
-            yield self.of_account(account, chain.catalog, shared=shared)
+        limit_version = 0 if holder_id.startswith(POOL) or self._is_shared(account, chain) else account.limit_version
+        if self._configured.get(holder_id) != (account.version, limit_version, telling):
+            yield self._of_holder(holder_id, chain)
 
-    def of_steps(self, known: KnownEndpoint, steps: Iterable[Step]) -> Iterator[ConfigureOp]:
+    def of_steps(self, known: KnownEndpoint, steps: Sequence[Step]) -> Iterator[ConfigureOp]:
         """The configurations of all holders that charging at some steps touched."""
-        chain, touched = known.chain, {name for step in steps for name in (step.holder, step.pool)}
-        yield self.of_endpoint(known.terms, chain.accounts[0], chain.catalog)
-        for account in chain.accounts:
-            if account.id in touched:
-                shared = self._cells > 1 and account is not chain.accounts[0]
-                yield self.of_account(account, chain.catalog, shared=shared)
-            if pool_id(account.id) in touched:
-                yield self.of_pool(account, chain.catalog)
+        yield self.of_endpoint(known.terms, known.chain.accounts[0], known.chain.catalog)
+        for holder_id in holders_of(steps):
+            if known.chain.account(owner_of_holder(holder_id)):
+                yield self._of_holder(holder_id, known.chain)
+
+    def _of_holder(self, holder_id: str, chain: ChainTerms) -> ConfigureOp:
+        account = _owner(holder_id, chain)
+        if holder_id.startswith(POOL):
+            return self.of_pool(account, chain.catalog)
+        return self.of_account(account, chain.catalog, shared=self._is_shared(account, chain))
+
+    def _is_shared(self, account: AccountTerms, chain: ChainTerms) -> bool:
+        """Whether cells share an account: those above enterprises."""
+        return self._cells > 1 and account is not chain.accounts[0]
 
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""
@@ -141,6 +141,11 @@ class Holders:
         if len(self._configured) >= HOLDERS_MAX:
             self.forget_all()
         self._configured[holder_id] = (version, limit_version, self._clock.now_ms() // RETELL_MS)
+
+
+def _owner(holder_id: str, chain: ChainTerms) -> AccountTerms:
+    """The account of a chain that a holder is of."""
+    return next(each for each in chain.accounts if each.id == owner_of_holder(holder_id))
 
 
 def _held_plans(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> Iterator[tuple[Assignment, PlanTerms]]:

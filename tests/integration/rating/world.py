@@ -59,10 +59,9 @@ class StillTerms:
     def _make(self) -> None:
         self._count_members()
         chain = ChainTerms(self.accounts, self.catalog, set(self.catalog.plans))
-        self.known = {name: KnownEndpoint(terms, chain, {}) for name, terms in self.endpoints.items()}
-        for entry in self.known.values():
-            key = (entry.terms.base, entry.terms.addons)
-            object.__setattr__(entry, "programs", chain.programs.setdefault(key, {}))
+        self.known = {
+            name: KnownEndpoint(terms, chain, chain.programs_of(terms)) for name, terms in self.endpoints.items()
+        }
 
     def _count_members(self) -> None:
         members = members_of(self.endpoints.values(), self.catalog)
