@@ -21,6 +21,8 @@ from services.rating.domain.terms import (
     TimeBand,
 )
 
+Period = tuple[object, int | Fraction]
+"""Where a count begins anew: what kind of period, and which, as a number of days."""
 CountKey = tuple[object, ...]
 """What is counted: whose, where, by which part of which tariff, and in which period or session."""
 
@@ -45,7 +47,7 @@ def band_holds(band: TimeBand, local: datetime) -> bool:
     return (today in days and minute >= band.start) or (yesterday in days and minute < band.end)
 
 
-def cycle_of(at_ms: int, billing_day: int, time_zone: str) -> tuple[object, int]:
+def cycle_of(at_ms: int, billing_day: int, time_zone: str) -> Period:
     """The billing cycle that a moment lies in, and its order among others."""
     day = local_time(at_ms, time_zone).date()
     while day.day != billing_day:
@@ -123,7 +125,7 @@ class Counting:
     at_ms: int
     service: int
 
-    def scope_of(self, scope: Scope) -> tuple[object, int] | None:
+    def scope_of(self, scope: Scope) -> Period | None:
         """The period (or session) in which a use is counted, and its order among others; None if in none."""
         if scope is Scope.RECORD or (scope is Scope.SESSION and not self.session):
             return None
@@ -131,7 +133,19 @@ class Counting:
             return ("session", self.session), 0
         if scope is Scope.CYCLE:
             return cycle_of(self.at_ms, self.billing_day, self.billing_zone)
-        return scope, local_time(self.at_ms, self.tariff.time_zone).date().toordinal()
+        day = local_time(self.at_ms, self.tariff.time_zone).date()
+        if scope is Scope.WEEK:
+            return scope, day.toordinal() - day.weekday()
+        return scope, day.toordinal() - (day.day - 1 if scope is Scope.MONTH else 0)
+
+    def period(self, part: ComponentTerms | CapTerms, key: CountKey, counts: "Counts") -> Period | None:
+        """The same for a part of a price; of windows the one that began last by the time of the use, if that reaches it."""
+        if part.scope is not Scope.WINDOW:
+            return self.scope_of(part.scope)
+        now, known = Fraction(self.at_ms // 1000, 86400), [*counts.values.get(key, ()), *counts.granted.get(key, ())]
+        known += [scope for held, scope in counts.held if held == key]
+        began = max((begin for kind, begin in known if kind is Scope.WINDOW and begin <= now), default=Fraction(-1))
+        return Scope.WINDOW, began if began >= 0 and now < began + Fraction(part.window_s, 86400) else now
 
     def owner(self, *, for_account: bool) -> str:
         return self.account if for_account else self.endpoint
@@ -152,37 +166,39 @@ class Counts:
 
     Attributes:
         held: what open grants may add to them; and, by key and part, what they have reserved for that.
+        granted: in which periods the session that is charged held something until now.
     """
 
-    values: dict[CountKey, dict[tuple[object, int], int]] = field(default_factory=dict)
-    held: dict[tuple[CountKey, tuple[object, int]], int] = field(default_factory=dict)
+    values: dict[CountKey, dict[Period, int]] = field(default_factory=dict)
+    held: dict[tuple[CountKey, Period], int] = field(default_factory=dict)
+    granted: dict[CountKey, list[Period]] = field(default_factory=dict)
 
-    def reserved(self, key: CountKey, part: str, scope: tuple[object, int]) -> int:
+    def reserved(self, key: CountKey, part: str, scope: Period) -> int:
         return self.held.get(((*key, "reserved", part), scope), 0)
 
-    def get(self, key: CountKey, scope: tuple[object, int], *, with_held: bool = False) -> int:
+    def get(self, key: CountKey, scope: Period, *, with_held: bool = False) -> int:
         return self.values.get(key, {}).get(scope, 0) + (self.held.get((key, scope), 0) if with_held else 0)
 
-    def price_before(self, part: ComponentTerms, key: CountKey, scope: tuple[object, int] | None, count: int) -> int:
+    def price_before(self, part: ComponentTerms, key: CountKey, scope: Period | None, count: int) -> int:
         """What was priced so far: nothing, if no use was counted, not even one without volume."""
         is_counted = count > 0 or (scope is not None and scope in self.values.get(key, {}))
         return cumulative(part, count)[0] if is_counted else 0
 
-    def hold(self, key: CountKey, scope: tuple[object, int], more: int) -> None:
+    def hold(self, key: CountKey, scope: Period, more: int) -> None:
         """Note what a grant may add; of a day or cycle other than the last that was noted, nothing is known any more."""
         if isinstance(scope[0], Scope):
             for other in [each for each in self.held if each[0] == key and each[1] != scope]:
                 del self.held[other]
         self.held[key, scope] = self.held.get((key, scope), 0) + more
 
-    def give_back(self, key: CountKey, scope: tuple[object, int], more: int) -> None:
+    def give_back(self, key: CountKey, scope: Period, more: int) -> None:
         """Note that a grant adds nothing any more."""
         if (key, scope) in self.held:
             self.held[key, scope] -= more
             if self.held[key, scope] == 0:
                 del self.held[key, scope]
 
-    def set(self, key: CountKey, scope: tuple[object, int], count: int) -> None:
+    def set(self, key: CountKey, scope: Period, count: int) -> None:
         periods = self.values.setdefault(key, {})
         periods[scope] = count
         dated = sorted((each for each in periods if isinstance(each[0], Scope)), key=lambda each: each[1])
@@ -198,9 +214,9 @@ class Price:
     amount: int = 0
     throttled: bool = False
     blocked: bool = False
-    counts: list[tuple[CountKey, tuple[object, int], int, int]] = field(default_factory=list)
+    counts: list[tuple[CountKey, Period, int, int]] = field(default_factory=list)
     """What is counted, where, to what, and how much that is more than before."""
-    parts: list[tuple[CountKey, tuple[object, int], int]] = field(default_factory=list)
+    parts: list[tuple[CountKey, Period, int]] = field(default_factory=list)
     """Of a grant: what it reserves for each part that counts."""
     costless: bool = False
     """Whether it goes by what the visited network asks, and that is not known."""
@@ -231,7 +247,8 @@ def lacking(
     """What open grants lack, beside what they have reserved, if a use comes before them; a grant comes behind them."""
     lacks = 0
     for part in components_of(rate):
-        scope, key = counting.scope_of(part.scope), counting.key(rate, part)
+        key = counting.key(rate, part)
+        scope = counting.period(part, key, counts)
         held = counts.held.get((key, scope), 0) if scope else 0
         if scope is None or not held:
             continue
@@ -265,7 +282,8 @@ def price(
     for part in components_of(rate):
         if part.meter is Meter.COST and cost is None:
             return Price(costless=True)
-        scope, key = counting.scope_of(part.scope), counting.key(rate, part)
+        key = counting.key(rate, part)
+        scope = counting.period(part, key, counts)
         before = counts.get(key, scope, with_held=grant) if scope else 0
         used_key, used = used_before(counting, rate, part, counts)
         after = before + added(part, quantity, cost, used)
@@ -283,7 +301,8 @@ def price(
     for cap in counting.tariff.caps:
         if cap.services and service not in cap.services:
             continue
-        scope, key = counting.scope_of(cap.scope), counting.cap_key(cap)
+        key = counting.cap_key(cap)
+        scope = counting.period(cap, key, counts)
         before = counts.get(key, scope, with_held=grant) if scope else 0
         after = before + found.amount
         found.amount = min(after, cap.amount) - min(before, cap.amount)
@@ -301,7 +320,8 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
     """
     amount, into.parts = 0, []
     for part in components_of(rate):
-        scope, key = counting.scope_of(part.scope), counting.key(rate, part)
+        key = counting.key(rate, part)
+        scope = counting.period(part, key, counts)
         first, last = (counts.get(key, scope, with_held=held) if scope else 0 for held in (False, True))
         more = added(part, quantity, quantity, used_before(counting, rate, part, counts)[1])
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
@@ -314,8 +334,9 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
             into.parts.append(((*key, "reserved", f"{rate.id}.{part.id}"), scope, most))
     for cap in counting.tariff.caps:
         if not cap.services or service in cap.services:
-            scope = counting.scope_of(cap.scope)
-            before = counts.get(counting.cap_key(cap), scope) if scope else 0
+            key = counting.cap_key(cap)
+            scope = counting.period(cap, key, counts)
+            before = counts.get(key, scope) if scope else 0
             amount = min(before + amount, cap.amount) - min(before, cap.amount)
     return amount
 
@@ -324,10 +345,11 @@ def falls(counting: Counting, rate: RateTerms, quantity: int, counts: Counts) ->
     """Volumes up to `quantity` between which a larger one never costs less: a tier that prices all is not left."""
     ends = {quantity}
     for part in components_of(rate):
-        scope = counting.scope_of(part.scope)
+        key = counting.key(rate, part)
+        scope = counting.period(part, key, counts)
         if part.mode is TierMode.VOLUME and part.meter is Meter.QUANTITY:
             for held in (False, True):
-                before = counts.get(counting.key(rate, part), scope, with_held=held) if scope else 0
+                before = counts.get(key, scope, with_held=held) if scope else 0
                 _, used = used_before(counting, rate, part, counts)
                 for more in (part.free + tier.up_to - before for tier in part.tiers if tier.up_to):
                     reach = (more + measured(part.each, used)) // part.each.increment * part.each.increment

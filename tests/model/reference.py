@@ -24,6 +24,7 @@ from tests.model.prices import (
     Counting,
     CountKey,
     Counts,
+    Period,
     Price,
     cycle_of,
     dearest,
@@ -323,7 +324,7 @@ class Run:
 
     rounding: RoundingTerms
     weight: Fraction
-    kept: tuple[CountKey, tuple[object, int]] | None
+    kept: tuple[CountKey, Period] | None
     used: int = 0
     drawn: int = 0
 
@@ -363,7 +364,7 @@ class Cover:
     """The price less what buckets of money pay."""
     dearest: int = 0
     """Of a grant: the price of the dearest volume up to it."""
-    parts: Mapping[tuple[CountKey, tuple[object, int]], int] = field(default_factory=dict)
+    parts: Mapping[tuple[CountKey, Period], int] = field(default_factory=dict)
     """Of a grant: what it reserves for each part of the price that counts."""
 
 
@@ -379,10 +380,10 @@ class Verdict:
 
 
 def max_of(
-    found: Sequence[Sequence[tuple[CountKey, tuple[object, int], int]]],
-) -> Mapping[tuple[CountKey, tuple[object, int]], int]:
+    found: Sequence[Sequence[tuple[CountKey, Period, int]]],
+) -> Mapping[tuple[CountKey, Period], int]:
     """The largest amount of each part."""
-    parts: dict[tuple[CountKey, tuple[object, int]], int] = {}
+    parts: dict[tuple[CountKey, Period], int] = {}
     for key, scope, amount in (each for one in found for each in one):
         parts[key, scope] = max(amount, parts.get((key, scope), 0))
     return parts
@@ -659,7 +660,7 @@ class Model:
 
         What asks leaves to grants what they hold.
         """
-        allowed, counted = use.quantity, list[tuple[CountKey, tuple[object, int], int, int]]()
+        allowed, counted = use.quantity, list[tuple[CountKey, Period, int, int]]()
         account = payer if isinstance(payer, AccountTerms) else payee
         cycle = cycle_of(use.at_ms, account.billing_cycle_day, account.time_zone)
         for plan_id, counter in self._counters(payer):

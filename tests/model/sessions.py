@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from services.rating.domain.terms import AccountTerms
-from tests.model.prices import CountKey, Counts
+from tests.model.prices import CountKey, Counts, Period
 from tests.model.reference import Cover, Model, Payer, Pot, Purse, Use, Verdict
 
 
@@ -17,7 +17,7 @@ class Held:
     money: int = 0
     owed: int = 0
     units: list[tuple[Pot, int]] = field(default_factory=list)
-    counts: list[tuple[CountKey, tuple[object, int], int]] = field(default_factory=list)
+    counts: list[tuple[CountKey, Period, int]] = field(default_factory=list)
 
     def give_back(self, counts: Counts) -> None:
         for held in self.counts:
@@ -107,9 +107,15 @@ class Sessions:
         return answers
 
     def _charge(self, session: Session, use: Use) -> Verdict | None:
-        """Charge a use, which may take what is held of its own service."""
-        session.give_back(self._model.counts, use.service)
-        return self._model.charge(use, asks=False) if use.quantity else None
+        """Charge a use, which may take what is held of its own service; a window that it begins began with its grant."""
+        counts = self._model.counts
+        for held in session.held:
+            for key, scope, _ in held.counts if held.service == use.service else ():
+                counts.granted.setdefault(key, []).append(scope)
+        session.give_back(counts, use.service)
+        charged = self._model.charge(use, asks=False) if use.quantity else None
+        counts.granted.clear()
+        return charged
 
     def _grant(self, session: Session, line: Line, charged: Verdict | None, *, requested: int) -> Granted:
         granted, reason, step = (0, "", 0)

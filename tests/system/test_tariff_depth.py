@@ -1,5 +1,6 @@
 """Tariffs with tiers, fees, caps and time bands, made over HTTP and charged as a customer's traffic is."""
 
+import time
 from typing import Any
 
 import pytest
@@ -89,6 +90,27 @@ async def test_a_day_pass_is_bought_by_the_first_use_of_the_day(market: Market):
     )
     endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [day_pass]}))
     assert await amounts(market.enterprise, endpoint_id, MB, 499 * MB, MB) == [7_500_000, 0, 5_000_000]
+
+
+async def test_a_pass_of_24_hours_is_bought_by_its_first_use(market: Market):
+    def lasting(window: str) -> Json:
+        tier = {"flat_price": eur(7)}
+        return data(scope="PRICE_SCOPE_WINDOW", window=window, meter="PRICE_METER_RECORDS", tiers=[tier])
+
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [lasting("86400s")]}))
+    now_ms = time.time_ns() // 1_000_000
+    hours = [0, 1, 23, 25, 0]
+    times = [now_ms - 26 * 3_600_000 + hour * 3_600_000 for hour in hours]
+    found = [await amounts(market.enterprise, endpoint_id, MB, usage_time_ms=at_ms) for at_ms in times]
+    assert found == [[7_000_000], [0], [0], [7_000_000], [0]]
+    weekly = data(**{**lasting("60s")["components"][0], "scope": "PRICE_SCOPE_WEEK"})
+    for said in (lasting("59s"), lasting("3456001s"), lasting("60.5s"), weekly):
+        body = {"name": fresh("wrong"), "currency": "EUR", "rates": [said]}
+        told = await market.enterprise.problem("POST", "/v1/tariffs", body)
+        reason = "WINDOW_MISFIT" if said is weekly else "FIELD_INVALID"
+        assert (told["status"], told["errors"][0]["pointer"], told["code"]) == (
+            400, "#/rates/0/components/0/window", reason
+        )  # fmt: skip
 
 
 async def test_a_spending_cap_blocks_throttles_or_frees(market: Market):

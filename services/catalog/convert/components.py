@@ -1,5 +1,6 @@
 """Parts of a rate's price, spending caps and time bands."""
 
+from google.protobuf.duration_pb2 import Duration
 from google.type.money_pb2 import Money
 
 from meterline.catalog.v1 import plans_pb2, tariffs_pb2
@@ -22,6 +23,10 @@ from services.catalog.domain.prices import PRICE_MICROS_MAX
 from services.catalog.domain.timebands import TimeBand
 from services.common.errors import invalid
 from services.common.timezones import time_zones
+
+_WINDOW_MIN_S = 60
+_WINDOW_MAX_S = 40 * 86400
+"""Rating keeps what windows counted for 40 days."""
 
 
 def component_from_proto(message: tariffs_pb2.PriceComponent, currency: str, field: str) -> PriceComponent:
@@ -48,6 +53,7 @@ def component_from_proto(message: tariffs_pb2.PriceComponent, currency: str, fie
         rounding_mode=RoundingMode(message.rounding_mode or RoundingMode.UP),
         use_rounding=use_rounding_from_proto(message, field),
         charge_covered_use=message.charge_covered_use,
+        window_s=_window_from_proto(message, field),
     )
     require_sound(component, field)
     return component
@@ -96,7 +102,22 @@ def component_to_proto(component: PriceComponent, currency: str) -> tariffs_pb2.
         rounding_mode=component.rounding_mode.value,  # type: ignore[arg-type]
         use_rounding=use_rounding_to_proto(component.use_rounding),
         charge_covered_use=component.charge_covered_use,
+        window=_window_to_proto(component.window_s),
     )
+
+
+def _window_from_proto(message: tariffs_pb2.PriceComponent | tariffs_pb2.SpendingCap, field: str) -> int:
+    is_window = message.scope == tariffs_pb2.PRICE_SCOPE_WINDOW
+    if is_window != message.HasField("window"):
+        said = "is required where scope is WINDOW" if is_window else "is only for scope WINDOW"
+        raise invalid(f"{field}.window", said, "WINDOW_MISFIT")
+    if is_window and (message.window.nanos or not _WINDOW_MIN_S <= message.window.seconds <= _WINDOW_MAX_S):
+        raise invalid(f"{field}.window", "must be whole seconds, 60 to 3456000 (40 days)")
+    return message.window.seconds
+
+
+def _window_to_proto(window_s: int) -> Duration | None:
+    return Duration(seconds=window_s) if window_s else None
 
 
 def use_rounding_from_proto(message: tariffs_pb2.PriceComponent | plans_pb2.Benefit, field: str) -> UseRounding | None:
@@ -124,7 +145,11 @@ def use_rounding_to_proto(rounding: UseRounding | None) -> tariffs_pb2.UseRoundi
 def cap_from_proto(message: tariffs_pb2.SpendingCap, currency: str, field: str) -> SpendingCap:
     """Read a spending cap."""
     if message.scope in {tariffs_pb2.PRICE_SCOPE_UNSPECIFIED, tariffs_pb2.PRICE_SCOPE_RECORD}:
-        raise invalid(f"{field}.scope", "must be SESSION, DAY or CYCLE", "FIELD_REQUIRED")
+        raise invalid(
+            f"{field}.scope",
+            "must be SESSION, DAY, WEEK, MONTH, CYCLE or WINDOW",
+            "FIELD_REQUIRED",
+        )
     if not message.HasField("amount"):
         raise invalid(f"{field}.amount", "is required", "FIELD_REQUIRED")
     if message.action == tariffs_pb2.LIMIT_ACTION_CHARGE:
@@ -136,6 +161,7 @@ def cap_from_proto(message: tariffs_pb2.SpendingCap, currency: str, field: str) 
         services=services_from_proto(message.services, f"{field}.services"),
         amount_micros=price_from_proto(message.amount, currency, f"{field}.amount", PRICE_MICROS_MAX),
         action=LimitAction(message.action or LimitAction.FREE),
+        window_s=_window_from_proto(message, field),
     )
 
 
@@ -148,6 +174,7 @@ def cap_to_proto(cap: SpendingCap, currency: str) -> tariffs_pb2.SpendingCap:
         services=[service.value for service in cap.services],  # type: ignore[misc]
         amount=money_to_proto(currency, cap.amount_micros),
         action=cap.action.value,  # type: ignore[arg-type]
+        window=_window_to_proto(cap.window_s),
     )
 
 

@@ -21,6 +21,9 @@ class PriceScope(IntEnum):
     SESSION = 2
     DAY = 3
     CYCLE = 4
+    WEEK = 5
+    MONTH = 6
+    WINDOW = 7
 
 
 class PriceMeter(IntEnum):
@@ -117,11 +120,12 @@ class PriceComponent:
     rounding_mode: RoundingMode = RoundingMode.UP
     use_rounding: UseRounding | None = None
     charge_covered_use: bool = False
+    window_s: int = 0
 
     @property
-    def counts(self) -> tuple[PriceScope, PriceMeter, CountedPer, CountedBy]:
+    def counts(self) -> tuple[PriceScope, int, PriceMeter, CountedPer, CountedBy]:
         """What components with the same counter must agree in."""
-        return (self.scope, self.meter, self.counted_per, self.counted_by)
+        return (self.scope, self.window_s, self.meter, self.counted_per, self.counted_by)
 
     @property
     def adds_up(self) -> bool:
@@ -148,6 +152,7 @@ class SpendingCap:
     services: tuple[Service, ...] = ()
     amount_micros: int = 0
     action: LimitAction = LimitAction.FREE
+    window_s: int = 0
 
 
 def require_sound(component: PriceComponent, field: str) -> None:

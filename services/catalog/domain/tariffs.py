@@ -98,8 +98,8 @@ class Tariff(Item):
 def require_counters_agree(tariff: Tariff) -> None:
     """Raise INVALID_ARGUMENT where components count together but not the same.
 
-    COUNTER_MISMATCH where they share a counter and have another scope, meter or owner; UNITS_MIXED where bytes and
-    messages would be added up.
+    COUNTER_MISMATCH where they share a counter and have another scope, window, meter or owner; UNITS_MIXED where bytes
+    and messages would be added up.
     """
     known: dict[str, tuple[object, ...]] = {}
     for rate_index, rate in enumerate(tariff.rates):
@@ -114,8 +114,8 @@ def require_counters_agree(tariff: Tariff) -> None:
             if component.counter and known.setdefault(component.counter, counts) != counts:
                 raise invalid(
                     f"{field}.components[{index}].counter",
-                    f"{component.counter!r} is counted with another scope, meter, unit, counted_per or counted_by "
-                    "elsewhere",
+                    f"{component.counter!r} is counted with another scope, window, meter, unit, counted_per or "
+                    "counted_by elsewhere",
                     "COUNTER_MISMATCH",
                 )
 

@@ -136,6 +136,7 @@ def _tariff(tariff: tariffs_pb2.Tariff) -> TariffVersion:
                 services=frozenset(cap.services),
                 amount=micros_of(cap.amount),
                 action=Action(cap.action or Action.FREE),
+                window_s=cap.window.seconds,
             )
             for cap in tariff.spending_caps
         ),
@@ -192,6 +193,7 @@ def _component(message: tariffs_pb2.PriceComponent) -> ComponentTerms:
         rounding=Rounding(message.rounding_mode or Rounding.UP),
         each=_use_rounding(message.use_rounding),
         covered=message.charge_covered_use,
+        window_s=message.window.seconds,
     )
 
 

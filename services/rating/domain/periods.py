@@ -1,4 +1,4 @@
-"""Periods over which prices count: days and billing cycles, as an account's or a tariff's clock has them."""
+"""Periods over which prices count, as an account's or a tariff's clock has them: days, weeks, months and windows."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,20 +12,23 @@ Window = tuple[int, int]
 """Usage times, milliseconds since 1970; the end is not included."""
 ALWAYS: Window = (0, 1 << 62)
 SECOND_MS = 1000
+DAILY, WEEKLY = 0, -1
 _KEPT_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where days or cycles begin.
+    """Where periods begin.
 
     Attributes:
-        day: day of the month on which a cycle begins, 1 to 28; 0 for the days themselves.
+        day: day of the month on which a cycle begins, 1 to 28; DAILY or WEEKLY (on Mondays).
         time_zone: IANA name.
+        window_s: of windows, how long they are: the first use that lies in none begins one. 0 for the others.
     """
 
     day: int
     time_zone: str
+    window_s: int = 0
 
 
 _present: dict[Clock, tuple[int, int]] = {}
@@ -39,7 +42,12 @@ def place_of(clock: Clock, clocks: list[Clock]) -> int:
 
 
 def period(clock: Clock, at_ms: int) -> int:
-    """Begin of the period in which a moment lies, in seconds since 1970."""
+    """Begin of the period in which a moment lies, in seconds since 1970.
+
+    Of windows, whose begins the Function knows, minus how long they are.
+    """
+    if clock.window_s:
+        return -clock.window_s
     start, end = _present.get(clock, (0, 0))
     if not start <= at_ms < end:
         start, end = bounds(clock, at_ms)
@@ -50,12 +58,18 @@ def period(clock: Clock, at_ms: int) -> int:
 
 
 def bounds(clock: Clock, at_ms: int) -> tuple[int, int]:
-    """Begin and end of the period in which a moment lies, in milliseconds since 1970; the end is not in it."""
+    """Begin and end of the period in which a moment lies, in milliseconds since 1970; the end is not in it.
+
+    Of windows, which only the uses that began them tell, it is all time.
+    """
+    if clock.window_s:
+        return ALWAYS
     zone = ZoneInfo(clock.time_zone)
-    if clock.day:
+    if clock.day > DAILY:
         first = boundaries(at_ms - 32 * DAY_MS, clock.day, clock.time_zone, 3)
         return next((start, end) for start, end in pairwise(first) if start <= at_ms < end)
     local = datetime.fromtimestamp(at_ms // SECOND_MS, UTC).astimezone(zone)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    following = (midnight + timedelta(days=1)).replace(fold=0)
-    return round(midnight.timestamp()) * SECOND_MS, round(following.timestamp()) * SECOND_MS
+    start = (midnight - timedelta(days=local.weekday() if clock.day == WEEKLY else 0)).replace(fold=0)
+    following = (start + timedelta(days=7 if clock.day == WEEKLY else 1)).replace(fold=0)
+    return round(start.timestamp()) * SECOND_MS, round(following.timestamp()) * SECOND_MS

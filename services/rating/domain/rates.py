@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from services.rating.domain.measuring import UseRounding, counter_name
-from services.rating.domain.periods import ALWAYS, Clock, Window, place_of
+from services.rating.domain.periods import ALWAYS, DAILY, WEEKLY, Clock, Window, place_of
 from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
 from services.rating.domain.tariffs import Rate
 from services.rating.domain.terms import (
@@ -130,9 +130,9 @@ def price_of(
     made = tuple(
         Cap(
             cap.id,
-            makes.name(f"cap:{cap.id}", CountedBy.TOTAL),
+            makes.name(f"cap:{cap.id}", CountedBy.TOTAL, cap.scope),
             payer.account.id if cap.for_account else "",
-            makes.period(cap.scope),
+            makes.period(cap.scope, cap.window_s),
             cap.amount,
             cap.action,
         )
@@ -160,17 +160,27 @@ class _Maker:
         self._payer = payer
         self._clocks = clocks
 
-    def period(self, scope: Scope) -> int:
+    def period(self, scope: Scope, window_s: int) -> int:
         """Where a count over a scope begins anew."""
         if scope is Scope.RECORD:
             return Period.RECORD
         if scope is Scope.SESSION:
             return Period.SESSION
-        cycle = self._payer.account.cycle
-        return place_of(cycle if scope is Scope.CYCLE else Clock(0, self._tariff.time_zone), self._clocks)
+        if scope is Scope.CYCLE:
+            clock = self._payer.account.cycle
+        elif scope is Scope.WINDOW:
+            clock = Clock(DAILY, "UTC", window_s)
+        else:
+            day = {Scope.DAY: DAILY, Scope.WEEK: WEEKLY, Scope.MONTH: 1}[scope]
+            clock = Clock(day, self._tariff.time_zone)
+        return place_of(clock, self._clocks)
 
-    def name(self, counter: str, counted_by: CountedBy) -> str:
-        """Name of a count in its holder; the versions of a tariff count on."""
+    def name(self, counter: str, counted_by: CountedBy, scope: Scope) -> str:
+        """Name of a count in its holder; the versions of a tariff count on.
+
+        What windows count is not taken for what periods of the calendar do, where a part changes from one to the other.
+        """
+        counter = f"window:{counter}" if scope is Scope.WINDOW else counter
         place = {
             CountedBy.TOTAL: "",
             CountedBy.NETWORK: self._use.network_id,
@@ -188,9 +198,9 @@ class _Maker:
         counter = f"shared:{part.counter}" if part.counter else f"{rate.id}.{part.id}"
         return Component(
             id=f"{rate.id}.{part.id}",
-            counter=self.name(counter, part.counted_by) if counts else "",
+            counter=self.name(counter, part.counted_by, part.scope) if counts else "",
             owner=self._payer.account.id if part.for_account and counts else "",
-            period=self.period(part.scope),
+            period=self.period(part.scope, part.window_s),
             meter=part.meter,
             free=part.free,
             increment=part.increment,
@@ -210,5 +220,6 @@ class _Maker:
         """How what it counts is measured; a session measures each service by itself."""
         if part.each.is_plain:
             return None
-        counter = self.name(f"each:{name}:{self._use.service:d}", CountedBy.TOTAL) if part.each.by_session else ""
-        return UseRounding(counter, part.each.increment, part.each.minimum)
+        counter = f"each:{name}:{self._use.service:d}"
+        kept = self.name(counter, CountedBy.TOTAL, Scope.SESSION) if part.each.by_session else ""
+        return UseRounding(kept, part.each.increment, part.each.minimum)

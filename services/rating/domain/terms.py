@@ -296,6 +296,9 @@ class Scope(IntEnum):
     SESSION = 2
     DAY = 3
     CYCLE = 4
+    WEEK = 5
+    MONTH = 6
+    WINDOW = 7
 
 
 class CountedBy(IntEnum):
@@ -334,6 +337,7 @@ class ComponentTerms:
         for_account: whether all endpoints of the account count together.
         each: how a use, or a session, is measured before it is counted.
         covered: whether uses that benefits cover wholly are counted, too.
+        window_s: how long a window is, if it counts over such.
     """
 
     id: str
@@ -353,6 +357,7 @@ class ComponentTerms:
     rounding: Rounding = Rounding.UP
     each: RoundingTerms = AS_USED
     covered: bool = False
+    window_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +370,7 @@ class CapTerms:
     services: frozenset[int]
     amount: int
     action: Action
+    window_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

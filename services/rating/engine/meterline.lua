@@ -165,6 +165,27 @@ local function cumulative(part, count)
   return rounded(part, whole, rest), last.action
 end
 
+-- The begin of the period that a use lies in. Windows are among the periods by minus how long they are: the use lies in
+-- the one that began last by its time, if that reaches it, or begins one. What is granted begins one, too, as long as
+-- nothing else does: `use.granted` has what the session of the use held until now.
+local function begin_of(counter, owner, period, use)
+  local begin = use.periods[period]
+  if begin >= 0 then
+    return begin
+  end
+  local counters, time, last = holder(owner == '' and use.endpoint or owner)[COUNTERS], floor(use.time / 1000), -1
+  local function began(at)
+    last = at and at <= time and max(last, at) or last
+  end
+  local found, held = counters[counter] or NOTHING, counters['+' .. counter]
+  for index = 1, #found, 2 do
+    began(found[index])
+  end
+  began(held and held[1])
+  began(use.granted and use.granted['+' .. counter])
+  return last >= 0 and time < last - begin and last or time
+end
+
 -- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and, for who asks, what grants
 -- may add to it.
 function counted(counter, owner, period, use)
@@ -181,7 +202,7 @@ function counted(counter, owner, period, use)
     return found and found[2][counter], 0
   end
   local counters = holder(owner == '' and use.endpoint or owner)[COUNTERS]
-  local found, begin, count = counters[counter] or NOTHING, use.periods[period], nil
+  local found, begin, count = counters[counter] or NOTHING, begin_of(counter, owner, period, use), nil
   for index = 1, #found, 2 do
     if found[index] == begin then
       count = found[index + 1]
@@ -199,7 +220,7 @@ local function reserved_for(part, use)
     return use.session and use.session[name] or 0
   end
   local reserved = holder(part.owner == '' and use.endpoint or part.owner)[COUNTERS][name]
-  return reserved and reserved[1] == use.periods[part.period] and reserved[2] or 0
+  return reserved and reserved[1] == begin_of(part.counter, part.owner, part.period, use) and reserved[2] or 0
 end
 
 -- What counts of all that was used: nothing of nothing, else whole blocks.
@@ -229,19 +250,19 @@ local function price_before(part, stands, count)
   return (cumulative(part, count))
 end
 
--- Notes what a grant may add to a count (`+`), or what it reserved for a part of a price (`=`), until it is given back;
--- returns what is to be kept of it with the grant.
-function hold_count(counter, owner, period, more, use)
+-- Notes what a grant may add to a count (a `mark` of `+` and its name), or what it reserved for a part of a price (`=`),
+-- until it is given back; returns what is to be kept of it with the grant, and when the window ends that it is for.
+function hold_count(mark, counter, owner, period, more, use)
   if period == IN_SESSION then
-    use.session[counter] = (use.session[counter] or 0) + more
-    return '', { counter, 0, more }
+    use.session[mark] = (use.session[mark] or 0) + more
+    return '', { mark, 0, more }
   end
-  local name, begin = owner == '' and use.endpoint or owner, use.periods[period]
-  local counters = holder(name)[COUNTERS]
-  local held = counters[counter]
-  counters[counter] = { begin, more + (held and held[1] == begin and held[2] or 0) }
+  local name, begin = owner == '' and use.endpoint or owner, begin_of(counter, owner, period, use)
+  local counters, length = holder(name)[COUNTERS], -use.periods[period]
+  local held = counters[mark]
+  counters[mark] = { begin, more + (held and held[1] == begin and held[2] or 0) }
   dirty[name] = true
-  return name, { counter, begin, more }
+  return name, { mark, begin, more }, length > 0 and (begin + length) * 1000 or nil
 end
 
 function give_back_count(name, kept, session_counts)
@@ -295,7 +316,7 @@ function set_count(counter, owner, period, count, use)
     return
   end
   local name = owner == '' and use.endpoint or owner
-  local counters, begin = holder(name)[COUNTERS], use.periods[period]
+  local counters, begin = holder(name)[COUNTERS], begin_of(counter, owner, period, use)
   local found, at = counters[counter] or {}, 1
   counters[counter] = found
   while found[at] and found[at] > begin do
@@ -2019,9 +2040,11 @@ local function session(id)
   return found
 end
 
-local function give_back(reservation, session_counts)
+-- Gives a reservation back; notes in `granted` in which periods it held counts.
+local function give_back(reservation, session_counts, granted)
   local name, amount, mode, parts = reservation[1], reservation[2], reservation[3], reservation[4]
   if reservation[6] then
+    granted[reservation[6][1]] = reservation[6][2]
     give_back_count(name, reservation[6], session_counts)
     return
   end
@@ -2046,15 +2069,16 @@ local function give_back(reservation, session_counts)
 end
 
 local function give_back_services(open, is_meant)
-  local kept = {}
+  local kept, granted = {}, {}
   for _, reservation in ipairs(open[RESERVATIONS]) do
     if is_meant(reservation[5]) then
-      give_back(reservation, open[COUNTS])
+      give_back(reservation, open[COUNTS], granted)
     else
       kept[#kept + 1] = reservation
     end
   end
   open[RESERVATIONS] = kept
+  return granted
 end
 
 -- Reserves the largest part of a volume that every step can cover; says, too, when the first of the buckets that it took ends.
@@ -2114,7 +2138,8 @@ local function reserve(open, program, endpoint, service, quantity, use)
     for _, counted_of in ipairs(coverage[COUNTED] or NOTHING) do
       local counter, holder_of, period = counted_of[1], counted_of[2], counted_of[3]
       local function hold(mark, more)
-        local owner, kept = hold_count(mark, holder_of, period, more, use)
+        local owner, kept, window_ends = hold_count(mark, counter, holder_of, period, more, use)
+        ends = min(ends, window_ends or ends)
         open[RESERVATIONS][#open[RESERVATIONS] + 1] = { owner, 0, UNLIMITED, NOTHING, service, kept }
       end
       if not is_held[holder_of .. ' ' .. counter] then
@@ -2214,9 +2239,9 @@ local function charge_lines(open, op, programs)
     give_back_services(open, function(service) return not named[service] end)
   end
   for index, line in ipairs(op[9]) do
-    give_back_services(open, function(service) return service == line[1] end)
+    local granted = give_back_services(open, function(service) return service == line[1] end)
     place = first + index - 1
-    local use = { endpoint = op[6], time = line[5], periods = line[6], cost = NO_COST, session = open[COUNTS] }
+    local use = { endpoint = op[6], time = line[5], periods = line[6], cost = NO_COST, session = open[COUNTS], granted = granted }
     charged[index] = line[3] > 0 and charge(programs[line[2]], op[6], line[3], use, OFFLINE) or false
   end
   return charged

@@ -8,7 +8,7 @@ from services.rating.domain.balances import Drawn, balance_id
 from services.rating.domain.compiling import REPLACED
 from services.rating.domain.limits import counted_by
 from services.rating.domain.measuring import Measure, UseRounding
-from services.rating.domain.periods import Clock
+from services.rating.domain.periods import DAILY, WEEKLY, Clock
 from services.rating.domain.pricing import (
     NO_BOUND,
     Action,
@@ -173,11 +173,20 @@ def _over(period: int, owner: str, clocks: Sequence[Clock]) -> str:
     if period == Period.SESSION:
         scope = "session"
     elif period <= len(clocks):
-        clock = clocks[period - 1]
-        scope = f"billing cycle (from day {clock.day}, {clock.time_zone})" if clock.day else f"day ({clock.time_zone})"
+        scope = _period(clocks[period - 1])
     else:
         scope = "day or billing cycle"
     return f"over the {scope}, " + (f"of all endpoints of {owner} together" if owner else "of the endpoint")
+
+
+def _period(clock: Clock) -> str:
+    if clock.window_s:
+        return f"window of {clock.window_s} seconds from its first use"
+    if clock.day == 1:
+        return f"month ({clock.time_zone})"
+    if clock.day > DAILY:
+        return f"billing cycle (from day {clock.day}, {clock.time_zone})"
+    return f"{'week from Monday' if clock.day == WEEKLY else 'day'} ({clock.time_zone})"
 
 
 def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock]) -> str:

@@ -68,6 +68,7 @@ def roundings(draw: st.DrawFn, *, by_session: bool) -> RoundingTerms:
     return draw(st.sampled_from([AS_USED, rounded]))
 
 
+WINDOWS = st.sampled_from([3600, 86400, 86400, 7 * 86400])
 WEIGHTS = st.builds(Weight, ZONES, st.sampled_from([frozenset(), frozenset({1})]), st.integers(1, 4), st.integers(1, 3))
 
 
@@ -95,6 +96,7 @@ def components(draw: st.DrawFn, number: int) -> ComponentTerms:
         tiers=tiers,
         meter=meter,
         scope=scope,
+        window_s=draw(WINDOWS) if scope is Scope.WINDOW else 0,
         each=each if meter is Meter.QUANTITY and scope > Scope.RECORD else AS_USED,
         covered=meter is Meter.RECORDS and draw(st.booleans()),
         for_account=draw(st.booleans()),
@@ -139,11 +141,12 @@ def tariffs(draw: st.DrawFn, name: str) -> TariffVersion:
     caps = st.builds(
         CapTerms,
         st.just("s1"),
-        st.sampled_from([Scope.SESSION, Scope.DAY, Scope.CYCLE]),
+        st.sampled_from(sorted(set(Scope) - {Scope.RECORD})),
         st.booleans(),
         st.sampled_from([frozenset(), frozenset({1})]),
         st.integers(0, 60_000),
         st.sampled_from([Action.FREE, Action.THROTTLE, Action.BLOCK]),
+        WINDOWS,
     )
     return TariffVersion(
         id=name,
@@ -506,9 +509,13 @@ class Histories(RuleBasedStateMachine):
             self._begin_where_the_core_began(purse, holder.buckets)
             found = {b.id: self._shown(b, STATES[b.state]) for b in holder.buckets}
             wanted = {p.id: self._shown(p, p.state) for p in purse.pots.values()}
-            for left in [p.id for p in purse.pots.values() if p.of_team and not p.brought and self._is_due(p, p.state)]:
-                found.pop(left, None)  # what nobody shares is remembered for a cycle; when it goes then does not matter
-                del wanted[left]
+            for (
+                pot
+            ) in purse.pots.values():  # what nobody shares is remembered for a cycle; when it goes then does not matter
+                is_over = self._is_due(pot, pot.state) or not (pot.missing or pot.remaining)
+                if pot.of_team and not pot.brought and is_over:
+                    found.pop(pot.id, None)
+                    del wanted[pot.id]
             assert found == wanted, (name, found, wanted)
             assert holder.money >= 0
             assert all(0 <= bucket.reserved <= bucket.remaining for bucket in holder.buckets)

@@ -231,6 +231,9 @@ def test_a_component_that_contradicts_itself_is_refused(wrong, reason):
 def test_components_that_count_together_must_count_the_same():
     day = component(counter="x", scope=PriceScope.DAY)
     require_counters_agree(Tariff(rates=(Rate(components=(day, day)),)))
+    hours = [component(counter="x", scope=PriceScope.WINDOW, window_s=hours * 3600) for hours in (1, 24)]
+    with pytest.raises(InvalidArgumentError, match="COUNTER_MISMATCH"):
+        require_counters_agree(Tariff(rates=(Rate(components=tuple(hours)),)))
     cycle = component(counter="x", scope=PriceScope.CYCLE)
     with pytest.raises(InvalidArgumentError, match="COUNTER_MISMATCH"):
         require_counters_agree(Tariff(rates=(Rate(components=(day,)), Rate(components=(cycle,)))))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.rating.domain.balances import Drawn
-from services.rating.domain.periods import Clock
+from services.rating.domain.periods import DAILY, WEEKLY, Clock
 from services.rating.domain.pricing import (
     NO_BOUND,
     Action,
@@ -24,7 +24,9 @@ from services.rating.domain.tariffs import rate
 from services.rating.usecases.books import Charge, Record, explanation
 from tests.unit.rating.terms import EU, GB, MB
 
-CLOCKS = (Clock(0, "Europe/Brussels"), Clock(5, "UTC"))
+CLOCKS = (
+    Clock(DAILY, "Europe/Brussels"), Clock(5, "UTC"), Clock(WEEKLY, "UTC"), Clock(1, "UTC"), Clock(DAILY, "UTC", 86400)
+)  # fmt: skip
 RECORD = Record(
     Position(0, 1, 0), ("acc_o", "acc_e"), "x", "ep_1", 1, EU, 3, 0, 10 * MB, 2, Outcome.CHARGED, Reason.NONE, 0, "p", [], 0
 )  # fmt: skip
@@ -73,6 +75,15 @@ def test_each_part_of_a_price_says_what_it_counts_over_which_time_and_its_tiers(
             "0.50 EUR flat; what the count cost before is taken off, and the whole is rounded half up to 0.01 EUR."
         ),
     ]
+
+
+def test_over_which_time_a_count_runs_is_said():
+    parts = tuple(component(id=f"r1.c{period}", period=period) for period in (3, 4, 5))
+    assert [sentence.partition(" over ")[2].partition(", of")[0] for sentence in told(step(pricing=Pricing(parts, ())))[2:]] == [
+        "the week from Monday (UTC)",
+        "the month (UTC)",
+        "the window of 86400 seconds from its first use",
+    ]  # fmt: skip
 
 
 def test_bounds_free_units_and_all_units_tiers_are_said():

@@ -1,0 +1,113 @@
+"""Prices over windows of time that the first use begins: passes of 24 hours, and caps of 7 days."""
+
+import pytest
+
+from services.common.clock import DAY_MS, MINUTE_MS
+from services.rating.domain.pricing import Action, Meter
+from services.rating.domain.reasons import Outcome, Reason
+from services.rating.domain.terms import CapTerms, Scope, TierTerms
+from services.rating.usecases.sessions import VALIDITY_MS
+from tests.integration.rating.test_grants import DAY_PASS, EUR, a_mb, call, counts, granted, priced
+from tests.integration.rating.world import NOW_MS, World
+from tests.unit.rating.terms import MB
+
+HOUR_MS = 60 * MINUTE_MS
+DAY_S = 86_400
+PASS = counts(*DAY_PASS, scope=Scope.WINDOW, window_s=DAY_S)
+
+
+@pytest.fixture
+def stores(valkey_url: str, sqlite_url: str) -> tuple[str, str]:
+    return valkey_url, sqlite_url
+
+
+async def later(core: World, by_ms: int) -> None:
+    core.clock.advance(by_ms)
+    await core.fold()  # so that the books know all that may be told late
+
+
+async def paid(core: World, name: str, at_ms: int) -> int:
+    answer = await core.use(MB, name, usage_time_ms=at_ms)
+    assert answer.outcome is Outcome.CHARGED, answer
+    return answer.amounts[0]
+
+
+async def test_a_pass_lasts_from_its_first_use_not_from_midnight(stores):
+    async with priced(stores, PASS, 100 * EUR) as core:
+        await later(core, 2 * DAY_MS)
+        times = [0, 1, DAY_MS - 1000, DAY_MS, DAY_MS + HOUR_MS, 2 * DAY_MS - 1000]
+        assert [await paid(core, f"e{n}", NOW_MS + ms) // EUR for n, ms in enumerate(times)] == [5, 0, 0, 5, 0, 0]
+
+
+async def test_use_that_comes_late_counts_in_the_window_that_reached_it_or_begins_one(stores):
+    async with priced(stores, PASS, 100 * EUR) as core:
+        await later(core, 4 * DAY_MS)
+        assert await paid(core, "first", NOW_MS + 2 * DAY_MS) == 5 * EUR
+        assert (
+            await paid(core, "before", NOW_MS + 2 * DAY_MS - HOUR_MS) == 5 * EUR
+        )  # reaches over the begin of the first
+        assert await paid(core, "between", NOW_MS + 2 * DAY_MS - MINUTE_MS) == 0
+        assert await paid(core, "in-the-first", NOW_MS + 3 * DAY_MS - HOUR_MS) == 0
+        assert await paid(core, "after-it", NOW_MS + 3 * DAY_MS) == 5 * EUR
+        assert await paid(core, "long-before", NOW_MS) == 5 * EUR
+
+
+async def test_the_window_of_a_session_begins_with_its_grant(stores):
+    async with priced(stores, PASS, 10 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 10 * MB)) == [10 * MB]
+        core.clock.advance(20 * MINUTE_MS)
+        told = await call(core, "a", 1, MB, 10 * MB)
+        assert told.grants[0].amounts[0] == 5 * EUR
+        ends_ms = NOW_MS // 1000 * 1000 + DAY_MS
+        core.clock.at_ms = ends_ms - HOUR_MS // 4
+        again = await call(core, "a", 2, MB, 10 * MB)
+        assert (again.grants[0].amounts[0], again.valid_until_ms) == (0, ends_ms)  # the next one is another pass
+        core.clock.at_ms = ends_ms
+        assert (await call(core, "a", 3, MB, 10 * MB)).grants[0].amounts[0] == 5 * EUR
+
+
+async def test_what_others_were_granted_is_of_the_same_window_as_one_time_use(stores):
+    """Whichever comes first, the bound holds over all, and the price of what was granted is paid once."""
+    part = counts(a_mb(EUR, 10 * MB), a_mb(EUR, action=Action.BLOCK), scope=Scope.WINDOW, window_s=DAY_S)
+    async with priced(stores, part, 100 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 6 * MB)) == [6 * MB]
+        core.clock.advance(MINUTE_MS)
+        assert (await core.use(3 * MB, "e1", usage_time_ms=core.clock.at_ms)).outcome is Outcome.CHARGED
+        core.clock.advance(MINUTE_MS)
+        refused = await core.use(2 * MB, "e2", usage_time_ms=core.clock.at_ms)
+        assert (refused.outcome, refused.reason) == (Outcome.REFUSED, Reason.USAGE_LIMIT)
+        assert granted(await call(core, "b", 0, 0, 6 * MB)) == [MB]
+        assert (await call(core, "a", 1, 6 * MB, 0)).grants[0].uncovered == 0
+        assert (await call(core, "b", 1, MB, 0)).grants[0].uncovered == 0
+
+
+async def test_a_grant_that_is_not_used_begins_no_window(stores):
+    async with priced(stores, PASS, 10 * EUR) as core:
+        opened = await call(core, "a", 0, 0, 10 * MB)
+        assert opened.valid_until_ms == NOW_MS + VALIDITY_MS
+        await call(core, "a", 1, 0, 0)
+        core.clock.advance(HOUR_MS)
+        assert await paid(core, "e1", core.clock.at_ms) == 5 * EUR
+        core.clock.advance(DAY_MS - HOUR_MS // 2)
+        assert await paid(core, "e2", core.clock.at_ms) == 0
+
+
+async def test_a_cap_of_seven_days_frees_what_is_over_it(stores):
+    cap = CapTerms("s1", Scope.WINDOW, False, frozenset(), 3 * EUR, Action.FREE, 7 * DAY_S)  # noqa: FBT003
+    async with priced(stores, counts(a_mb(EUR), scope=Scope.RECORD), 100 * EUR, cap) as core:
+        await later(core, 9 * DAY_MS)
+        days = [0, 1, 2, 6, 7, 8]
+        assert [await paid(core, f"e{day}", NOW_MS + day * DAY_MS) // EUR for day in days] == [1, 1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("scope", "expected"), [(Scope.WEEK, [5, 0, 0, 5, 0, 0]), (Scope.MONTH, [5, 5, 0, 0, 0, 0])])
+async def test_weeks_begin_on_mondays_and_months_on_their_first_day(stores, scope, expected):
+    """From Thursday, 2025-10-30, 23:59:59 UTC to Wednesday, 5 November."""
+    thursday_ms = 1_761_868_799_000
+    part = counts(TierTerms(0, 0, 1, 5 * EUR, Action.CHARGE), scope=scope, meter=Meter.RECORDS)
+    if scope is Scope.MONTH:
+        thursday_ms += DAY_MS  # the last second of October
+    async with priced(stores, part, 100 * EUR) as core:
+        await later(core, thursday_ms + 9 * DAY_MS - NOW_MS)
+        times = [0, 1000, 2 * DAY_MS, 3 * DAY_MS + 1000, 4 * DAY_MS, 5 * DAY_MS]
+        assert [await paid(core, f"e{n}", thursday_ms + ms) // EUR for n, ms in enumerate(times)] == expected
