@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from services.common.clock import DAY_MS
-from services.rating.domain.balances import RenewOn
+from services.rating.domain.balances import RenewOn, RollOverOrder
 from services.rating.domain.cycles import boundaries
 from services.rating.domain.terms import (
     AccountTerms,
@@ -120,7 +120,12 @@ class Pot:
         rank = 3 if self.shared else 4 if not self.plan.addon else 2 if self.state == "PENDING" else 1
         priority = self.assignment.priority if self.plan.addon else 0
         no_end = self.expires_ms == 0
-        return (rank, self.of_team, priority, not self.rest_of_ms, no_end, self.expires_ms, self.activated_ms, self.id)
+        rests = self.benefit.roll_over_order
+        turn = {RollOverOrder.OLDEST_FIRST: 1, RollOverOrder.NEWEST_FIRST: 2, RollOverOrder.PRESENT_FIRST: 4}[rests]
+        newest_first = bool(self.rest_of_ms) and rests is RollOverOrder.NEWEST_FIRST
+        end = -self.expires_ms if newest_first else self.expires_ms
+        place = turn if self.rest_of_ms else 3
+        return (rank, self.of_team, priority, place, no_end, end, self.activated_ms, self.id)
 
     def look(self, at_ms: int) -> list["Pot"] | None:
         """Expire, begin a new subscription or a new cycle, if the time has come: what rolls over, or None if it has not."""

@@ -29,6 +29,7 @@ from services.catalog.domain.plans import (
     ProductKind,
     Recurrence,
     ResubscribeOn,
+    RollOverOrder,
 )
 from services.catalog.domain.services import Unit
 from services.common.errors import invalid
@@ -87,6 +88,8 @@ def _benefit_from_proto(message: plans_pb2.Benefit, field: str) -> Benefit:
         weights=tuple(
             _weight_from_proto(weight, f"{field}.weights[{index}]") for index, weight in enumerate(message.weights)
         ),
+        roll_over_order=optional_enum_from_proto(RollOverOrder, message.roll_over_order)
+        or (RollOverOrder.OLDEST_FIRST if message.roll_over_cycles else None),
     )
 
 
@@ -181,6 +184,7 @@ def _benefit_to_proto(benefit: Benefit) -> plans_pb2.Benefit:
             )
             for weight in benefit.weights
         ],
+        roll_over_order=benefit.roll_over_order.value if benefit.roll_over_order else 0,  # type: ignore[arg-type]
     )
 
 

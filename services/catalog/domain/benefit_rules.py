@@ -22,6 +22,8 @@ def require_sound_benefits(plan: Plan) -> None:
         _require_sound_draws(benefit, field)
         if benefit.roll_over_cycles and benefit.recurrence is not Recurrence.RECURRING:
             raise invalid(f"{field}.roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+        if benefit.roll_over_order and not benefit.roll_over_cycles:
+            raise invalid(f"{field}.roll_over_order", "belongs to a benefit with roll_over_cycles", "NO_ROLL_OVER")
         if plan.product_kind in POOLS and len(benefit.benefit_id) > POOL_BENEFIT_ID_MAX:
             raise invalid(
                 f"{field}.benefit_id",

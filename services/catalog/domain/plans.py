@@ -91,6 +91,14 @@ class ResubscribeOn(IntEnum):
     EXPIRY_OR_EXHAUSTION = 2
 
 
+class RollOverOrder(IntEnum):
+    """When what is left of former cycles is drawn."""
+
+    OLDEST_FIRST = 1
+    NEWEST_FIRST = 2
+    PRESENT_FIRST = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenefitWeight:
     """Use draws `quantity` of a benefit for each `per_quantity`, 1 to 1000; empty means everywhere, all services."""
@@ -115,6 +123,7 @@ class Benefit:
         roll_over_cycles: for how many cycles the rest of one lives on, 0 to 12.
         use_rounding: how use is measured before it is drawn.
         weights: what use draws where that is not its own volume; the first that fits.
+        roll_over_order: when a rest is drawn; None if there are none.
     """
 
     benefit_id: str = ""
@@ -126,6 +135,7 @@ class Benefit:
     roll_over_cycles: int = 0
     use_rounding: UseRounding | None = None
     weights: tuple[BenefitWeight, ...] = ()
+    roll_over_order: RollOverOrder | None = None
 
     @property
     def zone_ids(self) -> frozenset[str]:

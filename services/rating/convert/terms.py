@@ -9,7 +9,7 @@ from meterline.accounts.v1 import accounts_pb2
 from meterline.catalog.v1 import charging_catalog_pb2, networks_pb2, plans_pb2, tariffs_pb2
 from meterline.endpoints.v1 import assignments_pb2, charging_context_pb2, endpoints_pb2
 from meterline.type.v1 import service_pb2
-from services.rating.domain.balances import RenewOn
+from services.rating.domain.balances import RenewOn, RollOverOrder
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.tariffs import rate
 from services.rating.domain.terms import (
@@ -227,6 +227,7 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
                 rounding=_use_rounding(benefit.use_rounding),
                 weights=tuple(map(_weight, benefit.weights)),
                 money=benefit.unit == service_pb2.UNIT_MONEY,
+                roll_over_order=RollOverOrder(benefit.roll_over_order or RollOverOrder.OLDEST_FIRST),
             )
             for benefit in plan.benefits
         ),

@@ -41,6 +41,14 @@ class RenewOn(IntEnum):
     EXPIRY_OR_EXHAUSTION = 2
 
 
+class RollOverOrder(IntEnum):
+    """When the rest of a cycle is drawn, beside what the present one has; numbers as in the contract of catalog."""
+
+    OLDEST_FIRST = 1
+    NEWEST_FIRST = 2
+    PRESENT_FIRST = 3
+
+
 class Team(IntEnum):
     """What the endpoints that have a base plan share; numbers as in meterline.lua."""
 
@@ -61,6 +69,7 @@ class Renewal:
         cycles: for how many cycles a rest rolls over.
         shares: percent used at which to say so.
         team: whether endpoints share it by their base plan.
+        order: when a rest that rolled over is drawn.
     """
 
     quantity: int
@@ -70,6 +79,7 @@ class Renewal:
     cycles: int
     shares: tuple[int, ...]
     team: Team = Team.NONE
+    order: RollOverOrder = RollOverOrder.OLDEST_FIRST
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +118,11 @@ class BucketSpec:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket as it stands."""
+    """A bucket as it stands.
+
+    Attributes:
+        rest: of what is left of a former cycle, when it is drawn; None of others.
+    """
 
     id: str
     ref: str
@@ -122,6 +136,7 @@ class Bucket:
     expires_ms: int
     unit: Unit
     occurrence: int = 1
+    rest: RollOverOrder | None = None
 
     @property
     def assignment_id(self) -> str:
@@ -142,11 +157,6 @@ class Bucket:
     def is_memory(self) -> bool:
         """Whether it only stands for what was used of a pool that nobody shares any more."""
         return bool(self.pooled_plan_id) and not self.granted and not self.remaining
-
-    @property
-    def rolled_over(self) -> bool:
-        """Whether it is the rest of a former cycle."""
-        return ROLLED in self.id
 
     def ends_unseen(self, now_ms: int) -> bool:
         """Whether it has ended and nobody has looked since: its end is not in the ledger, its renewal not made."""

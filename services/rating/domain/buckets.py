@@ -180,7 +180,8 @@ def _renewal(assignment: Assignment, plan: PlanTerms, benefit: Benefit, quantity
     if recurs:
         most = plan.subscriptions_max or OCCURRENCES_MAX
         return replace(renewal, on=plan.renew_on, most=most, last_end_ms=assignment.expires_ms)
-    return replace(renewal, cycles=benefit.roll_over_cycles if benefit.recurring else 0)
+    rolls = benefit.roll_over_cycles if benefit.recurring else 0
+    return replace(renewal, cycles=rolls, order=benefit.roll_over_order)
 
 
 def _usual_renewal(quantity: int, plan: PlanTerms) -> Renewal:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TypeVar
 
-from services.rating.domain.balances import RenewOn
+from services.rating.domain.balances import RenewOn, RollOverOrder
 from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
 from services.rating.domain.reasons import Service, Unit
@@ -208,6 +208,7 @@ class Benefit:
         money: whether its quantity is micros of the plan's currency.
         rounding: how use is measured before it is drawn.
         weights: what use draws where that is not its own volume; the first that fits.
+        roll_over_order: when a rest is drawn.
     """
 
     id: str
@@ -219,6 +220,7 @@ class Benefit:
     money: bool = False
     rounding: RoundingTerms = AS_USED
     weights: tuple[Weight, ...] = ()
+    roll_over_order: RollOverOrder = RollOverOrder.OLDEST_FIRST
 
     @property
     def unit(self) -> Unit:

@@ -22,17 +22,17 @@ local COUNTERS_KEPT_S = 100 * 86400
 local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the last 40 days, nine at most, two at least
 -- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
 -- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
--- announces itself at shares of its own. What rolls over from a cycle is a bucket whose VALIDITY is ROLLED. TOLD is the
--- end of its assignment as of the first use from which it is valid, and RENEWAL then false, if there is none; of a base plan
--- that was replaced it is when that was. FORMER is what was left at its last two ends, {end, rest, end before, rest}: for uses
--- from before them that are told late.
+-- announces itself at shares of its own. What rolled over from a cycle is a bucket whose VALIDITY is minus the order in which
+-- it is drawn (OLDEST_FIRST, NEWEST_FIRST, PRESENT_FIRST). TOLD is the end of its assignment as of the first use from which it
+-- is valid, and RENEWAL then false, if there is none; of a base plan that was replaced it is when that was. FORMER is what was
+-- left at its last two ends, {end, rest, end before, rest}: for uses from before them that are told late.
 local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, EXPIRES, VALIDITY, CYCLES, UNIT, FILLED, RENEWAL, TOLD, FORMER = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
-local ROLLED = -1
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
 -- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
 -- present one would end by itself; not there for the one that its activation began), cycles (for how many a rest rolls
--- over), shares (used, at which to say so, percent), team (what the members of a plan share: GROWS with them, or FIXED), short
--- (what was used of what those who left had brought: it comes off what is brought next).
+-- over), order (in which rests are drawn, if not OLDEST_FIRST), shares (used, at which to say so, percent), team (what the
+-- members of a plan share: GROWS with them, or FIXED), short (what was used of what those who left had brought: it comes off
+-- what is brought next).
 local ROLE_BASE, ROLE_POOL = 2, 3
 local UNIT_MONEY = 4
 local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
@@ -617,7 +617,7 @@ local function roll_over(name, payer, bucket, time)
       move(name, bucket[ID], MOVE.ROLLED_OVER, -rest)
       move(name, id, MOVE.ROLLED_OVER, rest)
       payer[BUCKETS][#payer[BUCKETS] + 1] = { id, bucket[REF], bucket[PRIORITY], bucket[ROLE], rest, 0, rest, ACTIVE,
-        bucket[ACTIVATED], ends, ROLLED, {}, bucket[UNIT], place }
+        bucket[ACTIVATED], ends, -(bucket[RENEWAL].order or 1), {}, bucket[UNIT], place }
     else
       lose_rest(name, bucket)
     end
@@ -684,7 +684,7 @@ function refresh_all(name, payer, refs, time)
   dirty[name] = true
   local kept = {}
   for _, bucket in ipairs(buckets) do
-    if bucket[VALIDITY] ~= ROLLED or bucket[STATE] ~= EXPIRED or bucket[EXPIRES] > time - PERIODS_KEPT_S * 1000 then
+    if bucket[VALIDITY] >= 0 or bucket[STATE] ~= EXPIRED or bucket[EXPIRES] > time - PERIODS_KEPT_S * 1000 then
       kept[#kept + 1] = bucket
     end
   end
@@ -777,8 +777,12 @@ local function rank(bucket)
   return bucket[STATE] == PENDING and 2 or 1
 end
 
+-- Where a rest stands by its order, and what is none, in a row of one priority.
+local PRESENT_PLACE, NEWEST_FIRST_PLACE = 3, 2
+local PLACE_OF_REST = { [-1] = 1, [-2] = NEWEST_FIRST_PLACE, [-3] = 4 }
+
 -- Add-ons, then the pool, then base benefits; active before not yet activated add-ons; then priority, rests of former
--- cycles, earliest end, earliest activation, id: total and deterministic.
+-- cycles as their plan says, earliest end, earliest activation, id: total and deterministic.
 local function drawn_before(a, b)
   local rank_a, rank_b = rank(a), rank(b)
   if rank_a ~= rank_b then
@@ -787,9 +791,12 @@ local function drawn_before(a, b)
   if a[PRIORITY] ~= b[PRIORITY] then
     return a[PRIORITY] < b[PRIORITY]
   end
-  local rest_a, rest_b = a[VALIDITY] == ROLLED, b[VALIDITY] == ROLLED
-  if rest_a ~= rest_b then
-    return rest_a
+  local place_a, place_b = PLACE_OF_REST[a[VALIDITY]] or PRESENT_PLACE, PLACE_OF_REST[b[VALIDITY]] or PRESENT_PLACE
+  if place_a ~= place_b then
+    return place_a < place_b
+  end
+  if place_a == NEWEST_FIRST_PLACE and a[EXPIRES] ~= b[EXPIRES] then
+    return a[EXPIRES] > b[EXPIRES]
   end
   if a[EXPIRES] ~= b[EXPIRES] then
     return b[EXPIRES] == 0 or (a[EXPIRES] ~= 0 and a[EXPIRES] < b[EXPIRES])
@@ -1614,7 +1621,8 @@ local function adjust_bucket(bucket, spec)
     end_by(bucket, spec)
   end
   if renewal and spec[RENEWAL] then
-    renewal.quantity, renewal.cycles, renewal.shares = spec[RENEWAL].quantity, spec[RENEWAL].cycles, spec[RENEWAL].shares
+    local anew = spec[RENEWAL]
+    renewal.quantity, renewal.cycles, renewal.shares, renewal.order = anew.quantity, anew.cycles, anew.shares, anew.order
   end
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end
@@ -1722,7 +1730,7 @@ function configure_op(op)
   end
   for _, bucket in ipairs(payer[BUCKETS]) do
     local id = bucket[ID]
-    local is_rest = bucket[VALIDITY] == ROLLED and wanted[string.match(id, '^[^~]*')]
+    local is_rest = bucket[VALIDITY] < 0 and wanted[string.match(id, '^[^~]*')]
     if is_rest and is_rest[TOLD] then
       end_by(bucket, is_rest)
       replaced[#replaced + 1] = bucket
@@ -1993,7 +2001,7 @@ local function refill_op(op)
   for _, each in ipairs(payer[BUCKETS]) do
     bucket = each[ID] == op[5] and each or bucket
   end
-  if not bucket or next(bucket[CYCLES]) or bucket[VALIDITY] == ROLLED then
+  if not bucket or next(bucket[CYCLES]) or bucket[VALIDITY] < 0 then
     return { FAILED, FAILURE.NO_SUCH_BUCKET }
   end
   local ended = bucket[EXPIRES] ~= 0 and bucket[EXPIRES] <= now

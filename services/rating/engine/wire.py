@@ -6,7 +6,7 @@ from enum import IntEnum
 from itertools import chain
 from typing import Any
 
-from services.rating.domain.balances import Bucket, BucketSpec, Holder, Renewal, Role
+from services.rating.domain.balances import Bucket, BucketSpec, Holder, Renewal, Role, RollOverOrder
 from services.rating.domain.decisions import (
     Actor,
     ChargeOp,
@@ -209,6 +209,7 @@ def _renewal(renewal: Renewal) -> dict[str, Any]:
         "last_end": renewal.last_end_ms,
         "cycles": renewal.cycles,
         "shares": list(renewal.shares),
+        **({"order": int(renewal.order)} if renewal.order is not RollOverOrder.OLDEST_FIRST else {}),
         **({"team": int(renewal.team)} if renewal.team else {}),
     }
 
@@ -256,7 +257,9 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
 
 
 def _bucket(*fields: Any) -> Bucket:
-    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, _, _, unit, _, *more = fields
+    name, ref, priority, role, remaining, reserved, granted, state, activated, expires, validity, _, unit, _, *more = (
+        fields
+    )
     return Bucket(
         id=name,
         ref=ref,
@@ -270,6 +273,7 @@ def _bucket(*fields: Any) -> Bucket:
         expires_ms=expires,
         unit=Unit(unit),
         occurrence=more[0]["number"] if more and more[0] else 1,
+        rest=RollOverOrder(-validity) if validity < 0 else None,
     )
 
 

@@ -17,7 +17,15 @@ from services.common.errors import (
 )
 from services.common.identity import BALANCE_READERS, WRITERS, AccountKind, Principal, path_text
 from services.common.money import Money
-from services.rating.domain.balances import MONEY_BUCKET, Bucket, Holder, Role, balance_id, owner_of_holder
+from services.rating.domain.balances import (
+    MONEY_BUCKET,
+    Bucket,
+    Holder,
+    Role,
+    RollOverOrder,
+    balance_id,
+    owner_of_holder,
+)
 from services.rating.domain.decisions import Actor, ConfigureOp, Outcome, Status, TopUpOp
 from services.rating.domain.escrow import Kind
 from services.rating.domain.limits import PlanCounter, plan_counters
@@ -443,13 +451,18 @@ def _currencies(payer: EndpointTerms | AccountTerms, catalog: CatalogTerms) -> d
     return {name: plan.currency for name, plan in plans if plan is not None}
 
 
-def _consumption_order(bucket: Bucket) -> tuple[int, int, bool, bool, int, int, str]:
+_PLACE_OF_REST = {
+    RollOverOrder.OLDEST_FIRST: 1, RollOverOrder.NEWEST_FIRST: 2, None: 3, RollOverOrder.PRESENT_FIRST: 4
+}  # fmt: skip
+
+
+def _consumption_order(bucket: Bucket) -> tuple[int, int, int, bool, int, int, str]:
     """As the Function draws."""
     pending = bucket.state is BalanceState.PENDING
     rank = {Role.ADDON: 2 if pending else 1, Role.POOL: 3, Role.BASE: 4}[bucket.role]
     never = bucket.expires_ms == 0
-    at = (bucket.expires_ms, bucket.activated_ms, bucket.id)
-    return (rank, bucket.priority, not bucket.rolled_over, never, *at)
+    end = -bucket.expires_ms if bucket.rest is RollOverOrder.NEWEST_FIRST else bucket.expires_ms
+    return (rank, bucket.priority, _PLACE_OF_REST[bucket.rest], never, end, bucket.activated_ms, bucket.id)
 
 
 def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int, pool_id: str) -> Balance:

@@ -47,6 +47,13 @@ async def test_recurrence_that_contradicts_itself_is_refused(small_world):
         await addon(recurrence=RECURRING, validity=WEEK, benefits=[data(recurrence=RECURRING)])
     async with refused("INVALID_ARGUMENT", "NOT_RECURRING", "plan.benefits[0].roll_over_cycles"):
         await addon(benefits=[data(roll_over_cycles=1)])
+    newest = plans_pb2.ROLL_OVER_ORDER_NEWEST_FIRST
+    async with refused("INVALID_ARGUMENT", "NO_ROLL_OVER", "plan.benefits[0].roll_over_order"):
+        await addon(benefits=[data(recurrence=RECURRING, roll_over_order=newest)])
+    rolls = await addon(name="Rolls", benefits=[data(recurrence=RECURRING, roll_over_cycles=1, roll_over_order=newest)])
+    assert rolls.benefits[0].roll_over_order == newest
+    usual = await addon(name="Usual", benefits=[data(recurrence=RECURRING, roll_over_cycles=1)])
+    assert usual.benefits[0].roll_over_order == plans_pb2.ROLL_OVER_ORDER_OLDEST_FIRST
     for cycles in (-1, 13):
         with pytest.raises(Exception, match="roll_over_cycles"):
             await addon(benefits=[data(recurrence=RECURRING, roll_over_cycles=cycles)])

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from services.common.errors import FailedPreconditionError
 from services.common.money import Money
-from services.rating.domain.balances import Bucket, RenewOn, pool_id
+from services.rating.domain.balances import Bucket, RenewOn, RollOverOrder, pool_id
 from services.rating.domain.decisions import SessionAction, SessionOp
 from services.rating.domain.events import Answer, UsageEvent
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
@@ -175,6 +175,7 @@ def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True) -> tup
             draw(ZONES),
             recurring=recurring,
             roll_over_cycles=draw(st.integers(1, 2)) if rolls_over else 0,
+            roll_over_order=draw(st.sampled_from(RollOverOrder)),
             money=money,
             rounding=AS_USED if money else rounding,
             weights=() if money else tuple(draw(st.lists(WEIGHTS, max_size=1))),

@@ -11,7 +11,7 @@ from services.common.clock import DAY_MS
 from services.common.errors import FailedPreconditionError, MeterlineError
 from services.common.money import Money
 from services.common.pages import PageRequest
-from services.rating.domain.balances import RenewOn, pool_id
+from services.rating.domain.balances import RenewOn, RollOverOrder, pool_id
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason, Unit
 from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, PlanTerms
@@ -571,6 +571,26 @@ async def test_a_rest_rolls_over_is_drawn_first_and_ends(valkey_url, sqlite_url)
         ended = [(b.id, b.remaining) for b in await balances(core) if b.state is BalanceState.EXPIRED]
         assert ended == [(rest, 0)]
         assert [b.remaining for b in (await balances(core))[1:4]] == [0, 99 * MB, 100 * MB]
+
+
+@pytest.mark.parametrize(
+    ("order", "left"),
+    [
+        (RollOverOrder.OLDEST_FIRST, {"oct": 0, "nov": 70, "dec": 100}),
+        (RollOverOrder.NEWEST_FIRST, {"nov": 0, "oct": 70, "dec": 100}),
+        (RollOverOrder.PRESENT_FIRST, {"dec": 0, "oct": 70, "nov": 100}),
+    ],
+)
+async def test_rests_are_drawn_in_the_order_of_their_plan(order, left, valkey_url, sqlite_url):
+    benefit = Benefit("b1", DATA, 100 * MB, (), recurring=True, roll_over_cycles=3, roll_over_order=order)
+    async with settled_world(terms(monthly(benefits=(benefit,))), valkey_url, sqlite_url) as core:
+        core.clock.advance(DECEMBER_MS - core.clock.now_ms())
+        assert (await core.use(130 * MB, "a", usage_time_ms=DECEMBER_MS)).outcome is Outcome.CHARGED
+        names = {
+            f"bal_base.b1~{NOVEMBER_MS // 1000}": "oct", f"bal_base.b1~{DECEMBER_MS // 1000}": "nov", "bal_base.b1": "dec"
+        }  # fmt: skip
+        found = {names[b.id]: b.remaining // MB for b in await balances(core) if b.id in names}
+        assert list(found.items()) == list(left.items())  # in the order of consumption
 
 
 async def test_cycles_that_nobody_looked_at_roll_over_too_and_rests_are_bounded(valkey_url, sqlite_url):

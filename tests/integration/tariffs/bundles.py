@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from services.common.clock import DAY_MS
+from services.rating.domain.balances import RollOverOrder
 from services.rating.domain.terms import Assignment, Benefit, CatalogTerms, EndpointTerms
 from services.rating.usecases.balances import Balance
 from services.rating.usecases.refills import Refills
@@ -24,6 +25,18 @@ KINDS = {
 async def found(core: World, example: Example, owner: str) -> Sequence[int | str]:
     """What is left of the bundles that an example asks for, or the day on which one ends."""
     core.terms.become(_terms(example, owner))
+    for number, (name, rest) in enumerate(example.rests.items()):
+        core.clock.at_ms = milliseconds(name.partition("~")[2])
+        there = {_name(balance, owner): balance for balance in await _balances(core, owner)}[name]
+        await core.fold()
+        await core.corrections.adjust(
+            OPERATOR_CALLER,
+            there.id,
+            rest - there.remaining,
+            credit_used=False,
+            reason="as stated",
+            request_id=f"{owner}{number}",
+        )
     for place, use in enumerate(example.uses):
         core.clock.at_ms = use.at_ms
         fields = {"endpoint_id": owner, "network_id": NETWORKS[use.network][0], "usage_time_ms": use.at_ms}
@@ -33,11 +46,11 @@ async def found(core: World, example: Example, owner: str) -> Sequence[int | str
         core.clock.at_ms = milliseconds(refill.time)
         await _refill(core, refill, owner, f"refill{place}")
     core.clock.at_ms = milliseconds(example.until)
-    balances = {balance.assignment_id: balance for balance in await _balances(core, owner)}
+    balances = {_name(balance, owner): balance for balance in await _balances(core, owner)}
     if example.ends:
-        ends_ms = balances[_assignment_id(owner, example.ends)].expires_ms
+        ends_ms = balances[example.ends].expires_ms
         return [datetime.fromtimestamp(ends_ms / 1000, UTC).strftime("%m-%d")]
-    return [balances[_assignment_id(owner, name)].remaining for name in example.left]
+    return [balances[name].remaining for name in example.left]
 
 
 def expected(example: Example, quantity: str) -> Sequence[Fraction | str]:
@@ -59,6 +72,13 @@ async def _refill(core: World, refill: Refill, owner: str, request_id: str) -> N
     await refills.refill(OPERATOR_CALLER, bundle.id, refill.quantity, refill.days * DAY_MS, refill.most, request_id)
 
 
+def _name(balance: Balance, owner: str) -> str:
+    """The name of its bundle; of what rolled over with the day on which its cycle ended."""
+    bundle = balance.assignment_id.removeprefix(f"asg_{owner.removeprefix('ep_')}")
+    ended = balance.id.partition("~")[2]
+    return f"{bundle}~{datetime.fromtimestamp(int(ended), UTC):%Y-%m-%d}" if ended else bundle
+
+
 def _assignment_id(owner: str, name: str) -> str:
     return f"asg_{owner.removeprefix('ep_')}{name}"
 
@@ -73,7 +93,10 @@ def _terms(example: Example, owner: str) -> StillTerms:
     catalog.tariffs["tar_free"] = (tariff("tar_free", 0),)
     given = {bundle.name: _given(bundle, owner) for bundle in example.bundles}
     for bundle in example.bundles:
-        benefit = Benefit("b1", frozenset({1}), bundle.quantity, (), recurring=bundle.kind == "monthly")
+        benefit = Benefit(
+            "b1", frozenset({1}), bundle.quantity, (), recurring=bundle.kind == "monthly",
+            roll_over_cycles=bundle.rolls, roll_over_order=RollOverOrder[bundle.order],
+        )  # fmt: skip
         terms = {"benefits": (benefit,), "validity_ms": bundle.days * DAY_MS, "on_usage": bundle.on_usage}
         key = given[bundle.name].plan
         catalog.plans[key] = plan(key[0], access=access, **terms, **KINDS[bundle.kind])

@@ -63,7 +63,11 @@ class Refill:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that the endpoint has: its base plan (refillable or monthly) or an add-on."""
+    """A bundle that the endpoint has: its base plan (refillable or monthly) or an add-on.
+
+    Attributes:
+        rolls: for how many cycles a rest lives on, and in which order rests are drawn.
+    """
 
     name: str
     quantity: int
@@ -71,6 +75,8 @@ class Bundle:
     given: str = DEFAULT_TIME
     days: int = 0
     on_usage: bool = False
+    rolls: int = 0
+    order: str = "OLDEST_FIRST"
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Example:
     """A worked example, said as uses of a tariff, or why it is not.
 
     Attributes:
+        rests: what is left of months of a bundle (`name~day of the month's end`), put right when the month ends.
         members: when each endpoint joined (`m1`, `m2`, ...) that shares the benefits by its plan, earliest first.
         left: names of the bundles of which the numbers that are expected are what is left at `until`.
         ends: the name of the bundle of which the day that is expected is the end.
@@ -90,6 +97,7 @@ class Example:
     tariff: tariffs_pb2.Tariff = field(default_factory=tariffs_pb2.Tariff)
     benefits: tuple[plans_pb2.Benefit, ...] = ()
     bundles: tuple[Bundle, ...] = ()
+    rests: dict[str, int] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     uses: tuple[Use, ...] = ()
     refills: tuple[Refill, ...] = ()
@@ -208,6 +216,7 @@ def _example(said: dict[str, Any], entry: dict[str, Any]) -> Example:
         tariff=tariff(said.get("tariff") or entry.get("tariff") or NO_TARIFF),
         benefits=tuple(map(benefit, said.get("benefits", entry.get("benefits", [])))),
         bundles=tuple(_bundle(name, fields) for name, fields in said.get("bundles", {}).items()),
+        rests={name: volume(quantity) for name, quantity in said.get("rests", {}).items()},
         members=tuple(time for time, count in said.get("members", {}).items() for _ in range(count)),
         uses=tuple(map(_use, said.get("uses", ()))),
         refills=tuple(map(_refill, said.get("refills", ()))),
