@@ -33,8 +33,8 @@ async def test_recurrence_that_contradicts_itself_is_refused(small_world):
     made = await small_world.covered()
     enterprise = small_world.as_("enterprise")
 
-    async def addon(**fields: object) -> None:
-        await enterprise.new_addon(made.service_profile_id, **{"benefits": [data()], **fields})
+    async def addon(**fields: object) -> plans_pb2.Plan:
+        return await enterprise.new_addon(made.service_profile_id, **{"benefits": [data()], **fields})
 
     async with refused("INVALID_ARGUMENT", "VALIDITY_REQUIRED", "plan.validity"):
         await addon(recurrence=RECURRING)
