@@ -34,7 +34,8 @@ async def test_recurrence_that_contradicts_itself_is_refused(small_world):
     enterprise = small_world.as_("enterprise")
 
     async def addon(**fields: object) -> plans_pb2.Plan:
-        return await enterprise.new_addon(made.service_profile_id, **{"benefits": [data()], **fields})
+        added: plans_pb2.Plan = await enterprise.new_addon(made.service_profile_id, **{"benefits": [data()], **fields})
+        return added
 
     async with refused("INVALID_ARGUMENT", "VALIDITY_REQUIRED", "plan.validity"):
         await addon(recurrence=RECURRING)
