@@ -269,7 +269,7 @@ async def test_only_published_add_ons_of_the_enterprise_or_designated_to_it_can_
     assert (await world.as_("sub").addon(of_sub.id, to_us)).account_id == account("enterprise")
 
 
-@pytest.mark.requirement("R283", "R055")
+@pytest.mark.requirement("R283", "R055", "R247")
 async def test_a_parent_sets_the_price_of_its_child_and_gives_it_add_ons(world):
     first, second = world.catalog.add("first", "reseller"), world.catalog.add("second", "reseller")
     extra = world.catalog.add("extra", "reseller", addon=True, days=1)

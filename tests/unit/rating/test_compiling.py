@@ -86,7 +86,7 @@ def test_where_the_base_plan_has_a_bundle_and_no_rate_the_bundle_is_what_is_miss
     assert reasons == [Reason.BALANCE_DEPLETED, elsewhere, elsewhere]
 
 
-@pytest.mark.requirement("R046", "R047")
+@pytest.mark.requirement("R046", "R047", "R230")
 def test_services_and_access_types_outside_the_profile_are_refused():
     data_only = replace(PREPAID, access={1: frozenset({3})})
     terms = catalog([data_only, RETAIL, WHOLESALE, EU_ADDON], TARIFFS)
