@@ -98,6 +98,7 @@ def of_the_catalog(at: dict[str, str]) -> list[Case]:
         Case("an absurd price", "POST", "/v1/tariffs", tariff(price=eur(9 * 10**18)), 400, "PRICE_OUT_OF_RANGE", "#/rates/0/price", "reseller"),
         Case("a price for no service", "POST", "/v1/tariffs", tariff(services=[]), 400, "FIELD_REQUIRED", "#/rates/0/services", "reseller"),
         Case("no service profile", "POST", "/v1/plans", plan | {"service_profile_id": ""}, 400, "FIELD_REQUIRED", "#/service_profile_id"),
+        Case("a currency that nobody has", "POST", "/v1/plans", plan | {"currency": "ERU"}, 400, "CURRENCY_UNKNOWN", "#/currency"),
         Case("a negative benefit", "POST", "/v1/plans", plan | {"benefits": [{"services": ["SERVICE_DATA"], "quantity": "-5"}]}, 400, "FIELD_INVALID", "#/benefits/0/quantity"),
         Case("a profile of no services", "POST", "/v1/service-profiles", {"name": "n", "services": []}, 400, "FIELD_REQUIRED", "#/services"),
         Case("a profile with a service twice", "POST", "/v1/service-profiles", {"name": "n", "services": SERVICES + SERVICES[:1]}, 400, "SERVICE_TWICE", "#/services"),

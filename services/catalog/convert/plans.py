@@ -5,6 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from meterline.catalog.v1 import plans_pb2
 from services.catalog.convert.components import use_rounding_from_proto, use_rounding_to_proto
 from services.catalog.convert.values import (
+    currency_from_proto,
     enum_from_proto,
     money_to_proto,
     optional_enum_from_proto,
@@ -46,7 +47,7 @@ def plan_from_proto(message: plans_pb2.Plan) -> Plan:
         type=enum_from_proto(PlanType, message.type, "plan.type"),
         charging_mode=optional_enum_from_proto(ChargingMode, message.charging_mode),
         product_kind=kind,
-        currency=message.currency,
+        currency=currency_from_proto(message.currency, "plan.currency"),
         service_profile_id=message.service_profile_id,
         roaming_profile_id=message.roaming_profile_id,
         tariff_id=message.tariff_id,

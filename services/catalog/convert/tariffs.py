@@ -12,6 +12,7 @@ from services.catalog.convert.components import (
 )
 from services.catalog.convert.values import (
     access_types_from_proto,
+    currency_from_proto,
     money_to_proto,
     price_from_proto,
     services_from_proto,
@@ -95,7 +96,7 @@ def tariff_from_proto(message: tariffs_pb2.Tariff) -> Tariff:
     """Read what a caller says of a tariff."""
     return Tariff(
         name=message.name,
-        currency=message.currency,
+        currency=currency_from_proto(message.currency, "tariff.currency"),
         rates=tuple(
             _rate_from_proto(rate, message.currency, f"tariff.rates[{index}]")
             for index, rate in enumerate(message.rates)

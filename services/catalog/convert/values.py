@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import TypeVar
 
+from babel.numbers import is_currency
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
@@ -42,6 +43,13 @@ def services_from_proto(numbers: Iterable[int], field: str) -> tuple[Service, ..
 def access_types_from_proto(numbers: Iterable[int], field: str) -> tuple[AccessType, ...]:
     """Read a list of access types, sorted."""
     return tuple(sorted(enum_from_proto(AccessType, n, f"{field}[{i}]") for i, n in enumerate(numbers)))
+
+
+def currency_from_proto(code: str, field: str) -> str:
+    """Read a currency of ISO 4217, also one that is no money anywhere now: price lists live on, and roaming has XDR."""
+    if code and not is_currency(code):
+        raise invalid(field, f"{code!r} is not a currency of ISO 4217", "CURRENCY_UNKNOWN")
+    return code
 
 
 def money_to_proto(currency: str, micros: int) -> Money:
