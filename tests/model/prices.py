@@ -105,7 +105,10 @@ def cumulative(part: ComponentTerms, count: int) -> tuple[int, Action]:
     if part.highest is not None:
         price = min(price, Fraction(part.highest))
     units = price / part.unit
-    whole = {Rounding.UP: ceil(units), Rounding.DOWN: floor(units), Rounding.HALF_UP: floor(units + Fraction(1, 2))}
+    whole = {
+        Rounding.UP: ceil(units), Rounding.DOWN: floor(units), Rounding.HALF_UP: floor(units + Fraction(1, 2)),
+        Rounding.HALF_EVEN: round(units),
+    }  # fmt: skip
     return whole[part.rounding] * part.unit, last.action
 
 

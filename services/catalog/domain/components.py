@@ -71,6 +71,7 @@ class RoundingMode(IntEnum):
     UP = 1
     HALF_UP = 2
     DOWN = 3
+    HALF_EVEN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +192,9 @@ def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
     highest = component.maximum_price_micros
     if highest is not None and highest < component.minimum_price_micros:
         yield _violation("maximum_price", "is less than minimum_price", "PRICE_BOUNDS_CROSSED")
-    half = component.rounding_mode is RoundingMode.HALF_UP
+    half = component.rounding_mode in {RoundingMode.HALF_UP, RoundingMode.HALF_EVEN}
     if component.rounding_micros < 1 or (half and component.rounding_micros > 1 and component.rounding_micros % 2):
-        yield _violation("rounding_unit", "must be one micro or more, and even for HALF_UP", "ROUNDING_UNIT_INVALID")
+        yield _violation("rounding_unit", "must be one micro or more, and even for HALF modes", "ROUNDING_UNIT_INVALID")
     if component.counter and component.scope is PriceScope.RECORD:
         yield _violation("counter", "cannot be shared over the scope of a record", "COUNTER_MISMATCH")
     rounding = component.use_rounding

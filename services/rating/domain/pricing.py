@@ -45,6 +45,7 @@ class Rounding(IntEnum):
     UP = 1
     HALF_UP = 2
     DOWN = 3
+    HALF_EVEN = 4
 
 
 class Period(IntEnum):
@@ -120,7 +121,12 @@ class Component:
         if self.highest != NO_BOUND:
             exact = min(exact, Fraction(self.highest))
         whole, rest = divmod(exact, self.unit)
-        up = rest > 0 if self.rounding is Rounding.UP else self.rounding is Rounding.HALF_UP and 2 * rest >= self.unit
+        up = {
+            Rounding.UP: rest > 0,
+            Rounding.HALF_UP: 2 * rest >= self.unit,
+            Rounding.DOWN: False,
+            Rounding.HALF_EVEN: 2 * rest > self.unit or (2 * rest == self.unit and whole % 2 == 1),
+        }[self.rounding]
         return (whole + int(up)) * self.unit, action
 
     def _exact(self, blocks: int) -> tuple[Fraction, Action]:

@@ -115,7 +115,7 @@ IN_SESSION = -1
 local IN_RECORD = 0
 local METER_RECORDS, METER_COST = 2, 3
 local TIERS_BY_VOLUME = 2
-local UP, HALF_UP = 1, 2
+local UP, HALF_UP, HALF_EVEN = 1, 2, 4
 local THROTTLE, REFUSE = 3, 4
 
 -- Rounds an exact price of `whole` micros and rest / over, rest below over, to the component's unit.
@@ -128,6 +128,14 @@ local function rounded(part, whole, rest)
       return whole + (2 * rest >= over and 1 or 0)
     end
     return floor((whole + unit / 2) / unit) * unit
+  elseif part.rounding == HALF_EVEN then
+    local steps = floor(whole / unit)
+    local twice, exact = 2 * (whole - steps * unit), unit
+    if unit == 1 then
+      twice, exact, rest = 2 * rest, over, 0
+    end
+    local is_odd = steps % 2 == 1
+    return (steps + ((twice > exact or (twice == exact and (rest > 0 or is_odd))) and 1 or 0)) * unit
   end
   return floor(whole / unit) * unit
 end

@@ -27,7 +27,9 @@ from services.rating.domain.reasons import Service
 if TYPE_CHECKING:
     from services.rating.usecases.books import Charge
 
-_ROUNDING = {Rounding.UP: "up", Rounding.HALF_UP: "half up", Rounding.DOWN: "down"}
+_ROUNDING = {
+    Rounding.UP: "up", Rounding.HALF_UP: "half up", Rounding.DOWN: "down", Rounding.HALF_EVEN: "half to even"
+}  # fmt: skip
 _ACTIONS = {
     Action.CHARGE: "",
     Action.FREE: "",
