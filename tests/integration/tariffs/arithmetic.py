@@ -4,26 +4,41 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
+from babel.numbers import is_currency
+
 from tests.integration.tariffs import formulas
 from tests.integration.tariffs.expressions import (
+    DEFAULT_TIME,
     MICROS,
     NETWORKS,
     UNREADABLE,
+    Bundle,
     Example,
     NotReadError,
     Use,
     benefit,
     tariff,
 )
-from tests.integration.tariffs.formulas import Group, Line
+from tests.integration.tariffs.formulas import Group, Line, Stated
 
 SLOTS = list(itertools.product(NETWORKS, ("DATA", "NB_IOT", "SMS_MO", "SMS_MT")))
 """Each line of a group is priced for its own service on its own network."""
 USE_MAX = 8 * 10**12
 UNITS_MAX = 2**50
+MONTH = "2026-03-01"
+LAST_DAY = datetime.fromisoformat(DEFAULT_TIME)
+LEFT = re.compile(r"\b(left|remain\w*|unused)\b")
+"""Units of a quantity that is the rest of a bundle."""
+DAYS = frozenset({"day", "days"})
+THINGS = frozenset({"sim", "sims", "line", "lines", "device", "devices", "user", "users", "month", "months", "members"})
+VOLUMES = frozenset(
+    {"b", "bytes", "kb", "mb", "gb", "tb", "kib", "mib", "gib", "sms", "messages", "min", "minutes", "sessions"}
+)
 PROSE = re.compile(r"\s+\(.*|\s*[;=].*|,\s.*", re.DOTALL)
 """What follows arithmetic in a sentence."""
 
@@ -34,27 +49,54 @@ def read(example: dict[str, Any]) -> Example:
     if not stated or not isinstance(stated, str):
         return Example("not_read", "it states no arithmetic")
     try:
-        used = {Fraction(str(value)) for value in _numbers(example.get("usage"))}
-        found = formulas.read(stated, used)
+        expected = example["expected_charge"]
+        unit = str(expected.get("unit"))
+        if "quantity" in expected and LEFT.search(unit):
+            if any(map(is_currency, unit.split())):
+                raise NotReadError("what is left of money")
+            return _rest(*formulas.read_rest(stated))
+        found = formulas.read(stated, _stated(example.get("usage")))
         if not found.groups:
             return Example("not_usage", "it states fees, and no price of a use")
-        currency = example["expected_charge"].get("currency", "USD")
+        currency = expected.get("currency", "USD")
         parts = tuple(_said(group, currency) for group in found.groups)
     except (RecursionError, *UNREADABLE) as error:
         return Example("not_read", f"{stated}: {error}")
     return Example(parts=parts, fees=found.fees, is_loose="check_expr" not in example)
 
 
-def _numbers(value: Any) -> Iterator[Any]:
+def _stated(usage: Any) -> Stated:
+    """The numbers of an example by what their names say of them."""
+    found = list(_numbers("", usage))
+    used = {number for name, number in found if not _is(name, DAYS) and not _is(name, THINGS)}
+    days = {number for name, number in found if _is(name, DAYS)} - used
+    return Stated(frozenset(used), frozenset(days), frozenset(number for _, number in found) - used - days)
+
+
+def _is(name: str, words: frozenset[str]) -> bool:
+    """Whether a name says so, and does not name a volume beside: `sims`, but not `sims_month_kb`."""
+    said = frozenset(re.split(r"[_\W]+", name.lower()))
+    return bool(said & words) and not said & VOLUMES
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, Fraction]]:
     if isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(each)
+        for key, each in value.items() if isinstance(value, dict) else ((name, each) for each in value):
+            yield from _numbers(str(key), each)
         return
-    try:
-        Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        return
-    yield value
+    with suppress(ValueError, ZeroDivisionError):
+        yield name, Fraction(str(value))
+
+
+def _rest(given: Fraction, used: Fraction) -> Example:
+    """A bundle of the month, and what is used of it."""
+    scale = math.lcm(1000, given.denominator, used.denominator)
+    return Example(
+        bundles=(Bundle("plan", _units(given * scale), "monthly", given=MONTH),),
+        uses=tuple(Use(units) for units in _in_turn(_units(used * scale)) if units),
+        left=("plan",),
+        per=Fraction(scale),
+    )
 
 
 def _said(group: Group, currency: str) -> Example:
@@ -63,9 +105,13 @@ def _said(group: Group, currency: str) -> Example:
     rates, uses = [], []
     for (network, service), line in zip(SLOTS, group.lines, strict=False):
         scale = _scale(line)
-        component = _component(line, scale) | _bounds(group)
+        component = (_pass(line) if line.by_day else _component(line, scale)) | _bounds(group)
         rates.append({"services": [service], "network_ids": [NETWORKS[network][0]], "components": [component]})
-        uses += [Use(units, service, network) for units in _in_turn(_units(line.quantity * scale))]
+        if line.by_day:
+            days = reversed([LAST_DAY - timedelta(days=back) for back in range(int(line.quantity))])
+            uses += [Use(1, service, network, time=str(day)) for day in days for _ in range(2)]
+        else:
+            uses += [Use(units, service, network) for units in _in_turn(_units(line.quantity * scale))]
     said: dict[str, Any] = {"currency": currency, "rates": rates}
     if group.highest is not None:
         said["spending_caps"] = [{"scope": "CYCLE", "amount": _money(group.highest)}]
@@ -77,6 +123,11 @@ def _said(group: Group, currency: str) -> Example:
         times=group.times,
         benefits=(benefit(paid),) if group.paid else (),
     )
+
+
+def _pass(line: Line) -> dict[str, Any]:
+    """A price of each day with use."""
+    return {"scope": "DAY", "meter": "RECORDS", "tiers": [{"flat_price": _money(line.price)}]}
 
 
 def _scale(line: Line) -> int:
@@ -112,7 +163,7 @@ def _component(line: Line, scale: int) -> dict[str, Any]:
 
 
 def _bounds(group: Group) -> dict[str, Any]:
-    made = {}
+    made = {"rounding_mode": "HALF_UP"}
     if group.rounding is not None:
         made["rounding_unit"], made["rounding_mode"] = _money(group.rounding[0]), group.rounding[1]
     if group.lowest is not None:

@@ -39,7 +39,7 @@ async def found(core: World, example: Example, owner: str) -> Sequence[int | str
         )
     for place, use in enumerate(example.uses):
         core.clock.at_ms = use.at_ms
-        fields = {"endpoint_id": owner, "network_id": NETWORKS[use.network][0], "usage_time_ms": use.at_ms}
+        fields = {"endpoint_id": owner, "network_id": NETWORKS[use.network][0], "usage_time_ms": use.at_ms, "mode": 2}
         answer = await core.use(use.quantity, f"use{place}", **fields)
         assert answer.amounts, answer
     for place, refill in enumerate(example.refills):

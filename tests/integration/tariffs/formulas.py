@@ -2,6 +2,7 @@
 
 A sum has fees and groups of lines; a line prices a volume, of which a part may be free, in whole increments, between a
 least and a highest volume; a group has bounds, a rounding, or money that is paid already, over all of its lines.
+What is multiplied is use if the example says so of one of the numbers (`Stated`), a pass if it says days, and else a fee.
 Nothing is guessed from the result, and what cannot be a price list raises `NotReadError`.
 """
 
@@ -17,9 +18,19 @@ from tests.integration.tariffs.expressions import NotReadError
 ROUNDING = re.compile(r"r(up|half|down)([0-9]?)")
 """Functions that round money: which way, and to how many decimals, two if it does not say."""
 WHOLE = {"floor": "rdown0", "int": "rdown0"}
+PASS_DAYS_MAX = 62
 DIRECTIONS = {"up": "UP", "half": "HALF_UP", "down": "DOWN"}
 NUMBER = {"D", "Decimal", "Fraction"}
 NOTHING = Fraction(0)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """The numbers that an example states: what is used, on how many days, and how many things have it."""
+
+    used: frozenset[Fraction] = frozenset()
+    days: frozenset[Fraction] = frozenset()
+    things: frozenset[Fraction] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Line:
     """A volume at a price for each unit, or for each increment where there is one.
 
     Attributes:
+        by_day: whether the volume is days with use, and the price that of each.
         free: what costs nothing, of the beginning.
         least: at least so much is priced, free units apart.
         highest: what is above it costs nothing.
@@ -38,6 +50,7 @@ class Line:
     least: Fraction = NOTHING
     increment: Fraction | None = None
     highest: Fraction | None = None
+    by_day: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,12 +96,50 @@ class Sum:
     def volume(self) -> Line | None:
         """Its line, if it is nothing but a volume, without price and increments."""
         line = self.line
-        return line if line is not None and line.price == 1 and line.increment is None else None
+        is_volume = line is not None and line.price == 1 and line.increment is None and not line.by_day
+        return line if is_volume else None
 
 
-def read(text: str, used: set[Fraction]) -> Sum:
-    """Read an expression; `used` are the numbers of which one is the volume where two are multiplied."""
-    return _Reading(used).sum(ast.parse(text, mode="eval").body)
+def read(text: str, stated: Stated) -> Sum:
+    """Read an expression of what is to be paid."""
+    return _Reading(stated).sum(_WithoutFloorDivision().visit(ast.parse(text, mode="eval").body))
+
+
+def read_rest(text: str) -> tuple[Fraction, Fraction]:
+    """Read an expression of what is left of a bundle: its quantity, and what is used of it."""
+    node = ast.parse(text, mode="eval").body
+    while _name(node) in {"max", *NUMBER} and isinstance(node, ast.Call):
+        others = [each for each in node.args if constant(each) != 0]
+        if len(others) != 1:
+            raise NotReadError("what is left of several bundles")
+        (node,) = others
+    less = _difference(node)
+    given, used = (constant(less.left), constant(less.right)) if less else (None, None)
+    if given is None or used is None or given < 0 or used < 0:
+        raise NotReadError("what is left of something that is no bundle")
+    return given, used
+
+
+class _WithoutFloorDivision(ast.NodeTransformer):
+    """Says `-(-a // b)` as `ceil(a / b)`, and `a // b` as `floor(a / b)`."""
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        match node:
+            case ast.UnaryOp(
+                op=ast.USub(),
+                operand=ast.BinOp(left=ast.UnaryOp(op=ast.USub(), operand=left), op=ast.FloorDiv(), right=right),
+            ):
+                return self._called("ceil", left, right)
+        return self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if isinstance(node.op, ast.FloorDiv):
+            return self._called("floor", node.left, node.right)
+        return self.generic_visit(node)
+
+    def _called(self, name: str, left: ast.expr, right: ast.expr) -> ast.Call:
+        divided = ast.BinOp(self.visit(left), ast.Div(), self.visit(right))
+        return ast.Call(ast.Name(name, ast.Load()), [divided], [])
 
 
 def constant(node: ast.AST) -> Fraction | None:
@@ -169,8 +220,9 @@ def _factors(node: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
 
 
 class _Reading:
-    def __init__(self, used: set[Fraction]) -> None:
-        self._used = used
+    def __init__(self, stated: Stated) -> None:
+        self._stated = stated
+        self._used = stated.used
 
     def sum(self, node: ast.AST) -> Sum:
         match node:
@@ -186,12 +238,21 @@ class _Reading:
         return self._called(node) if number is None else Sum(number)
 
     def _less(self, left: ast.AST, right: ast.AST) -> Sum:
-        off, whole = constant(right), constant(left)
+        off = constant(right)
         if off is None:
             raise NotReadError("a price that is taken off")
-        if whole in self._used and 0 <= off <= (whole or 0):
-            return _of(Line(whole or NOTHING, free=off))
         return self.sum(left) + Sum(-off)
+
+    def _factor(self, node: ast.AST) -> Sum:
+        """Something that is not a number alone: also a volume of which a part is free, and whole increments of one."""
+        match node:
+            case ast.BinOp(left=left, op=ast.Sub(), right=right):
+                off, whole = constant(right), constant(left)
+                if whole is not None and off is not None and whole in self._used and 0 <= off <= whole:
+                    return _of(Line(whole, free=off))
+            case ast.Call(args=[ast.BinOp(op=ast.Div()) as parts]) if _name(node) in WHOLE:
+                return self._in_whole(parts, goes_down=True)
+        return self.sum(node)
 
     def _product(self, node: ast.AST) -> Sum:
         numbers, others, divisor = list[Fraction](), list[ast.AST](), Fraction(1)
@@ -201,22 +262,35 @@ class _Reading:
                 raise NotReadError("something that is divided by a function")
             if divides:
                 divisor *= number or NOTHING
-            elif number is None or ((less := _difference(factor)) and constant(less.left) in self._used):
+            elif (
+                number is None
+                or self._has_price(factor)
+                or ((less := _difference(factor)) and constant(less.left) in self._used)
+            ):
                 others.append(factor)
             else:
                 numbers.append(number)
         if len(others) > 1:
             raise NotReadError("a product of functions")
         if others:
-            return self.sum(others[0]).times(math.prod(numbers) / divisor)
+            return self._factor(others[0]).times(math.prod(numbers) / divisor)
         return self._priced(numbers, divisor)
 
     def _priced(self, numbers: Sequence[Fraction], divisor: Fraction) -> Sum:
-        """Numbers that are multiplied: those that are used are the volume, or the first is."""
+        """Numbers that are multiplied: those that are used are the volume; if none is, days, or the first where nothing
+        is known of any.
+        """
         if len(numbers) < 2 and divisor == 1:
             return Sum(sum(numbers, NOTHING))
-        volumes = [number for number in numbers if number in self._used] or list(numbers[:1])
-        volume, price = Fraction(math.prod(volumes)), math.prod(numbers) / divisor
+        volumes, price = [number for number in numbers if number in self._used], math.prod(numbers) / divisor
+        days = [number for number in numbers if number in self._stated.days and number not in volumes]
+        if not volumes and len(days) == 1 and divisor == 1 and days[0] in range(1, PASS_DAYS_MAX) and price >= 0:
+            return _of(Line(days[0], price / days[0], by_day=True))
+        if not volumes and any(number in self._stated.things | self._stated.days for number in numbers):
+            return Sum(price)
+        volume = Fraction(math.prod(volumes or numbers[:1]))
+        if volumes and volume == 0:
+            return _of(Line(volume, math.prod(number for number in numbers if number not in volumes) / divisor))
         if volume <= 0 or price < 0:
             return Sum(price)
         return _of(Line(volume, price / volume))
@@ -227,17 +301,21 @@ class _Reading:
         if name in NUMBER and len(arguments) == 1:
             return self.sum(arguments[0])
         if name == "ceil" and len(arguments) == 1:
-            return self._rounded_up(arguments[0])
+            return self._in_whole(arguments[0], goes_down=False)
         if name in {"min", "max"} and len(arguments) > 1:
             return self._bounded(arguments, is_least=name == "max")
         if (rounding := ROUNDING.fullmatch(name)) and len(arguments) == 1:
             return self._rounded(arguments[0], Fraction(1, 10 ** int(rounding[2] or 2)), DIRECTIONS[rounding[1]])
-        if name == "round" and len(arguments) == 2 and (digits := constant(arguments[1])) in range(7):
-            return self._rounded(arguments[0], Fraction(1, 10 ** int(digits or 0)), "HALF_UP")
+        if (
+            name == "round"
+            and len(arguments) in {1, 2}
+            and (digits := constant([*arguments, ast.Constant(0)][1])) in range(7)
+        ):
+            return self._rounded(arguments[0], Fraction(1, 10 ** int(digits or 0)), "HALF_EVEN")
         raise NotReadError(f"{ast.unparse(node)} is neither a number nor a function that is known")
 
-    def _rounded_up(self, node: ast.AST) -> Sum:
-        """Whole increments of a volume."""
+    def _in_whole(self, node: ast.AST, *, goes_down: bool) -> Sum:
+        """Whole increments of a volume, the last one begun included or not: then all but a whole one is free."""
         volume, increment = node, Fraction(1)
         while isinstance(volume, ast.BinOp) and isinstance(volume.op, ast.Div):
             divisor = constant(volume.right)
@@ -247,6 +325,11 @@ class _Reading:
         line = self._volume(volume)
         if line.highest is not None and (line.highest - line.free) % increment:
             raise NotReadError("whole increments of a volume that ends within one")
+        if goes_down:
+            if line.highest is not None or line.least:
+                raise NotReadError("increments, rounded down, of a volume with bounds")
+            unit = Fraction(1, math.lcm(1000, *(each.denominator for each in (line.quantity, line.free, increment))))
+            line = replace(line, free=line.free + increment - unit)
         return _of(replace(line, increment=increment))
 
     def _volume(self, node: ast.AST) -> Line:
@@ -270,7 +353,11 @@ class _Reading:
     def _bounded(self, arguments: Sequence[ast.AST], *, is_least: bool) -> Sum:
         extreme = max if is_least else min
         # a difference is a number, but below 0 it would be cut
-        others = [each for each in arguments if constant(each) is None or (is_least and _difference(each))]
+        others = [
+            each
+            for each in arguments
+            if constant(each) is None or (is_least and _difference(each)) or self._is_price(each)
+        ]
         numbers = [number for each in arguments if each not in others and (number := constant(each)) is not None]
         if not others:
             volume = next((number for number in numbers if number in self._used), numbers[-1])
@@ -286,6 +373,15 @@ class _Reading:
         if inner.volume is not None:
             return _of(_within(inner.volume, bound, is_least=is_least))
         return _with_least(inner, bound) if is_least else _with_highest(inner, bound)
+
+    def _has_price(self, node: ast.AST) -> bool:
+        """Whether it is a sum in which something is priced."""
+        return any(isinstance(each, ast.BinOp) and self._is_price(each) for each in ast.walk(node))
+
+    def _is_price(self, node: ast.AST) -> bool:
+        """Whether it is a number of units at a price for each."""
+        numbers = [constant(factor) for factor, _ in _factors(node)]
+        return len(numbers) > 1 and any(number in self._used for number in numbers)
 
     def _above(self, node: ast.BinOp, least: Fraction) -> Sum:
         """What is above a free part or a sum that is paid, at least so much."""

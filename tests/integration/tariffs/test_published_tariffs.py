@@ -42,6 +42,7 @@ from tests.integration.tariffs.expressions import (
 from tests.unit.rating.terms import ALL, account, endpoint, plan, tariff
 
 DATA = Path("data")
+OURS = json.loads((DATA / "tariffs.json").read_bytes())
 NOW_MS = 1_775_000_000_000
 """2026-03-31: all uses of the examples lie before it."""
 LONG_AGO_MS = NOW_MS - 90 * 86_400_000
@@ -150,9 +151,11 @@ def expected_micros(example: Example, stated: dict[str, Any]) -> Fraction:
 
 
 def read(entry: dict[str, Any], said: dict[str, Any]) -> tuple[bool, list[Example]]:
-    """The examples of an entry, and whether they are said in Meterline's terms."""
+    """The examples of an entry, and whether they are said in Meterline's terms: here, if they are the same examples."""
     worked = entry.get("worked_examples", [])
-    known = entry.get("expression") or said.get(entry["id"])
+    known = entry.get("expression")
+    if not known and worked == next((own.get("worked_examples") for own in OURS if own["id"] == entry["id"]), None):
+        known = said.get(entry["id"])
     if not known:
         return False, [arithmetic.read(each) for each in worked]
     try:
@@ -175,8 +178,9 @@ async def difference(core: World, example: Example, number: object, stated: dict
     due = expected_micros(example, stated)
     core.clock.at_ms = NOW_MS
     micros = await charged(core, example, number)
-    if due.denominator != 1 and 0 < micros - due < max(1, len(example.parts)):
-        return ""  # it is stated finer than a micro, to which prices are rounded up
+    finer = abs(micros - due) if example.parts else micros - due
+    if due.denominator != 1 and 0 < finer < max(1, len(example.parts)):
+        return ""  # it is stated finer than a micro, to which prices are rounded (up, if nothing else is said)
     within = abs(micros - due) <= example.within * MICROS
     return "" if within else f"{micros / MICROS} and not {float(due / MICROS)}, fees apart"
 
@@ -248,6 +252,9 @@ SAID = {
     "rdown0(350+ceil((D('120.3')-100)/D('0.5'))*D('0.28'))": "361", "sum([10,2000,55000])*D('0.10')/1000": "5.701",
     "1+2*D(1)+3*D(1)+4*D(1)+5*D(1)+6*D(1)": "21", "1000000*ceil(D(8)/5)*D('0.000001')": "2",
     "40*D('0.10')-D(1)": "3", "1234567*D('0.0000001')": "0.1234567", "max(D(2),min(D(40),500*D('0.10')))": "40",
+    "min(D(60),600*D('0.15'))": "60", "max(D(5),3*D('0.15'))": "5", "(5*1024//10)*D('0.04')": "20.48", "-(-9000//4096)": "3",
+    "floor(D(255)/100)*D('0.02')": "0.04", "round(25*D('0.005'),2)": "0.12", "D(3)/30+D(5)/30+D(22)*3/90": "1",
+    "1000*(1+600*D('0.03'))": "19000",
 }  # fmt: skip
 
 
@@ -277,9 +284,49 @@ def test_what_cannot_be_read_is_said_to_be_so(example):
     assert arithmetic.read({"usage": {"mb": 3}, "expected_charge": {"amount": "0.6"}, **example}).verdict == "not_read"
 
 
-def test_fees_alone_are_no_price_of_use():
-    stated = {"usage": {}, "expected_charge": {"amount": "55"}, "check_expr": "D(5)+13+37"}
+@pytest.mark.parametrize(("usage", "text"), [({}, "D(5)+13+37"), ({"sims": 11, "mb_each": 3}, "11*D(5)")])
+def test_fees_alone_are_no_price_of_use(usage, text):
+    stated = {"usage": usage, "expected_charge": {"amount": "55"}, "check_expr": text}
     assert arithmetic.read(stated).verdict == "not_usage"
+
+
+@pytest.mark.parametrize(
+    ("stated", "wrong"),
+    [
+        ({"usage": {"days": 40}, "expected_charge": {"amount": "400"}, "check_expr": "40*D(10)"}, {"amount": "410"}),
+        (
+            {
+                "usage": {"mb": "3.5"},
+                "expected_charge": {"quantity": "1.5", "unit": "MB left"},
+                "check_expr": "5-D('3.5')",
+            },
+            {"quantity": "1.4"},
+        ),
+        (
+            {
+                "usage": {"sms": 262},
+                "expected_charge": {"quantity": "0", "unit": "SMS left"},
+                "check_expr": "max(250-262,0)",
+            },
+            {"quantity": "1"},
+        ),
+    ],
+)
+async def test_days_are_passes_and_what_is_left_is_left_of_a_bundle(stated, wrong, valkey_url, sqlite_url):
+    example = arithmetic.read(stated)
+    assert not example.verdict, example.why
+    async with world(StillTerms([], [], CatalogTerms()), valkey_url, sqlite_url) as core:
+        core.clock.at_ms = NOW_MS
+        assert (await judged(core, example, 1, stated, known=False))[0] == "reproduced, read from its arithmetic"
+        stated["expected_charge"] |= wrong
+        assert (await judged(core, example, 2, stated, known=False))[0] == "differs"
+
+
+def test_other_examples_under_a_known_id_are_read_by_themselves():
+    said = yaml.safe_load((DATA / "tariff-expressions.yaml").read_text())
+    own = next(entry for entry in OURS if entry["id"] == "twilio-programmable-wireless")
+    assert read(own, said)[0]
+    assert not read(own | {"worked_examples": own["worked_examples"][:1]}, said)[0]
 
 
 @pytest.mark.parametrize(
