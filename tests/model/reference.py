@@ -2,8 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from fractions import Fraction
+from functools import cache
+from itertools import pairwise
 from math import ceil, floor
+from zoneinfo import ZoneInfo
 
 from services.common.clock import DAY_MS
 from services.rating.domain.balances import RenewOn, RollOverOrder
@@ -15,6 +19,7 @@ from services.rating.domain.terms import (
     CatalogTerms,
     CounterTerms,
     EndpointTerms,
+    Every,
     PlanTerms,
     RateTerms,
     RoundingTerms,
@@ -30,6 +35,7 @@ from tests.model.prices import (
     dearest,
     falls,
     lacking,
+    local_time,
     measured,
     price,
     rate_for,
@@ -384,6 +390,27 @@ class Verdict:
     throttled: bool = False
 
 
+def _quantity(plan: PlanTerms, pot: Pot) -> int:
+    return next(benefit.quantity for benefit in plan.benefits if benefit.id == pot.benefit.id)
+
+
+def _brought(pot: Pot, team: Sequence[tuple[PlanTerms, int]], began: int, ends: int) -> int:
+    """What a team brings to a cycle; who joined in it, if it is prorated, what was left of it."""
+    parts = Fraction(0)
+    for plan, at_ms in team:
+        in_part = plan.prorated and at_ms >= began
+        parts += _quantity(plan, pot) * (Fraction(ends - at_ms, ends - began) if in_part else 1)
+    return int(parts)
+
+
+@cache
+def midnights(after: date, time_zone: str, *, mondays: bool) -> Sequence[int]:
+    """The midnights of five years after a day, or those of Mondays, in milliseconds since 1970."""
+    days = [after + timedelta(days=number) for number in range(1, 1800)]
+    starts = [datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)) for day in days]
+    return [round(start.timestamp()) * 1000 for start in starts if not mondays or start.weekday() == 0]
+
+
 def max_of(
     found: Sequence[Sequence[tuple[CountKey, Period, int]]],
 ) -> Mapping[tuple[CountKey, Period], int]:
@@ -535,7 +562,7 @@ class Model:
             name = f"asg_{enterprise.id.removeprefix('acc_')}-{plan_id.removeprefix('pln_')}"
             stands = Assignment(name, newest.key, 0, min(at_ms for _, at_ms in team), 0)
             for benefit in newest.benefits:
-                pot = self._pot(stands, newest, benefit, enterprise, shared=True)
+                pot = self._pot(stands, newest, benefit, enterprise, shared=True, of_team=True)
                 pot.of_team, pot.brought, pot.whole = True, pot.remaining, benefit.quantity
                 if newest.grows:
                     pot.whole = 0
@@ -543,21 +570,27 @@ class Model:
                 yield pot
 
     def _bring(self, pot: Pot, team: Sequence[tuple[PlanTerms, int]]) -> None:
-        enterprise, began = self.chain[0], 0
+        """What a team has of a pot in the present cycle and in those that follow, and had at the ends of the last two."""
+        enterprise = self.chain[0]
+        pot.whole = pot.remaining = pot.brought = sum(_quantity(plan, pot) for plan, _ in team)
         if pot.benefit.recurring:
-            around = boundaries(self.now_ms - 40 * DAY_MS, enterprise.billing_cycle_day, enterprise.time_zone, 4)
-            began = max(boundary for boundary in around if boundary <= self.now_ms)
+            around = boundaries(self.now_ms - 110 * DAY_MS, enterprise.billing_cycle_day, enterprise.time_zone, 6)
             pot.expires_ms = min(boundary for boundary in around if boundary > self.now_ms)
-        parts = Fraction(0)
-        for plan, at_ms in team:
-            quantity = next(benefit.quantity for benefit in plan.benefits if benefit.id == pot.benefit.id)
-            pot.whole += quantity
-            in_part = pot.benefit.recurring and plan.prorated and at_ms >= began
-            parts += quantity * (Fraction(pot.expires_ms - at_ms, pot.expires_ms - began) if in_part else 1)
-        pot.remaining = pot.brought = int(parts)
+            begins = [boundary for boundary in around if boundary <= self.now_ms][-3:]
+            pot.remaining = pot.brought = _brought(pot, team, begins[-1], pot.expires_ms)
+            for began, ends in pairwise(begins):
+                if there := [(plan, at_ms) for plan, at_ms in team if at_ms < ends]:
+                    pot.former.append((ends, _brought(pot, there, began, ends)))
 
     def _pot(
-        self, assignment: Assignment, plan: PlanTerms, benefit: Benefit, billed: AccountTerms, *, shared: bool
+        self,
+        assignment: Assignment,
+        plan: PlanTerms,
+        benefit: Benefit,
+        billed: AccountTerms,
+        *,
+        shared: bool,
+        of_team: bool = False,
     ) -> Pot:
         pending = plan.addon and plan.on_usage
         quantity, cycles, ends, own_end = benefit.quantity, list[int](), assignment.expires_ms, 0
@@ -565,14 +598,15 @@ class Model:
             own_end = assignment.assigned_ms + plan.validity_ms if plan.validity_ms else 0
             ends = min(filter(None, (ends, own_end)), default=0)
         if benefit.recurring:
-            cycles = boundaries(assignment.assigned_ms, billed.billing_cycle_day, billed.time_zone, 60)
-            if plan.prorated:
+            cycles = self._cycles_of(benefit, assignment.assigned_ms - (200 * DAY_MS if of_team else 0), billed)
+            ends = min(boundary for boundary in cycles if boundary > assignment.assigned_ms)
+            if plan.prorated and benefit.every is Every.CYCLE:
                 before = boundaries(assignment.assigned_ms - 40 * DAY_MS, billed.billing_cycle_day, billed.time_zone, 3)
                 began = max(boundary for boundary in before if boundary <= assignment.assigned_ms)
-                quantity = quantity * (cycles[0] - assignment.assigned_ms) // (cycles[0] - began)
+                quantity = quantity * (ends - assignment.assigned_ms) // (ends - began)
             if end := assignment.expires_ms:
                 cycles = [*(boundary for boundary in cycles if boundary < end), end]
-            ends = cycles[0]
+                ends = min(ends, end)
         return Pot(
             assignment,
             plan,
@@ -585,6 +619,13 @@ class Model:
             shared=shared,
             own_end_ms=own_end,
         )
+
+    def _cycles_of(self, benefit: Benefit, since_ms: int, billed: AccountTerms) -> list[int]:
+        """When a benefit is filled anew: on the billing day, each day, or on Mondays, for five years."""
+        if benefit.every is Every.CYCLE:
+            return boundaries(since_ms, billed.billing_cycle_day, billed.time_zone, 60)
+        first = local_time(since_ms, billed.time_zone).date()
+        return list(midnights(first, billed.time_zone, mondays=benefit.every is Every.WEEK))
 
     def _steps(self, use: Use) -> list[tuple[Payer, AccountTerms]]:
         present: list[Payer] = [self.endpoints[use.endpoint], *self.chain[:-1]]

@@ -20,8 +20,13 @@ def require_sound_benefits(plan: Plan) -> None:
                 "UNIT_OF_SERVICES",
             )
         _require_sound_draws(benefit, field)
-        if benefit.roll_over_cycles and benefit.recurrence is not Recurrence.RECURRING:
+        if benefit.roll_over_cycles and benefit.recurrence is Recurrence.ONE_TIME:
             raise invalid(f"{field}.roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+        is_fast = benefit.recurrence in {Recurrence.DAILY, Recurrence.WEEKLY}
+        if is_fast and plan.product_kind is ProductKind.SUBSCRIPTION_DYNAMIC_POOL:
+            raise invalid(
+                f"{field}.recurrence", "must be ONE_TIME or RECURRING in a dynamic pool", "RECURRENCE_NOT_PERMITTED"
+            )
         if benefit.roll_over_order and not benefit.roll_over_cycles:
             raise invalid(f"{field}.roll_over_order", "belongs to a benefit with roll_over_cycles", "NO_ROLL_OVER")
         if plan.product_kind in POOLS and len(benefit.benefit_id) > POOL_BENEFIT_ID_MAX:

@@ -99,6 +99,12 @@ def require_coherent(plan: Plan, owner: Owner) -> None:
 
 
 def _require_sound_recurrence(plan: Plan) -> None:
+    if plan.recurrence in {Recurrence.DAILY, Recurrence.WEEKLY}:
+        raise invalid(
+            "plan.recurrence",
+            "must be ONE_TIME or RECURRING; DAILY and WEEKLY are for benefits, or give it a validity",
+            "RECURRENCE_NOT_PERMITTED",
+        )
     if plan.recurrence is not Recurrence.RECURRING:
         for field in ("max_subscriptions", "resubscribe_on"):
             if getattr(plan, field):
@@ -107,7 +113,7 @@ def _require_sound_recurrence(plan: Plan) -> None:
     if plan.resubscribe_on is not ResubscribeOn.EXPIRY_OR_EXHAUSTION and plan.validity_s is None:
         raise invalid("plan.validity", "is required: its end begins the next subscription", "VALIDITY_REQUIRED")
     for index, benefit in enumerate(plan.benefits):
-        if benefit.recurrence is Recurrence.RECURRING:
+        if benefit.recurrence is not Recurrence.ONE_TIME:
             raise invalid(
                 f"plan.benefits[{index}].recurrence",
                 "must be ONE_TIME in an add-on that recurs itself",

@@ -59,6 +59,8 @@ class Recurrence(IntEnum):
 
     ONE_TIME = 1
     RECURRING = 2
+    DAILY = 3
+    WEEKLY = 4
 
 
 class OnDepletion(IntEnum):
@@ -118,7 +120,7 @@ class Benefit:
         services: who may draw on it; sorted, all of one unit unless it is money.
         quantity: bytes, messages or micros of the plan's currency, 1 to 2^50.
         rate_zone_ids: where; empty means wherever the plan may be used.
-        recurrence: once, or refilled at each start of a billing cycle.
+        recurrence: once, or refilled at each start of a billing cycle, day or week.
         unit: its services', or money.
         roll_over_cycles: for how many cycles the rest of one lives on, 0 to 12.
         use_rounding: how use is measured before it is drawn.

@@ -22,6 +22,7 @@ from services.rating.domain.terms import (
     CountedBy,
     CounterTerms,
     EndpointTerms,
+    Every,
     Joined,
     Members,
     PlanTerms,
@@ -57,6 +58,13 @@ def _assignment(message: assignments_pb2.PlanAssignment) -> Assignment:
 def _replaced(message: assignments_pb2.PlanAssignment) -> Assignment:
     """Read a base plan's assignment that ended when another one took its place."""
     return replace(_assignment(message), expires_ms=_milliseconds(message.remove_time))
+
+
+_EVERY = {
+    plans_pb2.RECURRENCE_RECURRING: Every.CYCLE,
+    plans_pb2.RECURRENCE_DAILY: Every.DAY,
+    plans_pb2.RECURRENCE_WEEKLY: Every.WEEK,
+}
 
 
 def endpoint_terms(context: charging_context_pb2.EndpointContext, *, owner_active: bool) -> EndpointTerms:
@@ -222,7 +230,8 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
                 services=frozenset(benefit.services),
                 quantity=benefit.quantity,
                 zones=tuple(benefit.rate_zone_ids),
-                recurring=benefit.recurrence == plans_pb2.RECURRENCE_RECURRING,
+                recurring=benefit.recurrence in _EVERY,
+                every=_EVERY.get(benefit.recurrence, Every.CYCLE),
                 roll_over_cycles=benefit.roll_over_cycles,
                 rounding=_use_rounding(benefit.use_rounding),
                 weights=tuple(map(_weight, benefit.weights)),

@@ -4,17 +4,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from services.common.clock import DAY_MS
+from services.common.clock import DAY_MS, HOUR_MS
 from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role, Team, pool_of_plan
 from services.rating.domain.compiling import ref_of, shared_ref
 from services.rating.domain.cycles import CYCLES_AHEAD, boundaries
-from services.rating.domain.periods import ALWAYS, Window, bounds
+from services.rating.domain.periods import ALWAYS, DAILY, WEEKLY, Clock, Window, bounds, following
 from services.rating.domain.reasons import BalanceState
 from services.rating.domain.tariffs import EXACT_MAX
-from services.rating.domain.terms import AccountTerms, Assignment, Benefit, Members, PlanKey, PlanTerms
+from services.rating.domain.terms import AccountTerms, Assignment, Benefit, Every, Members, PlanKey, PlanTerms
 
-CYCLE_MS = 32 * DAY_MS
-"""Longer than any cycle."""
+LONGEST_MS = {Every.CYCLE: 32 * DAY_MS, Every.DAY: 25 * HOUR_MS, Every.WEEK: 7 * DAY_MS + HOUR_MS}
+"""No cycle, day or week is longer."""
+LATE_MS = 10 * DAY_MS
+"""How far back days and weeks are known, beside those for which rests live on: for use that is told late."""
+FAST_AHEAD = 8
+"""How many days or weeks a bucket is told in advance, beside those for which rests live on."""
 RETELL_MS = 180 * DAY_MS
 """Buckets are told of the cycles ahead at least so often; they always know of more than that."""
 USUAL_SHARES = (80,)
@@ -42,6 +46,20 @@ def bucket_specs(
         for assignment, plan in plans
         for benefit in plan.benefits
     ]
+
+
+def told_until(specs: Iterable[BucketSpec], now_ms: int) -> int:
+    """Until when buckets know enough of the boundaries ahead.
+
+    Then two are left, beside those for which rests live on.
+    """
+    until_ms = now_ms + RETELL_MS
+    for spec in specs:
+        ahead = [boundary for boundary in spec.cycles if boundary > now_ms]
+        rolls = spec.renewal.cycles if spec.renewal else 0
+        if ahead:
+            until_ms = min(until_ms, ahead[max(0, len(ahead) - rolls - 3)])
+    return until_ms
 
 
 def pool_specs(account: AccountTerms, plans: Mapping[PlanKey, PlanTerms], now_ms: int) -> list[BucketSpec]:
@@ -120,7 +138,7 @@ def _spec(
     assignment: Assignment, plan: PlanTerms, benefit: Benefit, account: AccountTerms, now_ms: int, *, pool: bool
 ) -> BucketSpec:
     pending = plan.addon and plan.on_usage
-    cycles = _cycles(assignment, benefit, account, now_ms)
+    cycles = _cycles(replace(assignment, assigned_ms=0) if pool else assignment, benefit, account, now_ms)
     replaced_ms = 0 if plan.addon else assignment.expires_ms
     quantity = _first_quantity(assignment, benefit, account, cycles) if plan.prorated else benefit.quantity
     return BucketSpec(
@@ -132,7 +150,7 @@ def _spec(
         quantity=quantity,
         state=BalanceState.PENDING if pending else BalanceState.ACTIVE,
         activated_ms=0 if pending else assignment.assigned_ms,
-        expires_ms=cycles[0] if cycles else _first_end(assignment, plan),
+        expires_ms=_after(assignment.assigned_ms, cycles) if cycles else _first_end(assignment, plan),
         validity_ms=plan.validity_ms,
         cycles=cycles,
         unit=benefit.unit,
@@ -145,12 +163,24 @@ def _cycles(assignment: Assignment, benefit: Benefit, account: AccountTerms, now
     """Boundaries at which it is filled anew, up to its end: those that rests still need, and two years ahead."""
     if not benefit.recurring:
         return ()
-    after = max(assignment.assigned_ms, now_ms - (benefit.roll_over_cycles + 1) * CYCLE_MS)
-    count = CYCLES_AHEAD + 2 * benefit.roll_over_cycles
-    found = boundaries(after, account.billing_cycle_day, account.time_zone, count)
+    late_ms = 0 if benefit.every is Every.CYCLE else LATE_MS
+    rests_since = now_ms - (benefit.roll_over_cycles + 1) * LONGEST_MS[benefit.every] - late_ms
+    after = max(assignment.assigned_ms, rests_since)
+    if benefit.every is Every.CYCLE:
+        count = CYCLES_AHEAD + 2 * benefit.roll_over_cycles
+        found = boundaries(after, account.billing_cycle_day, account.time_zone, count)
+    else:
+        clock = Clock(DAILY if benefit.every is Every.DAY else WEEKLY, account.time_zone)
+        back = (now_ms - after) // (23 * HOUR_MS if benefit.every is Every.DAY else 6 * DAY_MS)
+        found = following(clock, after, back + FAST_AHEAD + benefit.roll_over_cycles)
     if not assignment.expires_ms:
         return tuple(found)
     return (*(boundary for boundary in found if boundary < assignment.expires_ms), assignment.expires_ms)
+
+
+def _after(at_ms: int, cycles: Sequence[int]) -> int:
+    """The first boundary after a moment; a pool knows those from before its oldest member, for what rolled over."""
+    return next((boundary for boundary in cycles if boundary > at_ms), cycles[-1])
 
 
 def _first_end(assignment: Assignment, plan: PlanTerms) -> int:
@@ -163,10 +193,10 @@ def _first_end(assignment: Assignment, plan: PlanTerms) -> int:
 
 def _first_quantity(assignment: Assignment, benefit: Benefit, account: AccountTerms, cycles: tuple[int, ...]) -> int:
     """What is due of the first cycle, rounded down (model, e-20): it began before the assignment."""
-    if not cycles:
+    if not cycles or benefit.every is not Every.CYCLE:
         return benefit.quantity
     began, end = bounds(account.cycle, assignment.assigned_ms)
-    if cycles[0] != end:  # made only later: a whole cycle
+    if _after(assignment.assigned_ms, cycles) != end:  # made only later: a whole cycle
         return benefit.quantity
     return benefit.quantity * (end - assignment.assigned_ms) // (end - began)
 

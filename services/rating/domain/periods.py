@@ -57,6 +57,14 @@ def period(clock: Clock, at_ms: int) -> int:
     return start // SECOND_MS
 
 
+def following(clock: Clock, after_ms: int, count: int) -> list[int]:
+    """The first `count` begins of periods after a moment."""
+    found: list[int] = []
+    while len(found) < count:
+        found.append(bounds(clock, found[-1] if found else after_ms)[1])
+    return found
+
+
 def bounds(clock: Clock, at_ms: int) -> tuple[int, int]:
     """Begin and end of the period in which a moment lies, in milliseconds since 1970; the end is not in it.
 

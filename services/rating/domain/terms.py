@@ -199,6 +199,14 @@ class Weight:
     per: int
 
 
+class Every(IntEnum):
+    """How often a recurring benefit is filled anew; numbers as in the contract of catalog."""
+
+    CYCLE = 2
+    DAY = 3
+    WEEK = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Benefit:
     """A volume or money that comes with a plan; zones empty means everywhere the plan may be used.
@@ -209,6 +217,7 @@ class Benefit:
         rounding: how use is measured before it is drawn.
         weights: what use draws where that is not its own volume; the first that fits.
         roll_over_order: when a rest is drawn.
+        every: how often a recurring one is filled anew: with each cycle, day or week of the account's.
     """
 
     id: str
@@ -221,6 +230,7 @@ class Benefit:
     rounding: RoundingTerms = AS_USED
     weights: tuple[Weight, ...] = ()
     roll_over_order: RollOverOrder = RollOverOrder.OLDEST_FIRST
+    every: Every = Every.CYCLE
 
     @property
     def unit(self) -> Unit:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from services.common.clock import Clock
+from services.common.clock import DAY_MS, Clock
 from services.common.identity import path_text
 from services.rating.domain.balances import POOL, owner_of_holder, pool_id
-from services.rating.domain.buckets import RETELL_MS, bucket_specs, pool_specs
+from services.rating.domain.buckets import bucket_specs, pool_specs, told_until
 from services.rating.domain.cells import cell_of
 from services.rating.domain.compiling import former_plans, own_plans, pooled_addons
 from services.rating.domain.decisions import ConfigureOp
@@ -16,6 +16,7 @@ from services.rating.ports import ChainTerms, KnownEndpoint
 HOLDERS_MAX = 2_000_000
 READY_MAX = 4096
 NO_LIMIT = -1
+UNKNOWN = (-1, -1, 0)
 
 
 class Holders:
@@ -35,6 +36,7 @@ class Holders:
         self._cell = cell
         self._cells = cells
         self._configured: dict[str, tuple[int, int, int]] = {}
+        """The version, that of the limit, and until when what it was told of its cycles is enough."""
         self._ready: dict[tuple[int, int, int], tuple[Program, ChainTerms, dict[str, int]]] = {}
         """The versions that a program of a chain expects of its accounts, if all are configured; the key says when."""
 
@@ -61,11 +63,12 @@ class Holders:
         self, known: KnownEndpoint, program: Program, expected: dict[str, int], now_ms: int
     ) -> list[ConfigureOp]:
         """Note the versions that a program expects; return what must be configured before."""
-        endpoint, telling, ops = known.terms, now_ms // RETELL_MS, list[ConfigureOp]()
+        endpoint, ops = known.terms, list[ConfigureOp]()
         expected[endpoint.id] = endpoint.version
-        if self._configured.get(endpoint.id) != (endpoint.version, 0, telling):
+        version, _, until_ms = self._configured.get(endpoint.id, UNKNOWN)
+        if version != endpoint.version or until_ms <= now_ms:
             ops.append(self.of_endpoint(endpoint, known.chain.accounts[0], known.chain.catalog))
-        key = (id(program), id(known.chain), telling)
+        key = (id(program), id(known.chain), now_ms // DAY_MS)
         ready = self._ready.get(key)
         if ready is not None:
             expected.update(ready[2])
@@ -73,7 +76,7 @@ class Holders:
         already = len(ops)
         for holder_id in program.holders:
             if holder_id not in expected:
-                ops += self._prepare_account(holder_id, known.chain, expected, telling)
+                ops += self._prepare_account(holder_id, known.chain, expected, now_ms)
         if len(ops) == already:
             if len(self._ready) >= READY_MAX:
                 self._ready.clear()
@@ -82,12 +85,13 @@ class Holders:
         return ops
 
     def _prepare_account(
-        self, holder_id: str, chain: ChainTerms, expected: dict[str, int], telling: int
+        self, holder_id: str, chain: ChainTerms, expected: dict[str, int], now_ms: int
     ) -> Iterator[ConfigureOp]:
         account = _owner(holder_id, chain)
         expected[holder_id] = account.version
         limit_version = 0 if holder_id.startswith(POOL) or self._is_shared(account, chain) else account.limit_version
-        if self._configured.get(holder_id) != (account.version, limit_version, telling):
+        *versions, until_ms = self._configured.get(holder_id, UNKNOWN)
+        if versions != [account.version, limit_version] or until_ms <= now_ms:
             yield self._of_holder(holder_id, chain)
 
     def of_steps(self, known: KnownEndpoint, steps: Sequence[Step]) -> Iterator[ConfigureOp]:
@@ -109,9 +113,8 @@ class Holders:
 
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""
-        self._note(endpoint.id, endpoint.version, 0)
         specs = bucket_specs(_held_plans(endpoint, catalog), enterprise, self._clock.now_ms())
-        return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, path_text(enterprise.path))
+        return self._noted(ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, path_text(enterprise.path)))
 
     def of_account(self, account: AccountTerms, catalog: CatalogTerms, *, shared: bool = False) -> ConfigureOp:
         """The configuration of an account's holder.
@@ -121,26 +124,27 @@ class Holders:
         """
         at_home = not shared or cell_of(account.id, self._cells) == self._cell
         specs = bucket_specs(_held_plans(account, catalog), account, self._clock.now_ms()) if at_home else []
-        if shared:
-            self._note(account.id, account.version, 0)
-            return ConfigureOp(account.id, account.version, 0, 0, specs, path_text(account.path))
-        self._note(account.id, account.version, account.limit_version)
         limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
-        return ConfigureOp(account.id, account.version, account.limit_version, limit, specs, path_text(account.path))
+        limit_version, limit = (0, 0) if shared else (account.limit_version, limit)
+        return self._noted(
+            ConfigureOp(account.id, account.version, limit_version, limit, specs, path_text(account.path))
+        )
 
     def of_pool(self, account: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of the holder that the endpoints of an account share."""
-        holder_id = pool_id(account.id)
-        self._note(holder_id, account.version, 0)
         now_ms = self._clock.now_ms()
         specs = bucket_specs(pooled_addons(account, catalog), account, now_ms, pool=True)
         specs += pool_specs(account, catalog.plans, now_ms)
-        return ConfigureOp(holder_id, account.version, 0, NO_LIMIT, specs, path_text(account.path))
+        return self._noted(
+            ConfigureOp(pool_id(account.id), account.version, 0, NO_LIMIT, specs, path_text(account.path))
+        )
 
-    def _note(self, holder_id: str, version: int, limit_version: int) -> None:
+    def _noted(self, op: ConfigureOp) -> ConfigureOp:
         if len(self._configured) >= HOLDERS_MAX:
             self.forget_all()
-        self._configured[holder_id] = (version, limit_version, self._clock.now_ms() // RETELL_MS)
+        until_ms = told_until(op.buckets, self._clock.now_ms())
+        self._configured[op.holder_id] = (op.version, op.limit_version, until_ms)
+        return op
 
 
 def _owner(holder_id: str, chain: ChainTerms) -> AccountTerms:

@@ -55,6 +55,11 @@ async def test_recurrence_that_contradicts_itself_is_refused(small_world):
     assert rolls.benefits[0].roll_over_order == newest
     usual = await addon(name="Usual", benefits=[data(recurrence=RECURRING, roll_over_cycles=1)])
     assert usual.benefits[0].roll_over_order == plans_pb2.ROLL_OVER_ORDER_OLDEST_FIRST
+    async with refused("INVALID_ARGUMENT", "RECURRENCE_NOT_PERMITTED", "plan.recurrence"):
+        await addon(recurrence=plans_pb2.RECURRENCE_DAILY)
+    async with refused("INVALID_ARGUMENT", "RECURRENCE_TWICE", "plan.benefits[0].recurrence"):
+        daily = data(recurrence=plans_pb2.RECURRENCE_DAILY)
+        await addon(recurrence=RECURRING, validity=WEEK, benefits=[daily])
     for cycles in (-1, 13):
         with pytest.raises(Exception, match="roll_over_cycles"):
             await addon(benefits=[data(recurrence=RECURRING, roll_over_cycles=cycles)])
@@ -102,6 +107,9 @@ async def test_what_members_bring_to_a_dynamic_pool_does_not_roll_over(small_wor
     static, dynamic = (
         plans_pb2.ProductKind.Value(f"PRODUCT_KIND_SUBSCRIPTION_{kind}_POOL") for kind in ("STATIC", "DYNAMIC")
     )
+    async with refused("INVALID_ARGUMENT", "RECURRENCE_NOT_PERMITTED", "plan.benefits[0].recurrence"):
+        weekly = rolls | {"benefits": [data(recurrence=plans_pb2.RECURRENCE_WEEKLY)]}
+        await enterprise.new_plan(**base(made, name="dynamic", product_kind=dynamic, **weekly))
     async with refused("INVALID_ARGUMENT", "ROLL_OVER_OF_DYNAMIC_POOL", "plan.benefits[0].roll_over_cycles"):
         await enterprise.new_plan(**base(made, name="dynamic", product_kind=dynamic, **rolls))
     await enterprise.new_plan(**base(made, name="static", product_kind=static, **rolls))

@@ -29,6 +29,7 @@ from services.rating.domain.terms import (
     CountedBy,
     CounterTerms,
     EndpointTerms,
+    Every,
     PlanTerms,
     RateTerms,
     RoundingTerms,
@@ -160,7 +161,7 @@ def tariffs(draw: st.DrawFn, name: str) -> TariffVersion:
 
 
 @st.composite
-def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True) -> tuple[Benefit, ...]:
+def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True, every: bool = True) -> tuple[Benefit, ...]:
     quantity = draw(st.sampled_from([1, 1500, 1500, 9000]))
     services = draw(st.sampled_from([frozenset({1}), frozenset({1}), frozenset({2})]))
     recurring = recurs and draw(st.booleans())
@@ -176,6 +177,7 @@ def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True) -> tup
             recurring=recurring,
             roll_over_cycles=draw(st.integers(1, 2)) if rolls_over else 0,
             roll_over_order=draw(st.sampled_from(RollOverOrder)),
+            every=draw(st.sampled_from([Every.CYCLE, Every.CYCLE, Every.DAY, Every.WEEK])) if every else Every.CYCLE,
             money=money,
             rounding=AS_USED if money else rounding,
             weights=() if money else tuple(draw(st.lists(WEIGHTS, max_size=1))),
@@ -215,7 +217,7 @@ def addons(draw: st.DrawFn, name: str) -> PlanTerms:
 def teams(draw: st.DrawFn, name: str, like: PlanTerms) -> PlanTerms:
     """Base plans whose volumes those who have them share."""
     grows = draw(st.booleans())
-    shares = {"benefits": draw(benefits(rolls=not grows)), "pooled": True, "grows": grows}
+    shares = {"benefits": draw(benefits(rolls=not grows, every=not grows)), "pooled": True, "grows": grows}
     return replace(like, key=(name, 1), prorated=draw(st.booleans()), **shares)  # type: ignore[arg-type]
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from services.common.clock import DAY_MS
+from services.common.clock import DAY_MS, HOUR_MS
 from services.common.errors import FailedPreconditionError, MeterlineError
 from services.common.money import Money
 from services.common.pages import PageRequest
 from services.rating.domain.balances import RenewOn, RollOverOrder, pool_id
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason, Unit
-from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, PlanTerms
+from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, Every, PlanTerms
 from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.tables import entries
 from services.rating.usecases.balances import Balance
@@ -614,6 +614,51 @@ async def test_sessions_keep_their_reservation_over_a_boundary(valkey_url, sqlit
         assert [(b.remaining, b.reserved) for b in (await balances(core))[:2]] == [(50 * MB, 0), (100 * MB, 60 * MB)]
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 60 * MB, 0))
         assert [(b.remaining, b.reserved) for b in (await balances(core))[:2]] == [(0, 0), (90 * MB, 0)]
+
+
+def quota(every: Every, quantity: int = 100 * MB, rolls: int = 0) -> PlanTerms:
+    benefit = Benefit("b1", DATA, quantity, (), recurring=True, roll_over_cycles=rolls, every=every)
+    return plan("pln_quota", prepaid=True, benefits=(benefit,))
+
+
+async def test_a_daily_quota_is_full_again_at_midnight_of_the_account(valkey_url, sqlite_url):
+    """Also on the day of 25 hours, 26 October 2025 in Brussels; no job runs at night."""
+    known = terms(quota(Every.DAY))
+    known.accounts = tuple(replace(each, time_zone="Europe/Brussels") for each in known.accounts)
+    known.change()
+    async with settled_world(known, valkey_url, sqlite_url) as core:
+        saturday_ms = 1_761_429_599_000  # 2025-10-25, 23:59:59 in Brussels
+        assert await use_at(core, saturday_ms, 100 * MB, "a") is Outcome.CHARGED
+        assert (await core.use(1, "b", usage_time_ms=saturday_ms)).outcome is Outcome.REFUSED
+        assert await use_at(core, saturday_ms + 1000, 60 * MB, "c") is Outcome.CHARGED
+        assert await use_at(core, saturday_ms + 25 * HOUR_MS, 40 * MB, "d") is Outcome.CHARGED
+        assert (await core.use(1, "e", usage_time_ms=saturday_ms + 25 * HOUR_MS)).outcome is Outcome.REFUSED
+        assert await use_at(core, saturday_ms + 25 * HOUR_MS + 1000, 100 * MB, "f") is Outcome.CHARGED
+        (left, _) = await balances(core)
+        assert (left.expires_ms, left.remaining) == (saturday_ms + 49 * HOUR_MS + 1000, 0)
+
+
+async def test_a_weekly_quota_begins_on_mondays_and_a_rest_lives_on_for_a_week(valkey_url, sqlite_url):
+    async with settled_world(terms(quota(Every.WEEK, rolls=1)), valkey_url, sqlite_url) as core:
+        sunday_ms = 1_761_523_199_000  # 2025-10-26, 23:59:59
+        assert await use_at(core, sunday_ms, 30 * MB, "a") is Outcome.CHARGED
+        assert await use_at(core, sunday_ms + 1000, 50 * MB, "b") is Outcome.CHARGED
+        found = [(b.remaining // MB, b.expires_ms - sunday_ms - 1000) for b in await balances(core) if b.benefit_id]
+        assert found == [(0, 0), (50, 7 * DAY_MS), (100, 7 * DAY_MS)]  # the first is what the week before had left
+
+
+@pytest.mark.parametrize("every", [Every.DAY, Every.WEEK])
+@pytest.mark.parametrize("rolls", [0, 3])
+async def test_quotas_are_told_their_days_in_time(every, rolls, valkey_url, sqlite_url):
+    """While they are used each day, and after they slept for long; a rest lives on as long as it should, and no longer."""
+    async with settled_world(terms(quota(every, rolls=rolls)), valkey_url, sqlite_url) as core:
+        for day in [*[1] * 20, 11, 90, 1, 400, *[7] * 6]:
+            core.clock.advance(day * DAY_MS)
+            answer = await core.use(MB, f"d{core.clock.now_ms()}", usage_time_ms=core.clock.now_ms())
+            assert answer.outcome is Outcome.CHARGED, core.clock.now_ms()
+        core.clock.advance((rolls + 3) * (DAY_MS if every is Every.DAY else 7 * DAY_MS))
+        there = [b for b in await balances(core) if b.benefit_id and b.state is not BalanceState.EXPIRED]
+        assert [b.remaining // MB for b in there] == [100] * (rolls + 1)
 
 
 @pytest.mark.parametrize("rolls", [0, 12])
