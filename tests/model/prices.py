@@ -100,7 +100,7 @@ def cumulative(part: ComponentTerms, count: int) -> tuple[int, Action]:
         price += tier.flat + Fraction((end - begin) * tier.price, tier.per_quantity)
         begin, last = end, tier
     if part.mode is TierMode.VOLUME:
-        price = last.flat + Fraction(volume * last.price, last.per_quantity)
+        price = (last.flat if volume else 0) + Fraction(volume * last.price, last.per_quantity)
     price = max(price, Fraction(part.lowest))
     if part.highest is not None:
         price = min(price, Fraction(part.highest))
@@ -142,13 +142,18 @@ class Counting:
         return scope, day.toordinal() - (day.day - 1 if scope is Scope.MONTH else 0)
 
     def period(self, part: ComponentTerms | CapTerms, key: CountKey, counts: "Counts") -> Period | None:
-        """The same for a part of a price; of windows the one that began last by the time of the use, if that reaches it."""
+        """The same for a part of a price; of windows the one that began last by the time of the use, if that reaches it.
+
+        Else one begins with the use: when what it uses was granted to its session.
+        """
         if part.scope is not Scope.WINDOW:
             return self.scope_of(part.scope)
-        now, known = Fraction(self.at_ms // 1000, 86400), [*counts.values.get(key, ()), *counts.granted.get(key, ())]
-        known += [scope for held, scope in counts.held if held == key]
-        began = max((begin for kind, begin in known if kind is Scope.WINDOW and begin <= now), default=Fraction(-1))
-        return Scope.WINDOW, began if began >= 0 and now < began + Fraction(part.window_s, 86400) else now
+        now, length = Fraction(self.at_ms // 1000, 86400), Fraction(part.window_s, 86400)
+        began = [begin for kind, begin in counts.values.get(key, ()) if kind is Scope.WINDOW]
+        for begin in (*sorted(began, reverse=True), *counts.granted.get(key, ())):
+            if begin <= now < begin + length:
+                return Scope.WINDOW, begin
+        return Scope.WINDOW, now
 
     def owner(self, *, for_account: bool) -> str:
         return self.account if for_account else self.endpoint
@@ -163,24 +168,32 @@ class Counting:
         return (self.owner(for_account=cap.for_account), self.tariff.id, self.payee, "cap", cap.id)
 
 
+def held_in(scope: Period) -> Period:
+    """Where grants hold what they may add: of windows in whichever it will be used."""
+    return (scope[0], -1) if scope[0] is Scope.WINDOW else scope
+
+
 @dataclass
 class Counts:
     """All counts; of days and cycles the periods of the last 40 days, nine at most and two at least.
 
     Attributes:
         held: what open grants may add to them; and, by key and part, what they have reserved for that.
-        granted: in which periods the session that is charged held something until now.
+        granted: when what the session that is charged has given back for it was granted, as a number of days.
     """
 
     values: dict[CountKey, dict[Period, int]] = field(default_factory=dict)
     held: dict[tuple[CountKey, Period], int] = field(default_factory=dict)
-    granted: dict[CountKey, list[Period]] = field(default_factory=dict)
+    granted: dict[CountKey, list[Fraction]] = field(default_factory=dict)
 
     def reserved(self, key: CountKey, part: str, scope: Period) -> int:
-        return self.held.get(((*key, "reserved", part), scope), 0)
+        return self.held_of((*key, "reserved", part), scope)
+
+    def held_of(self, key: CountKey, scope: Period | None) -> int:
+        return self.held.get((key, held_in(scope)), 0) if scope else 0
 
     def get(self, key: CountKey, scope: Period, *, with_held: bool = False) -> int:
-        return self.values.get(key, {}).get(scope, 0) + (self.held.get((key, scope), 0) if with_held else 0)
+        return self.values.get(key, {}).get(scope, 0) + (self.held_of(key, scope) if with_held else 0)
 
     def price_before(self, part: ComponentTerms, key: CountKey, scope: Period | None, count: int) -> int:
         """What was priced so far: nothing, if no use was counted, not even one without volume."""
@@ -189,6 +202,7 @@ class Counts:
 
     def hold(self, key: CountKey, scope: Period, more: int) -> None:
         """Note what a grant may add; of a day or cycle other than the last that was noted, nothing is known any more."""
+        scope = held_in(scope)
         if isinstance(scope[0], Scope):
             for other in [each for each in self.held if each[0] == key and each[1] != scope]:
                 del self.held[other]
@@ -196,6 +210,7 @@ class Counts:
 
     def give_back(self, key: CountKey, scope: Period, more: int) -> None:
         """Note that a grant adds nothing any more."""
+        scope = held_in(scope)
         if (key, scope) in self.held:
             self.held[key, scope] -= more
             if self.held[key, scope] == 0:
@@ -252,7 +267,7 @@ def lacking(
     for part in components_of(rate):
         key = counting.key(rate, part)
         scope = counting.period(part, key, counts)
-        held = counts.held.get((key, scope), 0) if scope else 0
+        held = counts.held_of(key, scope)
         if scope is None or not held:
             continue
         stands = counts.get(key, scope)
@@ -294,13 +309,14 @@ def price(
         found.amount += total - counts.price_before(part, key, scope, before)
         found.throttled |= action is Action.THROTTLE
         found.blocked |= action is Action.BLOCK
-        held = counts.held.get((key, scope), 0) if asks and scope else 0
+        held = counts.held_of(key, scope) if asks else 0
         found.blocked |= bool(held) and cumulative(part, after + held)[1] is Action.BLOCK
         if scope:
             found.counts.append((key, scope, after, after - before))
         session = counting.scope_of(Scope.SESSION)
         if session and part.each.by_session and not grant:
             found.counts.append((used_key, session, used + quantity, quantity))
+    dearer = lacking(counting, rate, quantity, cost, counts, grant=False) if asks and counting.tariff.caps else 0
     for cap in counting.tariff.caps:
         if cap.services and service not in cap.services:
             continue
@@ -310,7 +326,7 @@ def price(
         after = before + found.amount
         found.amount = min(after, cap.amount) - min(before, cap.amount)
         found.throttled |= after > cap.amount and cap.action is Action.THROTTLE
-        held = counts.held.get((key, scope), 0) if asks and scope else 0
+        held = counts.held_of(key, scope) + dearer if asks else 0
         found.blocked |= after + held > cap.amount and cap.action is Action.BLOCK
         if scope:
             found.counts.append((key, scope, after, after - before))

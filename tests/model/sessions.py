@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from services.rating.domain.terms import AccountTerms
 from tests.model.prices import CountKey, Counts, Period
@@ -14,6 +15,7 @@ class Held:
 
     service: int
     purse: Purse
+    at_ms: int
     money: int = 0
     owed: int = 0
     units: list[tuple[Pot, int]] = field(default_factory=list)
@@ -110,8 +112,8 @@ class Sessions:
         """Charge a use, which may take what is held of its own service; a window that it begins began with its grant."""
         counts = self._model.counts
         for held in session.held:
-            for key, scope, _ in held.counts if held.service == use.service else ():
-                counts.granted.setdefault(key, []).append(scope)
+            for key, _, _ in held.counts if held.service == use.service else ():
+                counts.granted[key] = [Fraction(held.at_ms // 1000, 86400)]
         session.give_back(counts, use.service)
         charged = self._model.charge(use, asks=False) if use.quantity else None
         counts.granted.clear()
@@ -142,7 +144,7 @@ class Sessions:
     def _hold(self, payer: Payer, covered: Cover, use: Use) -> Held:
         purse, amount = self._model.purse(payer), max(0, covered.owed)
         plan = self._model.plan_of(payer)
-        held = Held(use.service, purse, units=covered.draws)
+        held = Held(use.service, purse, use.at_ms, units=covered.draws)
         for key, scope, more in {each[:2]: (*each[:2], each[3]) for each in covered.price.counts}.values():
             self._model.counts.hold(key, scope, more)  # once, also if components count together
             held.counts.append((key, scope, more))

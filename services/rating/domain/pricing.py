@@ -133,13 +133,13 @@ class Component:
         total, before, last = Fraction(0), 0, self.tiers[-1]
         for tier in self.tiers:
             inside = blocks - before if tier.blocks_max == 0 else min(blocks, tier.blocks_max) - before
-            total += tier.flat + Fraction(inside * tier.numerator, self.denominator)
+            total += (tier.flat if inside else 0) + Fraction(inside * tier.numerator, self.denominator)
             before += inside
             if before == blocks:
                 last = tier
                 break
         if self.mode is TierMode.VOLUME:
-            total = last.flat + Fraction(blocks * last.numerator, self.denominator)
+            total = (last.flat if blocks else 0) + Fraction(blocks * last.numerator, self.denominator)
         return total, last.action
 
     def wire(self) -> dict[str, object]:

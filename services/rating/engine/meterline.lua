@@ -154,7 +154,7 @@ local function cumulative(part, count)
     if part.mode ~= TIERS_BY_VOLUME or reach == blocks then
       local inside = part.mode == TIERS_BY_VOLUME and blocks or reach - before
       local times = floor(inside / over)
-      whole = whole + tier.flat + times * tier.numerator
+      whole = whole + (inside > 0 and tier.flat or 0) + times * tier.numerator
       rest = rest + (inside - times * over) * tier.numerator
     end
     before, last = reach, tier
@@ -174,24 +174,26 @@ local function cumulative(part, count)
 end
 
 -- The begin of the period that a use lies in. Windows are among the periods by minus how long they are: the use lies in
--- the one that began last by its time, if that reaches it, or begins one. What is granted begins one, too, as long as
--- nothing else does: `use.granted` has what the session of the use held until now.
+-- the one that began last by its time, if that reaches it, or begins one, when it was granted: `use.granted` says when what
+-- its session gave back for it was.
 local function begin_of(counter, owner, period, use)
   local begin = use.periods[period]
   if begin >= 0 then
     return begin
   end
-  local counters, time, last = holder(owner == '' and use.endpoint or owner)[COUNTERS], floor(use.time / 1000), -1
-  local function began(at)
-    last = at and at <= time and max(last, at) or last
-  end
-  local found, held = counters[counter] or NOTHING, counters['+' .. counter]
+  local time, found = floor(use.time / 1000), holder(owner == '' and use.endpoint or owner)[COUNTERS][counter] or NOTHING
   for index = 1, #found, 2 do
-    began(found[index])
+    if found[index] <= time and time < found[index] - begin then
+      return found[index]
+    end
   end
-  began(held and held[1])
-  began(use.granted and use.granted['+' .. counter])
-  return last >= 0 and time < last - begin and last or time
+  local granted = use.granted and use.granted['+' .. counter]
+  return granted and granted <= time and time < granted - begin and granted or time
+end
+
+-- The period of what grants hold of a count; windows have one for all, since what is granted counts in the one of its use.
+local function held_in(period, use)
+  return max(0, use.periods[period])
 end
 
 -- Where a count stands, for the period that a use lies in (nil if nothing was counted yet), and, for who asks, what grants
@@ -218,7 +220,7 @@ function counted(counter, owner, period, use)
     end
   end
   local held = asks and counters['+' .. counter]
-  return count, held and held[1] == begin and held[2] or 0
+  return count, held and held[1] == held_in(period, use) and held[2] or 0
 end
 
 -- What grants have reserved for a part of a price.
@@ -228,7 +230,7 @@ local function reserved_for(part, use)
     return use.session and use.session[name] or 0
   end
   local reserved = holder(part.owner == '' and use.endpoint or part.owner)[COUNTERS][name]
-  return reserved and reserved[1] == begin_of(part.counter, part.owner, part.period, use) and reserved[2] or 0
+  return reserved and reserved[1] == held_in(part.period, use) and reserved[2] or 0
 end
 
 -- What counts of all that was used: nothing of nothing, else whole blocks.
@@ -265,12 +267,15 @@ function hold_count(mark, counter, owner, period, more, use)
     use.session[mark] = (use.session[mark] or 0) + more
     return '', { mark, 0, more }
   end
-  local name, begin = owner == '' and use.endpoint or owner, begin_of(counter, owner, period, use)
+  local name, begin = owner == '' and use.endpoint or owner, held_in(period, use)
   local counters, length = holder(name)[COUNTERS], -use.periods[period]
   local held = counters[mark]
   counters[mark] = { begin, more + (held and held[1] == begin and held[2] or 0) }
   dirty[name] = true
-  return name, { mark, begin, more }, length > 0 and (begin + length) * 1000 or nil
+  if length < 0 then
+    return name, { mark, begin, more }
+  end
+  return name, { mark, begin, more, floor(use.time / 1000) }, (begin_of(counter, owner, period, use) + length) * 1000
 end
 
 function give_back_count(name, kept, session_counts)
@@ -370,6 +375,7 @@ function quote(pricing, quantity, use)
       counts[#counts + 1] = { part.each.counter, '', IN_SESSION, used_of(part.each, use) + quantity, quantity }
     end
   end
+  local due = pricing.caps[1] and use.asks and lacking(pricing, quantity, use) or 0 -- what was granted has become dearer by
   for _, cap in ipairs(pricing.caps) do
     local stands, held = counted(cap.counter, cap.owner, cap.period, use)
     local before = (stands or 0) + (use.is_grant and held or 0)
@@ -379,7 +385,7 @@ function quote(pricing, quantity, use)
     end
     amount = min(count, cap.amount) - min(before, cap.amount)
     throttled = throttled or count > cap.amount and cap.action == THROTTLE
-    if cap.action == REFUSE and count + (use.asks and held or 0) > cap.amount then
+    if cap.action == REFUSE and count + due + (use.asks and held or 0) > cap.amount then
       refused = REASON.USAGE_LIMIT
     end
     counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count, count - before }
@@ -1754,7 +1760,7 @@ function configure_op(op)
     refresh(name, payer, bucket, now)
   end
   for counter, found in pairs(payer[COUNTERS]) do
-    if found[1] < now / 1000 - COUNTERS_KEPT_S then
+    if found[1] > 0 and found[1] < now / 1000 - COUNTERS_KEPT_S then -- what grants hold of windows has no begin
       payer[COUNTERS][counter] = nil
     end
   end
@@ -2056,11 +2062,11 @@ local function session(id)
   return found
 end
 
--- Gives a reservation back; notes in `granted` in which periods it held counts.
+-- Gives a reservation back; notes in `granted` when what it held of windows was granted.
 local function give_back(reservation, session_counts, granted)
   local name, amount, mode, parts = reservation[1], reservation[2], reservation[3], reservation[4]
   if reservation[6] then
-    granted[reservation[6][1]] = reservation[6][2]
+    granted[reservation[6][1]] = reservation[6][4]
     give_back_count(name, reservation[6], session_counts)
     return
   end

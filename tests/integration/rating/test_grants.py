@@ -128,6 +128,21 @@ async def test_a_bound_holds_over_all_grants(stores, stops):
             assert (await call(core, ref, 1, used * MB, 0)).grants[0].uncovered == 0
 
 
+@pytest.mark.parametrize("scope", [Scope.DAY, Scope.WINDOW])
+async def test_one_time_use_leaves_to_a_grant_what_a_cap_lets_pass_once_that_is_dearer(scope, stores):
+    """What was granted would have been free; behind the uses that come before it, it costs more than the cap has left."""
+    window_s = 3600 if scope is Scope.WINDOW else 0
+    part = counts(a_mb(EUR), free=2 * MB, scope=scope, window_s=window_s)
+    cap = CapTerms("s1", scope, False, frozenset(), EUR // 2, Action.BLOCK, window_s)  # noqa: FBT003
+    async with priced(stores, part, 100 * EUR, cap) as core:
+        assert granted(await call(core, "a", 0, 0, MB)) == [MB]
+        assert (await core.use(MB, "e1")).outcome is Outcome.CHARGED
+        refused = await core.use(MB, "e2")
+        assert (refused.outcome, refused.reason) == (Outcome.REFUSED, Reason.USAGE_LIMIT)
+        assert (await core.use(MB // 2, "e3")).outcome is Outcome.CHARGED
+        assert (await call(core, "a", 1, MB, 0)).grants[0].uncovered == 0
+
+
 async def test_a_grant_ends_with_the_day_that_its_price_counts_over(stores):
     async with priced(stores, counts(*DAY_PASS, scope=Scope.DAY), 5 * EUR) as core:
         core.clock.at_ms = MIDNIGHT_MS - 10 * MINUTE_MS

@@ -92,6 +92,18 @@ async def test_a_grant_that_is_not_used_begins_no_window(stores):
         assert await paid(core, "e2", core.clock.at_ms) == 0
 
 
+async def test_a_window_begins_with_the_grant_that_was_used_not_with_one_that_was_not(stores):
+    async with priced(stores, PASS, 30 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 10 * MB)) == [10 * MB]
+        core.clock.advance(10 * MINUTE_MS)
+        assert granted(await call(core, "b", 0, 0, 10 * MB)) == [10 * MB]
+        await call(core, "a", 1, 0, 0)
+        core.clock.advance(5 * MINUTE_MS)
+        assert (await call(core, "b", 1, MB, 0)).grants[0].amounts[0] == 5 * EUR
+        assert await paid(core, "since-the-grant", NOW_MS + 10 * MINUTE_MS) == 0
+        assert await paid(core, "before-it", NOW_MS + 10 * MINUTE_MS - 1000) == 5 * EUR
+
+
 async def test_a_cap_of_seven_days_frees_what_is_over_it(stores):
     cap = CapTerms("s1", Scope.WINDOW, False, frozenset(), 3 * EUR, Action.FREE, 7 * DAY_S)  # noqa: FBT003
     async with priced(stores, counts(a_mb(EUR), scope=Scope.RECORD), 100 * EUR, cap) as core:

@@ -140,6 +140,12 @@ def test_a_cap_keeps_the_name_of_the_one_that_it_follows():
     first = with_names(Tariff(spending_caps=(cycle,)))
     second = follow(first, spending_caps=(day, replace(cycle, amount_micros=20)))
     assert [cap.cap_id for cap in second.spending_caps] == ["v2s1", "s1"]
+    a_day, a_week = (SpendingCap(scope=PriceScope.WINDOW, window_s=days * 86_400, amount_micros=10) for days in (1, 7))
+    both = with_names(Tariff(spending_caps=(a_day, a_week)))
+    assert [cap.cap_id for cap in follow(both, spending_caps=(a_week, a_day)).spending_caps] == ["s2", "s1"]
+    assert [cap.cap_id for cap in follow(both, spending_caps=(a_week,)).spending_caps] == ["s2"]
+    shorter = replace(a_week, window_s=5 * 86_400)
+    assert [cap.cap_id for cap in follow(both, spending_caps=(a_day, shorter)).spending_caps] == ["s1", "s2"]
 
 
 def test_publishing_freezes_from_a_time_that_never_goes_back():
