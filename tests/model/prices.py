@@ -144,16 +144,17 @@ class Counting:
     def period(self, part: ComponentTerms | CapTerms, key: CountKey, counts: "Counts") -> Period | None:
         """The same for a part of a price; of windows the one that began last by the time of the use, if that reaches it.
 
-        Else one begins with the use: when what it uses was granted to its session.
+        Or the next one, if it begins sooner than it is long. Else one begins with the use: when what it uses was granted
+        to its session.
         """
         if part.scope is not Scope.WINDOW:
             return self.scope_of(part.scope)
         now, length = Fraction(self.at_ms // 1000, 86400), Fraction(part.window_s, 86400)
         began = [begin for kind, begin in counts.values.get(key, ()) if kind is Scope.WINDOW]
-        for begin in (*sorted(began, reverse=True), *counts.granted.get(key, ())):
-            if begin <= now < begin + length:
-                return Scope.WINDOW, begin
-        return Scope.WINDOW, now
+        reaching = [begin for begin in began if begin <= now < begin + length]
+        following = [begin for begin in began if now < begin < now + length]
+        granted = [begin for begin in counts.granted.get(key, ()) if begin <= now < begin + length]
+        return Scope.WINDOW, max(reaching, default=min(following or granted, default=now))
 
     def owner(self, *, for_account: bool) -> str:
         return self.account if for_account else self.endpoint

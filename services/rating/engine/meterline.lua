@@ -174,18 +174,24 @@ local function cumulative(part, count)
 end
 
 -- The begin of the period that a use lies in. Windows are among the periods by minus how long they are: the use lies in
--- the one that began last by its time, if that reaches it, or begins one, when it was granted: `use.granted` says when what
--- its session gave back for it was.
+-- the one that began last by its time, if that reaches it; one that comes late in the next one, if that is nearer than it is
+-- long; or else it begins one, when it was granted: `use.granted` says when what its session gave back for it was.
 local function begin_of(counter, owner, period, use)
   local begin = use.periods[period]
   if begin >= 0 then
     return begin
   end
   local time, found = floor(use.time / 1000), holder(owner == '' and use.endpoint or owner)[COUNTERS][counter] or NOTHING
+  local following = nil
   for index = 1, #found, 2 do
-    if found[index] <= time and time < found[index] - begin then
+    if found[index] > time then
+      following = found[index]
+    elseif time < found[index] - begin then
       return found[index]
     end
+  end
+  if following and following + begin < time then
+    return following
   end
   local granted = use.granted and use.granted['+' .. counter]
   return granted and granted <= time and time < granted - begin and granted or time
