@@ -512,9 +512,8 @@ class Histories(RuleBasedStateMachine):
             self._begin_where_the_core_began(purse, holder.buckets)
             found = {b.id: self._shown(b, STATES[b.state]) for b in holder.buckets}
             wanted = {p.id: self._shown(p, p.state) for p in purse.pots.values()}
-            for (
-                pot
-            ) in purse.pots.values():  # what nobody shares is remembered for a cycle; when it goes then does not matter
+            # what nobody shares is remembered for a cycle; when it goes then does not matter
+            for pot in purse.pots.values():
                 is_over = self._is_due(pot, pot.state) or not (pot.missing or pot.remaining)
                 if pot.of_team and not pot.brought and is_over:
                     found.pop(pot.id, None)
