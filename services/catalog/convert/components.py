@@ -145,11 +145,7 @@ def use_rounding_to_proto(rounding: UseRounding | None) -> tariffs_pb2.UseRoundi
 def cap_from_proto(message: tariffs_pb2.SpendingCap, currency: str, field: str) -> SpendingCap:
     """Read a spending cap."""
     if message.scope in {tariffs_pb2.PRICE_SCOPE_UNSPECIFIED, tariffs_pb2.PRICE_SCOPE_RECORD}:
-        raise invalid(
-            f"{field}.scope",
-            "must be SESSION, DAY, WEEK, MONTH, CYCLE or WINDOW",
-            "FIELD_REQUIRED",
-        )
+        raise invalid(f"{field}.scope", "must be SESSION, DAY, WEEK, MONTH, CYCLE or WINDOW", "FIELD_REQUIRED")
     if not message.HasField("amount"):
         raise invalid(f"{field}.amount", "is required", "FIELD_REQUIRED")
     if message.action == tariffs_pb2.LIMIT_ACTION_CHARGE:

@@ -39,6 +39,11 @@ from services.runtime.amounts import micros_of
 Access = dict[str, dict[int, frozenset[int]]]
 """Access types by service, by service profile."""
 _POOLS = frozenset({plans_pb2.PRODUCT_KIND_SUBSCRIPTION_STATIC_POOL, plans_pb2.PRODUCT_KIND_SUBSCRIPTION_DYNAMIC_POOL})
+_EVERY = {
+    plans_pb2.RECURRENCE_RECURRING: Every.CYCLE,
+    plans_pb2.RECURRENCE_DAILY: Every.DAY,
+    plans_pb2.RECURRENCE_WEEKLY: Every.WEEK,
+}
 
 
 def _milliseconds(time: Timestamp) -> int:
@@ -58,13 +63,6 @@ def _assignment(message: assignments_pb2.PlanAssignment) -> Assignment:
 def _replaced(message: assignments_pb2.PlanAssignment) -> Assignment:
     """Read a base plan's assignment that ended when another one took its place."""
     return replace(_assignment(message), expires_ms=_milliseconds(message.remove_time))
-
-
-_EVERY = {
-    plans_pb2.RECURRENCE_RECURRING: Every.CYCLE,
-    plans_pb2.RECURRENCE_DAILY: Every.DAY,
-    plans_pb2.RECURRENCE_WEEKLY: Every.WEEK,
-}
 
 
 def endpoint_terms(context: charging_context_pb2.EndpointContext, *, owner_active: bool) -> EndpointTerms:

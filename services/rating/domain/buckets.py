@@ -3,22 +3,37 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import NamedTuple
 
 from services.common.clock import DAY_MS, HOUR_MS
 from services.rating.domain.balances import BucketSpec, Renewal, RenewOn, Role, Team, pool_of_plan
 from services.rating.domain.compiling import ref_of, shared_ref
-from services.rating.domain.cycles import CYCLES_AHEAD, boundaries
 from services.rating.domain.periods import ALWAYS, DAILY, WEEKLY, Clock, Window, bounds, following
 from services.rating.domain.reasons import BalanceState
 from services.rating.domain.tariffs import EXACT_MAX
 from services.rating.domain.terms import AccountTerms, Assignment, Benefit, Every, Members, PlanKey, PlanTerms
 
-LONGEST_MS = {Every.CYCLE: 32 * DAY_MS, Every.DAY: 25 * HOUR_MS, Every.WEEK: 7 * DAY_MS + HOUR_MS}
-"""No cycle, day or week is longer."""
-LATE_MS = 10 * DAY_MS
-"""How far back days and weeks are known, beside those for which rests live on: for use that is told late."""
-FAST_AHEAD = 8
-"""How many days or weeks a bucket is told in advance, beside those for which rests live on."""
+
+class Pace(NamedTuple):
+    """How a bucket that is filled again and again is told when.
+
+    Attributes:
+        shortest_ms: none of its cycles is shorter, and none is longer than `longest_ms`.
+        late_ms: how far back it knows them, beside those for which rests live on: for use that is told late.
+        ahead: how many it knows in advance, beside those for which rests live on.
+    """
+
+    shortest_ms: int
+    longest_ms: int
+    late_ms: int
+    ahead: int
+
+
+PACES = {
+    Every.CYCLE: Pace(28 * DAY_MS, 32 * DAY_MS, 0, 24),
+    Every.DAY: Pace(23 * HOUR_MS, 25 * HOUR_MS, 10 * DAY_MS, 8),
+    Every.WEEK: Pace(6 * DAY_MS, 8 * DAY_MS, 10 * DAY_MS, 8),
+}
 RETELL_MS = 180 * DAY_MS
 """Buckets are told of the cycles ahead at least so often; they always know of more than that."""
 USUAL_SHARES = (80,)
@@ -160,22 +175,22 @@ def _spec(
 
 
 def _cycles(assignment: Assignment, benefit: Benefit, account: AccountTerms, now_ms: int) -> tuple[int, ...]:
-    """Boundaries at which it is filled anew, up to its end: those that rests still need, and two years ahead."""
+    """Boundaries at which it is filled anew, up to its end: those that rests still need, and some ahead."""
     if not benefit.recurring:
         return ()
-    late_ms = 0 if benefit.every is Every.CYCLE else LATE_MS
-    rests_since = now_ms - (benefit.roll_over_cycles + 1) * LONGEST_MS[benefit.every] - late_ms
-    after = max(assignment.assigned_ms, rests_since)
-    if benefit.every is Every.CYCLE:
-        count = CYCLES_AHEAD + 2 * benefit.roll_over_cycles
-        found = boundaries(after, account.billing_cycle_day, account.time_zone, count)
-    else:
-        clock = Clock(DAILY if benefit.every is Every.DAY else WEEKLY, account.time_zone)
-        back = (now_ms - after) // (23 * HOUR_MS if benefit.every is Every.DAY else 6 * DAY_MS)
-        found = following(clock, after, back + FAST_AHEAD + benefit.roll_over_cycles)
+    pace, rolls = PACES[benefit.every], benefit.roll_over_cycles
+    after = max(assignment.assigned_ms, now_ms - (rolls + 1) * pace.longest_ms - pace.late_ms)
+    back = max(0, now_ms - after) // pace.shortest_ms
+    found = following(_clock(benefit.every, account), after, back + pace.ahead + rolls)
     if not assignment.expires_ms:
         return tuple(found)
     return (*(boundary for boundary in found if boundary < assignment.expires_ms), assignment.expires_ms)
+
+
+def _clock(every: Every, account: AccountTerms) -> Clock:
+    if every is Every.CYCLE:
+        return account.cycle
+    return Clock(DAILY if every is Every.DAY else WEEKLY, account.time_zone)
 
 
 def _after(at_ms: int, cycles: Sequence[int]) -> int:

@@ -3,11 +3,8 @@
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-CYCLES_AHEAD = 24
-"""How many boundaries a recurring balance is told in advance."""
 
-
-def boundaries(after_ms: int, day: int, time_zone: str, count: int = CYCLES_AHEAD) -> list[int]:
+def boundaries(after_ms: int, day: int, time_zone: str, count: int) -> list[int]:
     """Return the first `count` starts of cycles after a moment.
 
     Args:

@@ -59,6 +59,8 @@ def period(clock: Clock, at_ms: int) -> int:
 
 def following(clock: Clock, after_ms: int, count: int) -> list[int]:
     """The first `count` begins of periods after a moment."""
+    if clock.day > DAILY:
+        return boundaries(after_ms, clock.day, clock.time_zone, count)
     found: list[int] = []
     while len(found) < count:
         found.append(bounds(clock, found[-1] if found else after_ms)[1])
@@ -79,5 +81,5 @@ def bounds(clock: Clock, at_ms: int) -> tuple[int, int]:
     local = datetime.fromtimestamp(at_ms // SECOND_MS, UTC).astimezone(zone)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     start = (midnight - timedelta(days=local.weekday() if clock.day == WEEKLY else 0)).replace(fold=0)
-    following = (start + timedelta(days=7 if clock.day == WEEKLY else 1)).replace(fold=0)
-    return round(start.timestamp()) * SECOND_MS, round(following.timestamp()) * SECOND_MS
+    end = (start + timedelta(days=7 if clock.day == WEEKLY else 1)).replace(fold=0)
+    return round(start.timestamp()) * SECOND_MS, round(end.timestamp()) * SECOND_MS

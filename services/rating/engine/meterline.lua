@@ -381,7 +381,6 @@ function quote(pricing, quantity, use)
       counts[#counts + 1] = { part.each.counter, '', IN_SESSION, used_of(part.each, use) + quantity, quantity }
     end
   end
-  local due = pricing.caps[1] and use.asks and lacking(pricing, quantity, use) or 0 -- what was granted has become dearer by
   for _, cap in ipairs(pricing.caps) do
     local stands, held = counted(cap.counter, cap.owner, cap.period, use)
     local before = (stands or 0) + (use.is_grant and held or 0)
@@ -391,8 +390,9 @@ function quote(pricing, quantity, use)
     end
     amount = min(count, cap.amount) - min(before, cap.amount)
     throttled = throttled or count > cap.amount and cap.action == THROTTLE
-    if cap.action == REFUSE and count + due + (use.asks and held or 0) > cap.amount then
-      refused = REASON.USAGE_LIMIT
+    if cap.action == REFUSE then
+      local held_back = use.asks and held + lacking(pricing, quantity, use) or 0 -- what was granted has become dearer
+      refused = count + held_back > cap.amount and REASON.USAGE_LIMIT or refused
     end
     counts[#counts + 1] = { cap.counter, cap.owner, cap.period, count, count - before }
   end
