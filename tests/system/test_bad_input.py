@@ -10,12 +10,12 @@ import grpc
 import pytest
 
 from meterline.rating.v1 import charging_pb2
+from services.common.clock import HOUR_MS
 from tests.system.market import BE, EU, SERVICES, Market, default_of, eur, plan, service_profile, usage, zone
 from tests.system.stranger import Json, Stranger, fresh
 
 NOBODY = "01m7y8zsfqe7yasf881gnsnpjc"
 JSON = {"content-type": "application/json"}
-HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from meterline.rating.v1.charging_pb2 import Outcome, Reason, UsageMode
+from services.common.clock import HOUR_MS
 from tests.system.market import MB, Market, default_of, eur, plan, usage
 from tests.system.stranger import Json, Stranger, fresh
 
@@ -100,7 +101,7 @@ async def test_a_pass_of_24_hours_is_bought_by_its_first_use(market: Market):
     endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [lasting("86400s")]}))
     now_ms = time.time_ns() // 1_000_000
     hours = [0, 1, 23, 25, 0]
-    times = [now_ms - 26 * 3_600_000 + hour * 3_600_000 for hour in hours]
+    times = [now_ms - (26 - hour) * HOUR_MS for hour in hours]
     found = [await amounts(market.enterprise, endpoint_id, MB, usage_time_ms=at_ms) for at_ms in times]
     assert found == [[7_000_000], [0], [0], [7_000_000], [0]]
     weekly = data(**{**lasting("60s")["components"][0], "scope": "PRICE_SCOPE_WEEK"})

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from services.common.clock import HOUR_MS
 from services.common.errors import FailedPreconditionError
 from services.common.money import Money
 from services.rating.domain.balances import Bucket, RenewOn, RollOverOrder, pool_id
@@ -46,7 +47,6 @@ from tests.model.reference import Model, Pot, Purse, Use, Verdict
 from tests.model.sessions import Granted, Line, Sessions
 from tests.unit.rating.terms import ALL, ENTERPRISE, EU, RESELLER, ZA, account, endpoint, plan
 
-HOUR_MS = 3_600_000
 REF_USED_MS = 1200 * HOUR_MS
 """How long a reference of events means one session: what a session has counted is kept for 100 days."""
 ENDPOINTS = ("ep_1", "ep_2")

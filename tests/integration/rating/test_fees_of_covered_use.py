@@ -29,11 +29,6 @@ FEE = ComponentTerms(
 )  # fmt: skip
 
 
-@pytest.fixture
-def stores(valkey_url: str, sqlite_url: str) -> tuple[str, str]:
-    return valkey_url, sqlite_url
-
-
 def with_volume_price(core: World, *fees: ComponentTerms) -> None:
     """The fee, and a cent for a MB."""
     (rate,) = core.terms.catalog.tariffs["tar_x"][0].rates

@@ -59,11 +59,6 @@ async def priced(
         yield core
 
 
-@pytest.fixture
-def stores(valkey_url: str, sqlite_url: str) -> tuple[str, str]:
-    return valkey_url, sqlite_url
-
-
 async def call(core: World, ref: str, sequence: int, used: int, asked: int, *services: int) -> Session:
     """The next call of a session; one that asks for nothing releases it."""
     units = [Units(service, used, asked) for service in services or (DATA,)]

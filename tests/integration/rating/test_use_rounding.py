@@ -30,11 +30,6 @@ EACH_SESSION = replace(EACH_RECORD, by_session=True)
 DATA = frozenset({1})
 
 
-@pytest.fixture
-def stores(valkey_url: str, sqlite_url: str) -> tuple[str, str]:
-    return valkey_url, sqlite_url
-
-
 @asynccontextmanager
 async def bundle(
     stores: tuple[str, str],

@@ -23,11 +23,6 @@ A_SESSION_FEE = ComponentTerms(
 AT_LEAST_A_KB = counts(a_mb(CENT), scope=Scope.SESSION, increment=1000, minimum=1000)
 
 
-@pytest.fixture
-def stores(valkey_url: str, sqlite_url: str) -> tuple[str, str]:
-    return valkey_url, sqlite_url
-
-
 def rated(core: World, *rates: RateTerms) -> None:
     (version,) = core.terms.catalog.tariffs["tar_x"]
     core.terms.catalog.tariffs["tar_x"] = (replace(version, rates=rates),)

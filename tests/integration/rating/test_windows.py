@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.common.clock import DAY_MS, MINUTE_MS
+from services.common.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from services.rating.domain.pricing import Action, Meter
 from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.terms import CapTerms, Scope, TierTerms
@@ -11,14 +11,8 @@ from tests.integration.rating.test_grants import DAY_PASS, EUR, a_mb, call, coun
 from tests.integration.rating.world import NOW_MS, World
 from tests.unit.rating.terms import MB
 
-HOUR_MS = 60 * MINUTE_MS
 DAY_S = 86_400
 PASS = counts(*DAY_PASS, scope=Scope.WINDOW, window_s=DAY_S)
-
-
-@pytest.fixture
-def stores(valkey_url: str, sqlite_url: str) -> tuple[str, str]:
-    return valkey_url, sqlite_url
 
 
 async def later(core: World, by_ms: int) -> None:
