@@ -10,13 +10,25 @@ from urllib.parse import unquote, urlsplit
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLostError
 
 TLS_SCHEMES = {"valkeys+cluster", "rediss+cluster"}
 PORT = 6379
 
 
 class ClusterClient(RedisCluster):
-    """A cluster's client that knows where a Function's key stands, instead of asking a node at each call."""
+    """A cluster's client that knows where a Function's key stands, instead of asking a node at each call.
+
+    When one call finds a node gone, the library closes the connections of all; of one that another call was about to
+    write to, that call then finds nothing. It is told so like any other whose connection was closed.
+    """
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a command to the node that it is for."""
+        try:
+            return await super().execute_command(*args, **kwargs)
+        except AttributeError as error:
+            raise ConnectionLostError("The connection was closed by another call.") from error
 
     async def _determine_slot(self, command: str, *args: Any) -> int:
         if command == "FCALL":

@@ -13,7 +13,9 @@ from services.common.errors import UnavailableError
 from services.rating.domain.escrow import Kind
 from services.rating.domain.events import Answer
 from services.rating.domain.reasons import Outcome
+from services.rating.engine.driver import Engine
 from services.rating.usecases.cells import Cell
+from services.runtime.valkey_cluster import cluster_client
 from tests.integration.rating.many import MB, PRICE, ManyTerms, count, many
 from tests.integration.rating.test_escrow import burst, use_up
 from tests.valkey_cluster import valkey_cluster
@@ -100,6 +102,27 @@ async def test_a_master_that_fails_takes_only_its_own_cells_along(cluster, sqlit
             answer = await again(core.use, core.endpoint_in(0), MB, "gone")
             assert answer.outcome is Outcome.CHARGED
             assert await core.charged() == (200 + 2 * sum(home != failed for home in homes.values()) + 1) * PRICE
+
+
+async def test_calls_whose_connections_another_closes_are_told_to_repeat(cluster):
+    """As all are that are under way when one call finds a node gone."""
+    client = cluster_client(cluster.url)
+    engines = [Engine(client, number) for number in range(8)]
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 1
+
+    async def ask(engine: Engine) -> None:
+        while loop.time() < end:
+            told.extend(await asyncio.gather(engine.position(), return_exceptions=True))
+
+    async def close() -> None:
+        while loop.time() < end:
+            await asyncio.sleep(0.003)
+            await client.aclose()
+
+    await asyncio.gather(close(), *(ask(engine) for engine in engines for _ in range(4)))
+    assert {type(answer) for answer in told} == {type(None), UnavailableError}
 
 
 async def test_a_cell_may_be_moved_to_another_master_under_load(cluster, sqlite_url, tmp_path):
