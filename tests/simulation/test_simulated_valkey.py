@@ -22,7 +22,7 @@ from services.rating.domain.decisions import (
 from services.rating.domain.programs import NO_HOLDER, Program, Step, StepMode, program
 from services.rating.domain.reasons import BalanceState, Reason, Unit
 from services.rating.domain.tariffs import rate
-from services.rating.engine.driver import LIBRARY
+from services.rating.engine.driver import SOURCE
 from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_images
 from services.runtime.packing import pack, unpack
 from services.runtime.valkey import connect
@@ -113,9 +113,8 @@ async def test_it_answers_and_stores_the_same_bytes_as_a_real_one(valkey_url):
     client: Any = connect(valkey_url)
     calls = Calls(1)
     simulated = SimulatedValkey(lambda: START_MS)
-    source = LIBRARY.read_text()
-    await client.function_load(source)
-    simulated.function_load(source)
+    await client.function_load(SOURCE)
+    simulated.function_load(SOURCE)
     words: list[list[Any]] = [
         ["begin_rebuild", 1],
         ["rebuild", 1, 1, "SET", "{c0}h:x", "y"],

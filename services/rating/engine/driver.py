@@ -1,9 +1,12 @@
 """Calls the Function of a cell, reads balances, and loads a cell's state anew."""
 
 import asyncio
+import hashlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from services.rating.engine.wire import Batch, ProgramWires, read_holder, read_o
 from services.rating.ports import AnsweredId
 from services.runtime.valkey_cluster import node_of
 
-LIBRARY = Path(__file__).with_name("meterline.lua")
+SOURCE = Path(__file__).with_name("meterline.lua").read_text()
 CALL_SECONDS = 5.0
 LOAD_CHUNK = 500
 LOAD_WORDS = 3 * 1500
@@ -68,6 +71,13 @@ def _translated() -> Iterator[None]:
         raise away(error) from error
 
 
+@cache
+def _named(source: str) -> tuple[str, str]:
+    """The Function with its version in all of its names, and that version: others may stand beside it."""
+    version = hashlib.sha256(source.encode()).hexdigest()[:12]
+    return re.sub(r"(#!lua name=|register_function\(')(\w+)", rf"\1\2_{version}", source), version
+
+
 class Engine:
     """The Function and the keys of one cell.
 
@@ -75,11 +85,19 @@ class Engine:
         client: a connection pool to the server that holds the cell, without decoding.
         cell: number of the cell.
         new_mark: makes the mark of a segment, different each time.
+        source: the Function. Processes with another one may use the same cell, each calls its own.
     """
 
     def __init__(
-        self, client: Redis, cell: int, new_mark: Callable[[], bytes] = lambda: os.urandom(MARK_BYTES)
+        self,
+        client: Redis,
+        cell: int,
+        new_mark: Callable[[], bytes] = lambda: os.urandom(MARK_BYTES),
+        source: str = SOURCE,
     ) -> None:
+        self._library, version = _named(source)
+        self._decide = f"decide_{version}"
+        self._version = version
         self._client: Any = client
         self._new_mark = new_mark
         self.cell = cell
@@ -90,7 +108,7 @@ class Engine:
         self._rebuild = (0, 0)
 
     async def install(self) -> None:
-        """Load the Function into the server that holds the cell, in place of an older one.
+        """Load the Function into the server that holds the cell, beside those of other versions.
 
         Raises:
             UnavailableError: VALKEY_EVICTS: the server may forget balances by itself.
@@ -105,7 +123,7 @@ class Engine:
                     "Set its maxmemory-policy to noeviction.",
                     retry_after_ms=10_000,
                 )
-            await self._client.execute_command("FUNCTION LOAD", "REPLACE", LIBRARY.read_text(), **at)
+            await self._client.execute_command("FUNCTION LOAD", "REPLACE", self._library, **at)
 
     async def decide(
         self,
@@ -137,7 +155,7 @@ class Engine:
         )
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                reply = await self._client.execute_command("FCALL", "decide", 1, self.meta_key, *arguments)
+                reply = await self._client.execute_command("FCALL", self._decide, 1, self.meta_key, *arguments)
         except ResponseError as error:
             if "unction not found" in str(error):
                 await self.install()
@@ -227,7 +245,7 @@ class Engine:
 
     async def _rebuilding(self, function: str, *words: Any) -> None:
         with _translated():
-            reply = await self._client.execute_command("FCALL", function, 1, self.meta_key, *words)
+            reply = await self._client.execute_command("FCALL", f"{function}_{self._version}", 1, self.meta_key, *words)
         if reply != b"OK":
             raise closed("another rebuild began")
 

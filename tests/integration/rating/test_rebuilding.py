@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from services.common.errors import UnavailableError
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import Outcome
+from services.rating.engine.driver import SOURCE, Engine
 from tests.integration.rating.test_charging import example, session_call
 from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, event, world
 from tests.unit.rating.terms import ENDPOINT, ENTERPRISE, MB, RESELLER
@@ -92,6 +93,23 @@ async def test_two_processes_on_one_cell_lose_and_double_nothing(valkey_url, sql
         assert (await one.ledger.all_balances())["bal_a.b1"][1] == (500 - 51) * MB == (await one.remaining())[0][1]
 
 
+async def test_processes_of_two_versions_do_not_take_the_function_from_each_other(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as one, world(example(), valkey_url, sqlite_url) as two:
+        await one.use(MB, "first")
+        other = SOURCE.replace("_function('decide', decide)", "_function('decide', function() return {} end)")
+        assert other != SOURCE
+        await Engine(one.client, 0, source=other).install()  # it decides in a way of its own
+        two.cell.engine = Engine(two.client, 0, source=SOURCE + "-- the next version\n")
+        for n in range(10):
+            answers = [await core.use(MB, f"e{n}") for core in (one, two)]
+            assert [(answer.outcome, answer.replayed) for answer in answers] == [
+                (Outcome.CHARGED, False),
+                (Outcome.CHARGED, True),
+            ]
+        assert await one.cell.engine.position() == (1, 11)
+        assert len(await one.client.execute_command("FUNCTION LIST")) == 3
+
+
 async def test_a_flipped_byte_in_the_journal_is_never_folded(valkey_url, sqlite_url):
     import sqlalchemy as sa
 
@@ -122,7 +140,6 @@ async def test_the_journal_on_postgresql_keeps_the_same_promises(valkey_url, pos
 
 async def test_a_rebuild_that_was_overtaken_changes_nothing_any_more(valkey_url, sqlite_url):
     from services.rating.domain.decisions import CellClosedError
-    from services.rating.engine.driver import Engine
 
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.use(MB, "one")
@@ -147,7 +164,6 @@ async def test_a_rebuild_that_was_overtaken_changes_nothing_any_more(valkey_url,
 
 async def test_a_rebuild_that_loses_what_it_wrote_ends(valkey_url, sqlite_url):
     from services.rating.domain.decisions import CellClosedError
-    from services.rating.engine.driver import Engine
 
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.use(MB, "one")

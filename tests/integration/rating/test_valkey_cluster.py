@@ -6,8 +6,10 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import cast
 
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from services.common.errors import UnavailableError
 from services.rating.domain.escrow import Kind
@@ -107,7 +109,7 @@ async def test_a_master_that_fails_takes_only_its_own_cells_along(cluster, sqlit
 async def test_calls_whose_connections_another_closes_are_told_to_repeat(cluster):
     """As all are that are under way when one call finds a node gone."""
     client = cluster_client(cluster.url)
-    engines = [Engine(client, number) for number in range(8)]
+    engines = [Engine(cast("Redis", client), number) for number in range(8)]
     told: list[object] = []
     loop = asyncio.get_running_loop()
     end = loop.time() + 1
