@@ -207,9 +207,8 @@ class _Charge:
     async def _load(self, events: Sequence[UsageEvent]) -> None:
         """Make the endpoints of events known, until something else is waited for."""
         known = self._kit.terms.known
-        unknown = [event.endpoint_id for event in events if event.endpoint_id not in known]
-        if unknown:
-            await self._kit.terms.load(unknown)
+        if any(event.endpoint_id not in known for event in events):  # the others may be forgotten meanwhile
+            await self._kit.terms.load([event.endpoint_id for event in events])
 
     def _visible_steps(self, endpoint_id: str) -> int:
         """How many steps of an endpoint's charges the caller sees; 0 if it does not see the endpoint."""

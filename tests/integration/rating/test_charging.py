@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,34 @@ def session_call(ref: str, action: SessionAction, sequence: int, used: int, requ
     units = [Units(1, used, requested)]
     digest = f"{action}{used}{requested}".encode()[:8].ljust(8)
     return SessionCall(session_id(ENDPOINT, ref), ref, action, sequence, ENDPOINT, EU, 3, units, 0, digest)
+
+
+class ChangingTerms(StillTerms):
+    """Whenever endpoints are loaded, something changes for all others: they are to be asked for anew."""
+
+    async def load(self, endpoint_ids: Iterable[str]) -> set[str]:
+        wanted = set(endpoint_ids)
+        await asyncio.sleep(0)
+        self._make()
+        for name in self.known.keys() - wanted:
+            del self.known[name]
+        return wanted - self.known.keys()
+
+
+async def test_no_endpoint_of_a_batch_is_unknown_because_another_had_to_be_loaded(valkey_url, sqlite_url):
+    one = endpoint(BASE, A)
+    two = replace(one, id="ep_2", addons=(given("a2", ADDON_A.key, 1),))
+    accounts = chain(given("e", RETAIL.key), given("r", WHOLESALE.key))
+    async with world(ChangingTerms([one, two], accounts, CATALOG), valkey_url, sqlite_url) as core:
+        del core.terms.known["ep_2"]
+        events = [event(MB, name, endpoint_id=name) for name in (ENDPOINT, "ep_2", ENDPOINT, "ep_unknown")]
+        answers = await core.charging.charge(OPERATOR_CALLER, events)
+        assert [(answer.outcome, answer.reason) for answer in answers] == [
+            (Outcome.CHARGED, Reason.NONE),
+            (Outcome.CHARGED, Reason.NONE),
+            (Outcome.CHARGED, Reason.NONE),
+            (Outcome.INVALID, Reason.ENDPOINT_NOT_FOUND),
+        ]
 
 
 @pytest.mark.requirement("R076", "R078", "R082", "R270", "R276", "R278", "R034")
