@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "Show how a charge came about.",
     "verify": "Compare journal, books and balances.",
     "rebuild": "Make balances or books anew from the journal.",
+    "archive": "Move what is old out of the journal.",
 }
 """Each command NAME is the function NAME of the module cli.NAME."""
 

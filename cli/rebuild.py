@@ -1,6 +1,7 @@
 """``meterline rebuild``: makes anew what ``meterline verify`` found to differ from the journal."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.console import Group, RenderableType
 
 from cli.datafolder import DataFolder
 from cli.output import Output, json_option, table
-from cli.tools import run_tool
+from cli.tools import archive_option, archive_words, run_tool
 from cli.up import data_dir_option
 
 
@@ -19,11 +20,19 @@ from cli.up import data_dir_option
 @click.option("--ledger", "what", flag_value="ledger", help="The books, from the first segment of the journal on.")
 @click.option("--from-journal", is_flag=True, help="With --valkey: from the journal alone; the books are not trusted.")
 @click.option("--cell", type=click.IntRange(0, 1023), help="With --valkey: only this cell.")
+@archive_option
 @click.option("--dry-run", is_flag=True, help="Tell what would be done, change nothing.")
 @json_option
 @click.pass_context
 def rebuild(
-    context: click.Context, data_dir: Path, what: str | None, cell: int | None, *, from_journal: bool, dry_run: bool
+    context: click.Context,
+    data_dir: Path,
+    what: str | None,
+    cell: int | None,
+    archives: Sequence[Path],
+    *,
+    from_journal: bool,
+    dry_run: bool,
 ) -> None:
     """Make the balances in Valkey or the books anew from the journal, on a system that runs or not.
 
@@ -39,6 +48,7 @@ def rebuild(
     output = context.ensure_object(Output)
     words = [f"--{what}", *(["--from-journal"] if from_journal else []), *(["--dry-run"] if dry_run else [])]
     words += [] if cell is None else ["--cell", str(cell)]
+    words += archive_words(archives)
     done, status = run_tool(DataFolder(data_dir), output, "rebuild", *words)
     output.result(done, lambda: _picture(done))
     sys.exit(status)

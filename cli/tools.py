@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import click
 import orjson
 
 from cli.datafolder import DataFolder
@@ -14,6 +16,19 @@ from cli.output import Failure, Output
 from services.runtime.valkey import EmbeddedValkey
 
 OK, FOUND = 0, 1
+
+archive_option = click.option(
+    "--archive",
+    "archives",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A file to which `meterline archive` moved what is old. May be given several times.",
+)
+
+
+def archive_words(archives: Sequence[Path]) -> list[str]:
+    """The arguments that name archives to a tool."""
+    return [word for file in archives for word in ("--archive", str(file))]
 
 
 class ToolFailure(Failure):

@@ -1,6 +1,7 @@
 """``meterline verify``: whether journal, books and balances agree, and what to do if they do not."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.console import Group, RenderableType
 
 from cli.datafolder import DataFolder
 from cli.output import Output, json_option, table
-from cli.tools import run_tool
+from cli.tools import archive_option, archive_words, run_tool
 from cli.up import data_dir_option
 
 
@@ -20,9 +21,10 @@ from cli.up import data_dir_option
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder for a scratch file about as large as the sums of the books; the temporary folder if not given.",
 )
+@archive_option
 @json_option
 @click.pass_context
-def verify(context: click.Context, data_dir: Path, scratch: Path | None) -> None:
+def verify(context: click.Context, data_dir: Path, scratch: Path | None, archives: Sequence[Path]) -> None:
     """Compare the journal, the books and the balances in Valkey, on a system that runs or not.
 
     The journal is folded a second time and held against the books and against Valkey. Changes nothing. Ends with
@@ -30,7 +32,8 @@ def verify(context: click.Context, data_dir: Path, scratch: Path | None) -> None
     """
     output = context.ensure_object(Output)
     folder = DataFolder(data_dir)
-    found, status = run_tool(folder, output, "verify", *(["--scratch", str(scratch)] if scratch else []))
+    words = [*(["--scratch", str(scratch)] if scratch else []), *archive_words(archives)]
+    found, status = run_tool(folder, output, "verify", *words)
     output.result(found, lambda: _picture(found))
     sys.exit(status)
 

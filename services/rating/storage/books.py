@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.common.clock import DAY_MS
-from services.common.errors import InternalError
+from services.common.errors import FailedPreconditionError, InternalError
 from services.common.pages import PageRequest
 from services.rating.domain.reasons import Outcome, Reason, Service
 from services.rating.domain.records import Position
@@ -45,7 +45,10 @@ class Books:
             last = folded.get(cell)
             try:
                 first_open = await self._journal.read(cell, last.sequence if last else 0, 1)
-            except InternalError:  # it is damaged, and its time may be: the books are still read, as far as they go
+            except (
+                InternalError,
+                FailedPreconditionError,
+            ):  # damaged or moved away: the books are read as far as they go
                 complete = min(complete, last.decided_ms if last else 0)
             else:
                 complete = min([complete, *(segment.decided_ms for segment in first_open)])

@@ -33,10 +33,7 @@ class JournalInspection:
 
     async def kept(self, cell: int, after: int) -> list[KeptSegment]:
         """The next segments after a sequence."""
-        here = sa.and_(segments.c.cell == cell, segments.c.sequence > after)
-        query = sa.select(segments).where(here).order_by(segments.c.sequence).limit(SEGMENTS_READ)
-        async with self._database.reading() as connection:
-            return [_kept(row) for row in await connection.execute(query)]
+        return [_kept(row) for row in await self._journal.rows(cell, after, SEGMENTS_READ)]
 
     async def programs(self, ids: Iterable[str]) -> dict[str, str]:
         """Bodies of programs."""

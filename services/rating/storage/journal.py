@@ -35,16 +35,34 @@ def corrupt(cell: int, sequence: int) -> InternalError:
     )
 
 
+def elsewhere(cell: int, sequence: int, archived: int) -> FailedPreconditionError:
+    """The error for a segment that was moved to an archive that is not at hand."""
+    return FailedPreconditionError(
+        "JOURNAL_ARCHIVED",
+        f"Segment {sequence} of cell {cell} is not in the journal any more: those up to {archived} were moved to "
+        "archives, and none that was named has it. What is remembered of it in the books still counts; to read it, "
+        "`meterline verify` and `meterline rebuild` take --archive.",
+        metadata={"cell": str(cell), "sequence": str(sequence)},
+    )
+
+
 class Journal:
     """Reads and appends segments.
 
     Args:
         database: where it is.
         read_segment: unpacks a segment.
+        archives: databases to which its first segments were moved; those that are at hand.
     """
 
-    def __init__(self, database: Database, read_segment: Callable[[Segment], SegmentContent]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        read_segment: Callable[[Segment], SegmentContent],
+        archives: Sequence[Database] = (),
+    ) -> None:
         self.database = database
+        self._archives = archives
         fence = sa.select(cells.c.epoch).where(cells.c.cell == sa.bindparam("cell"))
         if not database.is_sqlite:
             fence = fence.with_for_update(read=True)
@@ -126,15 +144,9 @@ class Journal:
 
         Raises:
             InternalError: JOURNAL_CORRUPT, if the first does not match its checksum.
+            FailedPreconditionError: JOURNAL_ARCHIVED.
         """
-        query = (
-            sa.select(segments)
-            .where(segments.c.cell == cell, segments.c.sequence > after)
-            .order_by(segments.c.sequence)
-            .limit(limit)
-        )
-        async with self.database.reading() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self.rows(cell, after, limit)
         found: list[Segment] = []
         for row in rows:
             segment = _sound(row)
@@ -145,6 +157,39 @@ class Journal:
             raise corrupt(cell, rows[0].sequence)
         return found
 
+    async def rows(self, cell: int, after: int, limit: int) -> Sequence[sa.Row[Any]]:
+        """Segments after a sequence as they lie there, sound or not: in the journal, or in an archive.
+
+        Raises:
+            FailedPreconditionError: JOURNAL_ARCHIVED.
+        """
+        query = (
+            sa.select(segments)
+            .where(segments.c.cell == cell, segments.c.sequence > after)
+            .order_by(segments.c.sequence)
+            .limit(limit)
+        )
+        found = await _all(self.database, query)
+        if not found or found[0].sequence == after + 1 or after >= (archived := await self.archived(cell)):
+            return found
+        for archive in self._archives:
+            there = await _all(archive, query)
+            if there and there[0].sequence == after + 1:
+                return there
+        raise elsewhere(cell, after + 1, archived)
+
+    async def archived(self, cell: int) -> int:
+        """The last segment that was moved to an archive; 0 if none was."""
+        async with self.database.reading() as connection:
+            return await connection.scalar(sa.select(cells.c.archived).where(cells.c.cell == cell)) or 0
+
+    async def drop(self, cell: int, upto: int) -> None:
+        """Delete the segments up to a sequence, and remember that they are in an archive."""
+        mark = sa.update(cells).where(cells.c.cell == cell, cells.c.archived < upto).values(archived=upto)
+        async with self.database.transaction() as connection:
+            await connection.execute(mark)
+            await connection.execute(sa.delete(segments).where(segments.c.cell == cell, segments.c.sequence <= upto))
+
     async def read_all(self, cell: int, after: int) -> AsyncGenerator[Segment, None]:
         """Yield all segments after a sequence, in order."""
         while batch := await self.read(cell, after):
@@ -153,10 +198,23 @@ class Journal:
             after = batch[-1].sequence
 
     async def get(self, cell: int, sequences: Iterable[int]) -> dict[int, Segment]:
-        """Read segments by their sequences."""
-        query = sa.select(segments).where(segments.c.cell == cell, segments.c.sequence.in_(list(sequences)))
-        async with self.database.reading() as connection:
-            return {row.sequence: _checked(cell, row) for row in await connection.execute(query)}
+        """Read segments by their sequences; those that never were are left out.
+
+        Raises:
+            InternalError: JOURNAL_CORRUPT.
+            FailedPreconditionError: JOURNAL_ARCHIVED.
+        """
+        missing = set(sequences)
+        found: dict[int, Segment] = {}
+        for database in (self.database, *self._archives):
+            query = sa.select(segments).where(segments.c.cell == cell, segments.c.sequence.in_(missing))
+            found |= {row.sequence: _checked(cell, row) for row in await _all(database, query)}
+            missing -= found.keys()
+            if not missing:
+                return found
+        if min(missing) <= (archived := await self.archived(cell)):
+            raise elsewhere(cell, min(missing), archived)
+        return found
 
     def content(self, segment: Segment) -> SegmentContent:
         """What a segment says."""
@@ -177,6 +235,12 @@ class Journal:
         query = sa.select(programs.c.id, programs.c.body).where(programs.c.id.in_(list(ids)))
         async with self.database.reading() as connection:
             return dict((await connection.execute(query)).all())
+
+
+async def _all(database: Database, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    async with database.reading() as connection:
+        rows: Sequence[sa.Row[Any]] = (await connection.execute(query)).all()
+        return rows
 
 
 def _touch(connection: sa.Connection) -> None:

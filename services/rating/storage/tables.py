@@ -19,7 +19,9 @@ cells = sa.Table(
     journal,
     sa.Column("cell", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("archived", BIG, nullable=False, server_default="0"),
 )
+"""`archived`: the last segment that was moved to an archive."""
 
 segments = sa.Table(
     "segment",

@@ -10,7 +10,13 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from services.common.clock import DAY_MS, HOUR_MS, Clock
-from services.common.errors import InternalError, MeterlineError, ResourceExhaustedError, UnavailableError
+from services.common.errors import (
+    FailedPreconditionError,
+    InternalError,
+    MeterlineError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from services.rating.domain.decisions import (
     NO_MARK,
     CellClosedError,
@@ -369,7 +375,7 @@ class Cell:
         async with self._opening_lock:
             try:
                 journaller = await self._open()
-            except InternalError as error:  # nothing is decided, and it will be when somebody has mended it
+            except (InternalError, FailedPreconditionError) as error:  # nothing is decided until somebody mends it
                 self._trouble = UnavailableError(error.reason, error.message, retry_after_ms=MENDED_MS)
                 raise self._trouble from error
             except MeterlineError as error:

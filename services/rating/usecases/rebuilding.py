@@ -11,6 +11,7 @@ from typing import Protocol
 
 from services.common.clock import Clock
 from services.common.errors import AbortedError, FailedPreconditionError
+from services.rating.domain.decisions import NO_MARK
 from services.rating.domain.programs import digest_of_body
 from services.rating.ports import Engine, Journal, Ledger
 from services.rating.usecases.cells import Opening
@@ -219,12 +220,14 @@ class Programs:
 
 async def _last_of_whole(journal: Journal, cell: int, after: int, tell: Tell, programs: Programs | None = None) -> int:
     """The last segment of a journal that is whole after a sequence; with programs, if all can be folded."""
-    last = after
+    last, mark = after, None if after else NO_MARK
     async for segment in journal.read_all(cell, after):
         if segment.sequence != last + 1:
             missing = f"The journal does not have segments {last + 1} to {segment.sequence - 1} of cell {cell}"
             raise _damaged("SEGMENT_MISSING", missing)
-        last = segment.sequence
+        if mark is not None and segment.mark_before != mark:
+            raise _damaged("SEGMENT_NOT_CHAINED", f"Segment {segment.sequence} of cell {cell} does not follow the last")
+        last, mark = segment.sequence, segment.mark
         if programs is not None:
             await programs.require(set(journal.content(segment).program_ids))
         if last % TELL_EVERY == 0:

@@ -1,0 +1,66 @@
+"""Archives: files to which old segments of the journal are moved, so that the journal does not grow for ever."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from services.common.errors import FailedPreconditionError, NotFoundError
+from services.rating.storage.tables import segments
+from services.runtime.database import Database
+
+
+def archive_at(file: Path, *, new: bool = False) -> Database:
+    """The archive in a file of SQLite; it has the journal's table of segments.
+
+    Raises:
+        NotFoundError: ARCHIVE_NOT_FOUND: there is none, and none is to be made.
+    """
+    if not new and not file.is_file():
+        raise NotFoundError("ARCHIVE_NOT_FOUND", f"There is no archive {file}.")
+    return Database(f"sqlite+aiosqlite:///{file}")
+
+
+class Archive:
+    """Takes over what a journal wants to be rid of.
+
+    Args:
+        journal: the journal's database.
+        file: the archive, made if it is not there.
+    """
+
+    def __init__(self, journal: Database, file: Path) -> None:
+        self._journal = journal
+        self._file = archive_at(file, new=True)
+
+    async def prepare(self) -> None:
+        """Make the file, if it is not there."""
+        async with self._file.transaction() as connection:
+            await connection.run_sync(segments.create, checkfirst=True)
+
+    async def keep(self, cell: int, first: int, last: int) -> None:
+        """Commit copies of segments, and see that they can be read again. Those that are there already stay.
+
+        Raises:
+            FailedPreconditionError: ARCHIVE_DIFFERS: it has other segments of these numbers.
+        """
+        query = (
+            sa.select(segments)
+            .where(segments.c.cell == cell, segments.c.sequence.between(first, last))
+            .order_by(segments.c.sequence)
+        )
+        async with self._journal.reading() as connection:
+            rows = [row._asdict() for row in await connection.execute(query)]
+        async with self._file.transaction() as connection:
+            await connection.execute(self._file.insert(segments).on_conflict_do_nothing(), rows)
+        async with self._file.reading() as connection:
+            there = [row._asdict() for row in await connection.execute(query)]
+        if there != rows:
+            raise FailedPreconditionError(
+                "ARCHIVE_DIFFERS",
+                f"The archive has other segments {first} to {last} of cell {cell} than the journal: it is another "
+                "installation's, or damaged. They were not moved. Take a new file.",
+            )
+
+    async def close(self) -> None:
+        """Close the file; without a log beside it if nobody else has it open."""
+        await self._file.close()
