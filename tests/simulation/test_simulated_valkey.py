@@ -18,6 +18,7 @@ from services.rating.domain.decisions import (
     SessionLine,
     SessionOp,
     TopUpOp,
+    Visited,
 )
 from services.rating.domain.programs import NO_HOLDER, Program, Step, StepMode, program
 from services.rating.domain.reasons import BalanceState, Reason, Unit
@@ -97,7 +98,7 @@ class Calls:
         lines = [SessionLine(1, *used, random.choice(self._programs), self.now_ms)]
         times = (self.now_ms, self.now_ms + random.choice([0, MINUTE_MS]), self.now_ms + 5 * MINUTE_MS)
         name, sequence = f"ses_{number}", self._sessions[number]
-        return SessionOp(name, "ref", action, sequence, body, endpoint, "net", 3, *times, lines)
+        return SessionOp(name, "ref", action, sequence, body, endpoint, "net", 3, *times, lines, Visited("net", 3))
 
     def arguments(self, versions: dict[str, int]) -> list[bytes]:
         """The arguments of the next call."""

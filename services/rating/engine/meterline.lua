@@ -2277,7 +2277,7 @@ end
 
 -- op: kind, id, action, sequence, hash, endpoint, time, valid until, lines of {service, program, used, requested,
 -- time of use, begins of its periods, steps with slices, program for what is granted, begins of the present periods},
--- about {endpoint, reference, network, access type}, when it ends without a call
+-- about {endpoint, reference, network, access type}, when it ends without a call, {network, access type} until this call
 function session_op(op, programs, expected)
   local id, action, sequence, hash, endpoint = op[2], op[3], op[4], op[5], op[6]
   local open = session(id)
@@ -2293,6 +2293,9 @@ function session_op(op, programs, expected)
   local late = open and open[SESSION_STATE] ~= OPEN or false
   if late and not reports_use(op[9]) then
     return { FAILED, SESSION_CLOSED, open[SEQUENCE] }
+  end
+  if open and (open[ABOUT][3] ~= op[12][1] or open[ABOUT][4] ~= op[12][2]) then
+    return { STALE } -- whoever asks took it to be somewhere else, and so by which prices its use is charged
   end
   for _, line in ipairs(op[9]) do
     if not fresh(programs[line[2]], endpoint, expected) or not fresh(programs[line[8]], endpoint, expected) then

@@ -153,7 +153,9 @@ class Batch:
         ]
         head = [op.session_id, int(op.action), op.sequence, op.body_digest, op.endpoint_id]
         about = [op.endpoint_id, op.session_ref, op.network_id, op.access_type]
-        self.ops.append([int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about, op.ends_ms])
+        self.ops.append(
+            [int(OpKind.SESSION), *head, op.event_ms, op.valid_until_ms, lines, about, op.ends_ms, list(op.used_on)]
+        )
         reported = [
             [line.service, position - 1, line.used, line.usage_ms]
             for line, position in zip(op.lines, positions, strict=True)

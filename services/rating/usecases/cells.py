@@ -171,6 +171,24 @@ class Cell:
         self._least = max(self._least, await self._journal.last_sequence(self.engine.cell))
         return await self.submit(ops, expected)
 
+    async def current(self) -> Engine:
+        """The engine to read from, once its state is seen to hold all that is journalled by now.
+
+        A Valkey that came back with old data is otherwise not found out before something changes on it.
+
+        Raises:
+            UnavailableError: stores are away, or the cell is being rebuilt.
+        """
+        for _ in range(TRIES_MAX):
+            journaller = await self.open()
+            last = await self._journal.last_sequence(self.engine.cell)
+            epoch, sequence = await self.engine.position() or (0, 0)
+            if epoch == journaller.epoch and sequence >= last:
+                return self.engine
+            if journaller is self._journaller:
+                await self._heed(closed("its state is not the journal's"))
+        raise closed("its state is lost again and again")
+
     async def preview(
         self, ops: Sequence[Op], expected: Mapping[str, int], purpose: Purpose = Purpose.DRY_RUN
     ) -> Answered:

@@ -228,7 +228,8 @@ class Escrow:
         """Slices as cells show them now; cells that do not answer are left out."""
 
         async def look(number: int) -> Slice:
-            return (await self._cells[number].engine.slices([(pool.account_id, int(pool.kind))]))[0]
+            engine = await self._cells[number].current()
+            return (await engine.slices([(pool.account_id, int(pool.kind))]))[0]
 
         return await self._told(range(self._cells.count), look, only_looks=True)
 

@@ -44,8 +44,6 @@ VALIDITY_MS = 30 * MINUTE_MS
 EXPIRY_MS = 24 * HOUR_MS
 """How long a session stays open without a call."""
 STALE_TRIES_MAX = 5
-LOST_TRIES_MAX = 5
-"""How often a state that turns out to be lost is asked again."""
 KNOWN_MAX = 100_000
 """Sessions that a process remembers; beyond it, those whose last call is the oldest are read from Valkey again."""
 
@@ -161,7 +159,8 @@ class Sessions:
         event_ms = call.event_ms or now_ms
         _require_sound(call.units, event_ms, now_ms)
         event_ms = min(event_ms, now_ms)  # a clock that is fast ends no balance early
-        call = await self._completed(call)
+        said = call
+        call = await self._completed(said)
         if call.network_id not in self._kit.terms.networks:
             await require_endpoint(self._kit.terms, caller, call.endpoint_id)
             if call.network_id not in self._kit.terms.networks:
@@ -179,6 +178,8 @@ class Sessions:
             elif outcome[0] == Status.STALE:
                 cell.holders.forget_chain(call.endpoint_id, known.chain.accounts)
                 self._kit.terms.forget(call.endpoint_id)
+                self._known.pop(call.session_id, None)
+                call = await self._completed(said)  # it may have been somewhere else
             else:
                 for account in known.chain.accounts[1:]:
                     self._kit.escrow.replenished(account.id)
@@ -234,19 +235,14 @@ class Sessions:
             del self._known[next(iter(self._known))]
 
     async def _image(self, name: str) -> SessionImage:
-        """A session as it stands; that there is none is believed only of a state that is not lost."""
+        """A session as it stands."""
         number = cell_of_session(name)
         if not 0 <= number < self._kit.cells.count:
             raise not_found("charging_session", name)
-        cell = self._kit.cells[number]
-        for _ in range(LOST_TRIES_MAX):
-            image = await cell.engine.session(name)
-            if image is not None:
-                return image
-            (outcome,) = (await cell.submit_surely([_probe(name)], {})).outcomes
-            if outcome[1] == Failure.SESSION_NOT_FOUND:
-                raise not_found("charging_session", name)
-        raise UnavailableError("CELL_CLOSED", "Balances are being rebuilt; try again.", retry_after_ms=500)
+        image = await (await self._kit.cells[number].current()).session(name)
+        if image is None:
+            raise not_found("charging_session", name)
+        return image
 
     async def _decide(
         self, cell: Cell, call: SessionCall, known: KnownEndpoint, event_ms: int, *, may_lease: bool
@@ -322,11 +318,6 @@ def _require_sound(units: Sequence[Units], event_ms: int, now_ms: int) -> None:
     asking = [each.service for each in units if each.requested]
     if len(set(asking)) != len(asking):
         raise invalid("units", "asks for a service twice; ask in the element of the latest usage_time_ms")
-
-
-def _probe(name: str) -> SessionOp:
-    """An update that fits no session: it says whether there is one and changes nothing."""
-    return SessionOp(name, "", SessionAction.UPDATE, -1, b"", "", "", 0, 0, 0, 0, ())
 
 
 def _failure(call: SessionCall, failure: Failure, sequence: int) -> MeterlineError:

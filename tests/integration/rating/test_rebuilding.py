@@ -11,7 +11,7 @@ from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import Outcome
 from services.rating.engine.driver import SOURCE, Engine
 from tests.integration.rating.test_charging import example, session_call
-from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, event, world
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, bring_back, event, snapshot, world
 from tests.unit.rating.terms import ENDPOINT, ENTERPRISE, MB, RESELLER
 
 
@@ -47,11 +47,9 @@ async def test_an_emptied_valkey_comes_back_as_it_was(folded, valkey_url, sqlite
 async def test_a_valkey_with_old_data_is_found_out_before_anybody_is_told(valkey_url, sqlite_url):
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.use(MB, "one")
-        old = {key: await core.client.dump(key) or b"" async for key in core.client.scan_iter("*")}
+        old = await snapshot(core.client)
         await core.use(MB, "two")
-        await core.client.flushall()
-        for key, value in old.items():
-            await core.client.restore(key, 0, value)
+        await bring_back(core.client, old)
         assert (await core.use(MB, "two")).replayed
         assert (await core.use(MB, "three")).outcome is Outcome.CHARGED
         assert (await core.remaining())[0][1] == 497 * MB
@@ -60,12 +58,10 @@ async def test_a_valkey_with_old_data_is_found_out_before_anybody_is_told(valkey
 async def test_old_data_without_memory_of_the_journal_is_found_out_by_the_journal(valkey_url, sqlite_url):
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.use(MB, "one")
-        old = {key: await core.client.dump(key) or b"" async for key in core.client.scan_iter("*")}
+        old = await snapshot(core.client)
         await core.use(MB, "two")
     async with world(example(), valkey_url, sqlite_url) as core:
-        await core.client.flushall()
-        for key, value in old.items():
-            await core.client.restore(key, 0, value)
+        await bring_back(core.client, old)
         assert (await core.use(MB, "two")).replayed
         assert (await core.remaining())[0][1] == 498 * MB
 

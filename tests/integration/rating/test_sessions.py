@@ -258,8 +258,8 @@ async def test_of_many_sessions_those_that_were_called_last_are_remembered(monke
         assert await left(core) == 996 * MB
 
 
-async def test_what_was_used_before_the_network_changed_is_priced_where_it_was_used(valkey_url, sqlite_url):
-    """A GB costs 1.00 in one country and 100.00 in the other, where the bundle does not count."""
+def dear_abroad() -> StillTerms:
+    """A GB costs 1.00 in one country and 100.00 in the other."""
     base, free = plan("pln_base", tariff_id="tar_two"), plan("pln_free", tariff_id="tar_free")
     rates = tuple(
         RateTerms(id=f"r{price}", networks=frozenset({network}), services=ALL, rate=rate(price * 10**6, GB, 1, 0))
@@ -268,7 +268,11 @@ async def test_what_was_used_before_the_network_changed_is_priced_where_it_was_u
     two = TariffVersion(id="tar_two", version=1, currency="EUR", effective_ms=0, rates=rates)
     accounts = chain(given("e", free.key), given("r", free.key))
     have = catalog([base, free], [two, tariff("tar_free", 0)])
-    async with world(StillTerms([endpoint(given("base", base.key))], accounts, have), valkey_url, sqlite_url) as core:
+    return StillTerms([endpoint(given("base", base.key))], accounts, have)
+
+
+async def test_what_was_used_before_the_network_changed_is_priced_where_it_was_used(valkey_url, sqlite_url):
+    async with world(dear_abroad(), valkey_url, sqlite_url) as core:
         await call(core, CREATE, 0, 0, GB)
         moved = replace(session_call("s", UPDATE, 1, GB, GB), network_id=ZA)
         assert (await core.sessions.call(OPERATOR_CALLER, moved)).grants[0].amounts[0] == 10**6

@@ -1,7 +1,7 @@
 """A rating core on real stores, with terms that stand still: for tests of deciding, journalling and folding."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,6 +155,18 @@ class World:
             for used in content.used
             if used.outcome[0] == Status.CHARGED
         ]
+
+
+async def snapshot(client: Redis) -> dict[bytes, bytes]:
+    """All that is in Valkey."""
+    return {key: await client.dump(key) or b"" async for key in client.scan_iter("*")}
+
+
+async def bring_back(client: Redis, old: Mapping[bytes, bytes]) -> None:
+    """Let Valkey come back with what was in it."""
+    await client.flushall()
+    for key, value in old.items():
+        await client.restore(key, 0, value)
 
 
 def event(quantity: int, event_id: str, **fields: Any) -> UsageEvent:
