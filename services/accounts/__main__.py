@@ -22,7 +22,7 @@ from services.common.identity import Principal
 from services.runtime.audit import AuditServicer
 from services.runtime.changes import ChangeFeed
 from services.runtime.channels import Channel
-from services.runtime.database import Database
+from services.runtime.database import PATIENCE_SECONDS, START_SECONDS, Database
 from services.runtime.identity import Authenticator, ResolveKey, ServiceTokens, service_principal, unauthenticated
 from services.runtime.server import Door, Server, run
 from services.runtime.settling import Settling
@@ -38,9 +38,9 @@ NAMES = tuple(
 async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Server:
     """Start the service; what it needs ends with the stack, in the reverse order."""
     credential = _bootstrap_credential(settings)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, PATIENCE_SECONDS)
     stack.push_async_callback(database.close)
-    await database.migrate(MIGRATIONS)
+    await database.migrate(MIGRATIONS, START_SECONDS)
     stores, feed = SqlStores(database), ChangeFeed(database, runtime)
     tokens = ServiceTokens(settings.service_secret.get_secret_value())
     resolve_key = _local_key_resolver(stores, clock)

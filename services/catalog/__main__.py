@@ -25,7 +25,7 @@ from services.common.clock import Clock, SystemClock
 from services.runtime.audit import AuditServicer
 from services.runtime.changes import ChangeFeed
 from services.runtime.channels import Channel
-from services.runtime.database import Database
+from services.runtime.database import PATIENCE_SECONDS, START_SECONDS, Database
 from services.runtime.directory import AccountDirectory
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
@@ -51,9 +51,9 @@ NAMES = tuple(
 
 async def start(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Server:
     """Start the service; what it needs ends with the stack, in the reverse order."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, PATIENCE_SECONDS)
     stack.push_async_callback(database.close)
-    await database.migrate(MIGRATIONS)
+    await database.migrate(MIGRATIONS, START_SECONDS)
     tokens = ServiceTokens(settings.service_secret.get_secret_value())
     addresses = (settings.accounts_address, settings.rating_address)
     accounts, rating = [await stack.enter_async_context(Channel(address, SERVICE, tokens)) for address in addresses]

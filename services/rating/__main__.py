@@ -54,7 +54,7 @@ from services.rating.usecases.routes import Cells
 from services.rating.usecases.wallets import Wallets
 from services.runtime.audit import AuditServicer
 from services.runtime.channels import Channel
-from services.runtime.database import Database
+from services.runtime.database import PATIENCE_SECONDS, START_SECONDS, Database
 from services.runtime.identity import Authenticator, ServiceTokens
 from services.runtime.keys import remote_key_resolver
 from services.runtime.server import Check, Door, Server, run
@@ -78,6 +78,8 @@ NAMES = tuple(
         "WalletService",
     )
 )
+JOURNAL_PATIENCE_SECONDS = 10.0
+"""Of the journal's transactions, which take milliseconds and for which callers wait."""
 VALKEY_TIMEOUT_S = 1.0
 """A Valkey that says nothing for so long is away; its calls take milliseconds."""
 UNCHECKED = ("ChargeUsage", "ChargeEvent", "StreamUsage")
@@ -86,10 +88,11 @@ UNCHECKED = ("ChargeUsage", "ChargeEvent", "StreamUsage")
 
 async def stores(stack: AsyncExitStack, settings: RatingSettings) -> tuple[Journal, Ledger]:
     """Open journal and ledger, in their newest form."""
-    journal, ledger = Database(settings.journal_url), Database(settings.database_url)
+    journal = Database(settings.journal_url, JOURNAL_PATIENCE_SECONDS)
+    ledger = Database(settings.database_url, PATIENCE_SECONDS)
     for database, name in ((journal, "journal"), (ledger, "ledger")):
         stack.push_async_callback(database.close)
-        await database.migrate(MIGRATIONS / name)
+        await database.migrate(MIGRATIONS / name, START_SECONDS)
     kept = Journal(journal, read_segment)
     await kept.settle_cells(settings.cells)
     return kept, Ledger(ledger)

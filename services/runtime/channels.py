@@ -29,6 +29,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # else a minute, whatever the time-out of keepalive is
+    ("grpc.http2.max_pings_without_data", 0),  # as many as it takes: a feed says nothing for long
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     (

@@ -6,9 +6,10 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from alembic.config import Config
@@ -26,6 +27,10 @@ log = logger("database")
 T = TypeVar("T")
 
 POOL_SIZE = 8
+PATIENCE_SECONDS = 30.0
+"""How long a service waits for a transaction on PostgreSQL."""
+START_SECONDS = 20.0
+"""How long a service that starts waits for its database before it ends."""
 BUSY_TIMEOUT_MS = 10_000
 WRITER_CACHE_KIB = 65_536
 """Of pages that SQLite's writer keeps at most; with few it reads and writes those of large indexes again and again."""
@@ -72,12 +77,15 @@ class Database:
 
     Args:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`.
+        patience_s: seconds that a transaction on PostgreSQL may take. After them all connections are given up and new
+            ones are made: a server process that hangs, or a network that swallows what is sent, is not waited for.
+            None waits.
 
     Attributes:
         insert: INSERT with ON CONFLICT.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience_s: float | None = None) -> None:
         parsed = sa.make_url(url)
         self.is_sqlite = parsed.get_backend_name() == _SQLITE
         self.insert = dialect_insert(parsed.get_backend_name())
@@ -87,7 +95,15 @@ class Database:
             self.engine = create_async_engine(url, pool_size=POOL_SIZE)
             sa.event.listen(self.engine.sync_engine, "connect", _on_sqlite_connect)
         else:
-            self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
+            connect = {} if patience_s is None else {"timeout": patience_s}
+            self.engine = create_async_engine(
+                url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True, connect_args=connect
+            )
+            sa.event.listen(
+                self.engine.sync_engine, "connect", lambda made, _: self._connections.add(made.driver_connection)
+            )
+        self._patience_s = None if self.is_sqlite else patience_s
+        self._connections: WeakSet[Any] = WeakSet()
         self._writing: _Thread | None = None
         self._checkpointing: _Thread | None = None
         self._checkpoint_at = 0.0
@@ -97,7 +113,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes; commits at the end, rolls back on an error."""
         if not self.is_sqlite:
-            async with self._translated(), self.engine.begin() as connection:
+            async with self._translated(), self._patiently(), self.engine.begin() as connection:
                 yield connection
             return
         async with self._writer, self._translated(), self.engine.connect() as connection:
@@ -148,11 +164,15 @@ class Database:
 
     @asynccontextmanager
     async def reading(self, *, still: bool = False) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads; with `still`, all of its statements see one moment (as SQLite's always do)."""
+        """A transaction that only reads; with `still`, all of its statements see one moment (as SQLite's always do).
+
+        One that is `still` may take as long as it takes.
+        """
         engine = self.engine
         if still and not self.is_sqlite:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        async with self._translated(), engine.connect() as connection:
+        patience = nullcontext() if still else self._patiently()
+        async with self._translated(), patience, engine.connect() as connection:
             if self.is_sqlite:
                 await connection.exec_driver_sql("BEGIN")
             yield connection
@@ -162,8 +182,24 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(sa.select(1))
 
-    async def migrate(self, folder: Path) -> None:
-        """Bring the schema to the newest migration in `folder` (an alembic folder with `versions/`)."""
+    async def migrate(self, folder: Path, wait_s: float = 0) -> None:
+        """Bring the schema to the newest migration in `folder` (an alembic folder with `versions/`).
+
+        Waits `wait_s` seconds for a database that does not answer: one that starts again is soon back.
+        """
+        last_try = time.monotonic() + wait_s
+        while True:
+            try:
+                await self._migrate(folder)
+            except UnavailableError as error:
+                if time.monotonic() > last_try:
+                    raise
+                log.warning("waiting for the database", database=self.engine.url.database, error=error.message)
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def _migrate(self, folder: Path) -> None:
         config = Config()
         config.set_main_option("script_location", str(folder))
         scripts = ScriptDirectory.from_config(config)
@@ -176,9 +212,13 @@ class Database:
                 environment.configure(connection=connection, transactional_ddl=False)
                 environment.run_migrations()
 
+        transaction: AbstractAsyncContextManager[AsyncConnection]
         if self.is_sqlite:
             await self._settle_journal_mode()
-        async with self.transaction() as connection:
+            transaction = self.transaction()
+        else:
+            transaction = self.engine.begin()  # it takes as long as it takes
+        async with self._translated(), transaction as connection:
             if not self.is_sqlite:  # two processes that start at once migrate one after the other
                 await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7011)"))
             await connection.run_sync(upgrade)
@@ -197,6 +237,23 @@ class Database:
                 if time.monotonic() > last_try:
                     raise away() from error
                 await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def _patiently(self) -> AsyncIterator[None]:
+        """Give up all connections if this takes too long: those that wait for one fail, and take another next time."""
+        if self._patience_s is None:
+            yield
+            return
+        watch = asyncio.get_running_loop().call_later(self._patience_s, self._give_up)
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+    def _give_up(self) -> None:
+        log.warning("database hangs", database=self.engine.url.database, seconds=self._patience_s)
+        for connection in list(self._connections):
+            connection.terminate()
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
