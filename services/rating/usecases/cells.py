@@ -131,7 +131,7 @@ class Cell:
         self._least = 0
         self._deciding: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         self._finishing: dict[asyncio.Task[None], None] = {}
-        self._opening_lock = asyncio.Lock()
+        self._opening_task: asyncio.Task[Journaller] | None = None
         self._trouble: MeterlineError | None = None
         self._recovering: asyncio.Task[None] | None = None
         self.holders = Holders(clock, engine.cell, cells)
@@ -247,6 +247,8 @@ class Cell:
         finally:
             for task in list(self._deciding):
                 task.cancel()
+            if self._opening_task is not None:
+                self._opening_task.cancel()
             await self._stop_committing()
 
     async def _idle(self) -> None:
@@ -390,17 +392,22 @@ class Cell:
         """Return the journaller of the present epoch, opening the cell if need be."""
         if self._journaller is not None and self._journaller.broken is None:
             return self._journaller
-        async with self._opening_lock:
-            try:
-                journaller = await self._open()
-            except (InternalError, FailedPreconditionError) as error:  # nothing is decided until somebody mends it
-                self._trouble = UnavailableError(error.reason, error.message, retry_after_ms=MENDED_MS)
-                raise self._trouble from error
-            except MeterlineError as error:
-                self._trouble = error
-                raise
-            self._trouble = None
-            return journaller
+        if self._opening_task is None or self._opening_task.done():
+            self._opening_task = asyncio.create_task(self._open_noting_trouble())
+            self._opening_task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._opening_task)  # whoever waits no longer ends no rebuild
+
+    async def _open_noting_trouble(self) -> Journaller:
+        try:
+            journaller = await self._open()
+        except (InternalError, FailedPreconditionError) as error:  # nothing is decided until somebody mends it
+            self._trouble = UnavailableError(error.reason, error.message, retry_after_ms=MENDED_MS)
+            raise self._trouble from error
+        except MeterlineError as error:
+            self._trouble = error
+            raise
+        self._trouble = None
+        return journaller
 
     async def require_sound(self) -> None:
         """Raise what the cell could not be opened for; it is tried again meanwhile, whether anybody asks or not."""

@@ -39,6 +39,8 @@ DRY_S = 0.05
 """How long it is remembered that too little was left in all cells together."""
 PATIENCE_S = 2.0
 """How long a cell is waited for while others wait."""
+PROBE_S = 0.1
+"""How long a cell that is left alone is waited for, to see whether it is back, before anybody is refused without it."""
 INSISTENCE_S = 8.0
 """How long all cells are waited for where nothing can be said without each of them."""
 SILENT_S = 5.0
@@ -148,13 +150,10 @@ class Escrow:
     async def _call_back(self, pool: Pool, central: Central, wish: Wish) -> tuple[dict[int, Slice], int, int]:
         """Call unspent slices of other cells back; return what they told, what there is, and what is in the cell."""
         there = await self._looked_at(pool)
-        could, under_way = {}, 0
-        for number, slice_ in there.items():
-            lease = central.leases.get(number, Slice(0, 0))
-            to_cell = max(0, lease.leased - slice_.leased)  # being told, or lost by whoever should have told it
-            could[number] = slice_.unspent + (0 if pool.applying[number] else to_cell)
-            under_way += max(0, slice_.returned - lease.returned) + (to_cell if pool.applying[number] else 0)
-        own = could.pop(wish.cell, 0)
+        could, under_way, own = self._reckoned(pool, central, there, wish.cell)
+        if central.free + under_way + sum(could.values()) < wish.least and len(there) < self._cells.count:
+            there |= await self._looked_at(pool, silent=True)  # nobody is refused for what a cell has that is back
+            could, under_way, own = self._reckoned(pool, central, there, wish.cell)
         left = central.free + under_way + sum(could.values())
         if left < wish.least:
             return {}, left, own
@@ -163,6 +162,20 @@ class Escrow:
         missing = max(min(max(wish.needed, wish.least), left) - central.free, 1)
         wanted = called_back(missing, could) or dict.fromkeys(could, 0)
         return await self._give_back(pool, central, wanted), left, own
+
+    @staticmethod
+    def _reckoned(
+        pool: Pool, central: Central, there: Mapping[int, Slice], own_cell: int
+    ) -> tuple[dict[int, int], int, int]:
+        """What each other cell could give back, what is on its way, and what the own cell has; micros."""
+        could, under_way = {}, 0
+        for number, slice_ in there.items():
+            lease = central.leases.get(number, Slice(0, 0))
+            to_cell = max(0, lease.leased - slice_.leased)  # being told, or lost by whoever should have told it
+            could[number] = slice_.unspent + (0 if pool.applying[number] else to_cell)
+            under_way += max(0, slice_.returned - lease.returned) + (to_cell if pool.applying[number] else 0)
+        own = could.pop(own_cell, 0)
+        return could, under_way, own
 
     async def _give_back(self, pool: Pool, central: Central, wanted: Mapping[int, int]) -> dict[int, Slice]:
         """Let cells give back; a cell that does not answer keeps what it has."""
@@ -180,26 +193,27 @@ class Escrow:
         ask: Callable[[int], Awaitable[Slice]],
         *,
         only_looks: bool = False,
-        insists: bool = False,
+        patience: float = PATIENCE_S,
     ) -> dict[int, Slice]:
         """What cells answer in time; those that do not are left out.
 
         A cell whose Valkey does not answer is left alone for a while; one that is only slow is not: a journal that
-        stalls for a moment is no reason to refuse anybody while credit lies in the cell. Who insists asks all of them,
-        and waits longer: nothing goes on without them.
+        stalls for a moment is no reason to refuse anybody while credit lies in the cell. Who has another patience than
+        usual asks those that are left alone, too.
         """
-        patience = INSISTENCE_S if insists else PATIENCE_S
 
         async def one(number: int) -> Slice | None:
-            if not insists and _now() < self._silent_until.get(number, 0.0):
+            if patience == PATIENCE_S and self._is_silent(number):
                 return None
             try:
-                return await asyncio.wait_for(ask(number), patience)
+                told = await asyncio.wait_for(ask(number), patience)
             except (MeterlineError, TimeoutError) as error:
                 if isinstance(error, MeterlineError) or only_looks:
                     log.warning("cell does not answer", cell=number)
                     self._silent_until[number] = _now() + SILENT_S
                 return None
+            self._silent_until.pop(number, None)
+            return told
 
         asked = list(numbers)
         answers = await asyncio.gather(*(one(number) for number in asked))
@@ -224,13 +238,20 @@ class Escrow:
             )
         return Slice(*outcome[1:])
 
-    async def _looked_at(self, pool: Pool) -> dict[int, Slice]:
-        """Slices as cells show them now; cells that do not answer are left out."""
+    def _is_silent(self, number: int) -> bool:
+        """Whether a cell is left alone."""
+        return _now() < self._silent_until.get(number, 0.0)
+
+    async def _looked_at(self, pool: Pool, *, silent: bool = False) -> dict[int, Slice]:
+        """Slices as cells show them now; cells that do not answer are left out. Or only of those left alone."""
 
         async def look(number: int) -> Slice:
             engine = await self._cells[number].current()
             return (await engine.slices([(pool.account_id, int(pool.kind))]))[0]
 
+        if silent:
+            alone = [number for number in range(self._cells.count) if self._is_silent(number)]
+            return await self._told(alone, look, only_looks=True, patience=PROBE_S)
         return await self._told(range(self._cells.count), look, only_looks=True)
 
     async def _move(self, pool: Pool, slices: Mapping[int, Slice], wish: Wish | None = None) -> Central:
@@ -248,10 +269,11 @@ class Escrow:
         told is told with the next lease or call back.
         """
         numbers = pool.unheard if pool.central is not None else set(range(self._cells.count))
-        if pool.central is not None and all(_now() < self._silent_until.get(number, 0.0) for number in numbers):
+        if pool.central is not None and all(map(self._is_silent, numbers)):
             return pool.central  # all were heard, or cannot be heard now
+        patience = INSISTENCE_S if pool.central is None else PATIENCE_S  # nothing goes on without them
         slices = await self._told(
-            numbers, lambda number: self._apply(pool, self._cells[number], 0, 0), insists=pool.central is None
+            numbers, lambda number: self._apply(pool, self._cells[number], 0, 0), patience=patience
         )
         unheard = numbers - slices.keys()
         central = await self._store.move(
@@ -355,7 +377,7 @@ class Escrow:
             for pool in self._pools.values()
             if number in pool.uses and now - pool.uses[number].used_at < IDLE_S and pool.central is not None
         ]
-        if not pools or now < self._silent_until.get(number, 0.0):
+        if not pools or self._is_silent(number):
             return
         try:
             slices = await cell.engine.slices([(pool.account_id, int(pool.kind)) for pool in pools])

@@ -1,5 +1,6 @@
 """Valkey comes back with old data while nobody charges: what is read of it is not believed before it is made good."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -90,3 +91,27 @@ async def test_nobody_is_refused_for_what_a_cell_gave_back(valkey_url, sqlite_ur
         await core.sessions.call(OPERATOR_CALLER, ended)
         await bring_back(core.client, old)
         assert (await core.use(first, 50 * MANY_MB, "b")).outcome is Outcome.CHARGED
+
+
+async def test_nobody_is_refused_for_what_lies_in_a_cell_that_is_back(valkey_url, sqlite_url, tmp_path):
+    ledger = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite'}"
+    async with many(ManyTerms(64, 100 * PRICE), valkey_url, sqlite_url, ledger, renewing=False) as core:
+        assert (await core.use(core.endpoint_in(0), MANY_MB, "a")).outcome is Outcome.CHARGED
+        second = replace(session_call("s", CREATE, 0, 0, 95 * MANY_MB), endpoint_id=core.endpoint_in(1))
+        session = await core.sessions.call(OPERATOR_CALLER, second)
+        await core.sessions.call(OPERATOR_CALLER, replace(session_call("s", RELEASE, 1, 0, 0), session_id=session.id))
+        core.kit.escrow._silent_until[1] = asyncio.get_running_loop().time() + 60  # its Valkey was away a moment ago
+        assert (await core.use(core.endpoint_in(0), 50 * MANY_MB, "b")).outcome is Outcome.CHARGED
+
+
+async def test_a_reader_that_goes_away_ends_no_rebuild(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "x")
+        await core.fold()
+        await core.client.flushall()
+        reading = asyncio.create_task(core.cell.current())
+        while not await core.client.hget("{c0}m", "building"):
+            await asyncio.sleep(0)
+        reading.cancel()
+        async with asyncio.timeout(5):  # one that was ended in the middle is taken to be alive for 15 s
+            assert await (await core.cell.current()).position() == (2, 1)
