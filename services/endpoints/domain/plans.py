@@ -116,9 +116,13 @@ class Plan:
 
 def not_available(plan: Plan, account_id: str) -> FailedPreconditionError:
     """The error for a plan that the caller sees but that this account may not use."""
-    return FailedPreconditionError(
-        "PLAN_NOT_AVAILABLE",
-        f"Plan {plan.id} belongs to account {plan.account_id} and is not designated to {account_id}. "
-        "Let its owner designate it, or take a plan of the account itself.",
-        resource=("plan", plan.id),
+    why = (
+        f"belongs to account {plan.account_id} and is not designated to {account_id}. Let its owner designate it, or "
+        "take another plan."
     )
+    if plan.account_id == account_id:
+        why = (
+            f"is account {account_id}'s own: it says what others pay to it. What it pays itself is said by a plan of "
+            "the account above it."
+        )
+    return FailedPreconditionError("PLAN_NOT_AVAILABLE", f"Plan {plan.id} {why}", resource=("plan", plan.id))

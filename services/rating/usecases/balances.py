@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from services.common.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
+    InvalidArgumentError,
     MeterlineError,
     NotFoundError,
     PermissionDeniedError,
@@ -161,7 +162,7 @@ class Balances:
         if bucket.endswith(f".{MONEY_BUCKET}"):
             bucket = ""
         for owner_id in await self.owners_of(name):
-            with suppress(NotFoundError):
+            with suppress(NotFoundError, InvalidArgumentError):  # of no form that an owner's id has
                 return await self.owner(caller, *_of(owner_id)), bucket
         raise not_found("balance", name)
 

@@ -334,6 +334,8 @@ async def test_only_the_payees_own_plans_price_an_account_and_only_from_above(sm
         await operator.price("enterprise", wholesale)
     with pytest.raises(FailedPreconditionError, match="PLAN_NOT_AVAILABLE"):
         await reseller.price("enterprise", for_sibling)
+    with pytest.raises(FailedPreconditionError, match="own: it says what others pay to it"):
+        await operator.price("reseller", retail)
     assert (await reseller.price("sibling", for_sibling)).plan_id == for_sibling
     assert (await operator.price("enterprise", retail)).plan_id == retail  # on behalf of the reseller
     with pytest.raises(FailedPreconditionError, match="ACCOUNT_NOT_CHARGED"):
