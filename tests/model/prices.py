@@ -176,7 +176,7 @@ def held_in(scope: Period) -> Period:
 
 @dataclass
 class Counts:
-    """All counts; of days and cycles the periods of the last 40 days, nine at most and two at least.
+    """All counts; of days and cycles the periods of the last 40 days, 40 at most and two at least.
 
     Attributes:
         held: what open grants may add to them; and, by key and part, what they have reserved for that.
@@ -221,7 +221,7 @@ class Counts:
         periods = self.values.setdefault(key, {})
         periods[scope] = count
         dated = sorted((each for each in periods if isinstance(each[0], Scope)), key=lambda each: each[1])
-        recent = [each for each in dated if dated[-1][1] - each[1] <= 40][-9:]
+        recent = [each for each in dated if dated[-1][1] - each[1] <= 40][-40:]
         for old in dated[: -max(2, len(recent))]:
             del periods[old]
 

@@ -19,7 +19,7 @@ local SWEEP_MAX = 20 -- expired sessions closed by one call
 -- FULL is what the money was when some was last put in; it is not there before.
 local VERSION, BUCKETS, MONEY, MONEY_RESERVED, USED, USED_RESERVED, LIMIT, LIMIT_VERSION, BLOCKED, COUNTERS, FULL = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 local COUNTERS_KEPT_S = 100 * 86400
-local PERIODS_KEPT, PERIODS_KEPT_S = 9, 40 * 86400 -- of a counter: those of the last 40 days, nine at most, two at least
+local PERIODS_KEPT, PERIODS_KEPT_S = 40, 40 * 86400 -- of a counter: those of the last 40 days, 40 at most, two at least
 -- A bucket of a holder. FILLED is where in the journal it was last filled anew, 0 if it never was: what was drawn
 -- before does not go back into it. RENEWAL is there only if it is filled again in another way than with GRANTED at each cycle, or
 -- announces itself at shares of its own. What rolled over from a cycle is a bucket whose VALIDITY is minus the order in which

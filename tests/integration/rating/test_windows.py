@@ -45,6 +45,16 @@ async def test_use_that_comes_late_counts_in_the_window_that_reached_it_or_begin
         assert await paid(core, "long-before", NOW_MS) == 5 * EUR
 
 
+@pytest.mark.parametrize("part", [PASS, counts(*DAY_PASS, scope=Scope.DAY)], ids=["window", "day"])
+async def test_a_pass_of_each_day_of_a_month_is_remembered_for_what_comes_late(part, stores):
+    """Records of roaming come up to 30 days late."""
+    async with priced(stores, part, 1000 * EUR) as core:
+        days = [NOW_MS + day * DAY_MS for day in range(31)]
+        await later(core, 31 * DAY_MS)
+        assert [await paid(core, f"e{at}", at) for at in days] == [5 * EUR] * 31
+        assert [await paid(core, f"late{at}", at + 1) for at in reversed(days)] == [0] * 31
+
+
 async def test_the_window_of_a_session_begins_with_its_grant(stores):
     async with priced(stores, PASS, 10 * EUR) as core:
         assert granted(await call(core, "a", 0, 0, 10 * MB)) == [10 * MB]
