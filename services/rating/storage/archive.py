@@ -33,8 +33,17 @@ class Archive:
         self._file = archive_at(file, new=True)
 
     async def prepare(self) -> None:
-        """Make the file, if it is not there."""
+        """Make the file, if it is not there.
+
+        Raises:
+            FailedPreconditionError: ARCHIVE_MISFIT: it is something else, for example the journal itself.
+        """
         async with self._file.transaction() as connection:
+            tables = await connection.run_sync(lambda file: set(sa.inspect(file).get_table_names()))
+            if tables - {segments.name}:
+                raise FailedPreconditionError(
+                    "ARCHIVE_MISFIT", f"{self._file.engine.url.database} is another database. Take a new file."
+                )
             await connection.run_sync(segments.create, checkfirst=True)
 
     async def keep(self, cell: int, first: int, last: int) -> None:

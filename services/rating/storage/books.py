@@ -45,10 +45,7 @@ class Books:
             last = folded.get(cell)
             try:
                 first_open = await self._journal.read(cell, last.sequence if last else 0, 1)
-            except (
-                InternalError,
-                FailedPreconditionError,
-            ):  # damaged or moved away: the books are read as far as they go
+            except (InternalError, FailedPreconditionError):  # damaged, or moved away: the books go as far as they go
                 complete = min(complete, last.decided_ms if last else 0)
             else:
                 complete = min([complete, *(segment.decided_ms for segment in first_open)])

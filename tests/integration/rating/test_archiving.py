@@ -182,6 +182,16 @@ async def test_an_archive_of_another_installation_is_not_taken(valkey_url, sqlit
         assert await books_as_they_are(other) == books
 
 
+async def test_nothing_is_moved_to_what_is_no_archive(valkey_url, sqlite_url):
+    """Least of all to the journal itself: it has all segments already, and would let go of them."""
+    async with lived((sqlite_url, ""), valkey_url) as core:
+        before = await sequences(core)
+        for database in (core.journal.database, core.ledger.database):
+            with pytest.raises(FailedPreconditionError, match="ARCHIVE_MISFIT"):
+                await archive(core, Path(database.engine.url.database or ""))
+        assert await sequences(core) == before
+
+
 async def test_a_damaged_segment_is_not_moved(valkey_url, sqlite_url, tmp_path):
     async with lived((sqlite_url, ""), valkey_url) as core:
         where = sa.and_(T.segments.c.cell == 0, T.segments.c.sequence == 3)
