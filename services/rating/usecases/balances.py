@@ -372,7 +372,7 @@ class Balances:
     async def holder(self, cell: Cell, configure: ConfigureOp) -> Holder:
         """A holder as its plans say; what has ended unseen is seen to, so that the ledger says what is shown."""
         name, now_ms = configure.holder_id, self._kit.clock.now_ms()
-        holder = (await (await cell.current()).holders([name])).get(name)
+        holder = (await cell.read(lambda engine: engine.holders([name]))).get(name)
         if (
             holder is None
             or holder.version < configure.version
@@ -390,8 +390,7 @@ class Balances:
     async def elsewhere(self, owner: Owner) -> list[Holder]:
         """What other cells hold of an account; of one that is in one cell only, nothing."""
         others = [cell for cell in self._kit.cells if cell is not owner.cell and self._is_spread(owner)]
-        engines = await asyncio.gather(*(cell.current() for cell in others))
-        found = await asyncio.gather(*(engine.holders([owner.id]) for engine in engines))
+        found = await asyncio.gather(*(cell.read(lambda engine: engine.holders([owner.id])) for cell in others))
         return [there[owner.id] for there in found if owner.id in there]
 
     async def _summed(self, owner: Owner, holder: Holder) -> Holder:

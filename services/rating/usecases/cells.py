@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -66,6 +67,7 @@ REPLAY_MAX = 10_000
 REPLAY_MS = 5_000
 """After so long they are written even if they are few: a rebuild that writes nothing for 15 s is taken to be dead."""
 
+T = TypeVar("T")
 log = structlog.get_logger(part="cell")
 DECIDING = Histogram(
     "meterline_decide_seconds",
@@ -171,10 +173,11 @@ class Cell:
         self._least = max(self._least, await self._journal.last_sequence(self.engine.cell))
         return await self.submit(ops, expected)
 
-    async def current(self) -> Engine:
-        """The engine to read from, once its state is seen to hold all that is journalled by now.
+    async def read(self, look: Callable[[Engine], Awaitable[T]]) -> T:
+        """Read from a state that holds all that was journalled before.
 
-        A Valkey that came back with old data is otherwise not found out before something changes on it.
+        A Valkey that came back with old data, or empty, is otherwise not found out before something changes on it. Its
+        position is read last: all may have been lost just before.
 
         Raises:
             UnavailableError: stores are away, or the cell is being rebuilt.
@@ -182,9 +185,10 @@ class Cell:
         for _ in range(TRIES_MAX):
             journaller = await self.open()
             last = await self._journal.last_sequence(self.engine.cell)
+            found = await look(self.engine)
             epoch, sequence = await self.engine.position() or (0, 0)
             if epoch == journaller.epoch and sequence >= last:
-                return self.engine
+                return found
             if journaller is self._journaller:
                 await self._heed(closed("its state is not the journal's"))
         raise closed("its state is lost again and again")

@@ -183,7 +183,7 @@ class Corrections:
         if self._kit.cells.count == 1 or owner.endpoint_id or balance not in {MONEY, CREDIT_USED}:
             return 0
         others = [cell for cell in self._kit.cells if cell is not owner.cell]
-        found = [(await (await cell.current()).holders([owner.id])).get(owner.id) for cell in others]
+        found = [(await cell.read(lambda engine: engine.holders([owner.id]))).get(owner.id) for cell in others]
         holders = [holder for holder in found if holder is not None]
         if balance == CREDIT_USED:
             return sum(holder.credit_used for holder in holders)

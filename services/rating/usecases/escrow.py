@@ -246,8 +246,8 @@ class Escrow:
         """Slices as cells show them now; cells that do not answer are left out. Or only of those left alone."""
 
         async def look(number: int) -> Slice:
-            engine = await self._cells[number].current()
-            return (await engine.slices([(pool.account_id, int(pool.kind))]))[0]
+            key = (pool.account_id, int(pool.kind))
+            return (await self._cells[number].read(lambda engine: engine.slices([key])))[0]
 
         if silent:
             alone = [number for number in range(self._cells.count) if self._is_silent(number)]

@@ -239,7 +239,7 @@ class Sessions:
         number = cell_of_session(name)
         if not 0 <= number < self._kit.cells.count:
             raise not_found("charging_session", name)
-        image = await (await self._kit.cells[number].current()).session(name)
+        image = await self._kit.cells[number].read(lambda engine: engine.session(name))
         if image is None:
             raise not_found("charging_session", name)
         return image

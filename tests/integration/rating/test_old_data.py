@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from services.common.errors import NotFoundError
+from services.rating.domain.balances import Holder
 from services.rating.domain.decisions import SessionAction, SessionOp, SessionState, Status, Visited
 from services.rating.domain.reasons import Outcome
+from services.rating.ports import Engine
 from services.rating.usecases.sessions import Session, Sessions
 from tests.integration.rating.many import MB as MANY_MB
 from tests.integration.rating.many import PRICE, ManyTerms, many
@@ -104,14 +106,31 @@ async def test_nobody_is_refused_for_what_lies_in_a_cell_that_is_back(valkey_url
         assert (await core.use(core.endpoint_in(0), 50 * MANY_MB, "b")).outcome is Outcome.CHARGED
 
 
+async def position(engine: Engine) -> tuple[int, int] | None:
+    return await engine.position()
+
+
 async def test_a_reader_that_goes_away_ends_no_rebuild(valkey_url, sqlite_url):
     async with world(example(), valkey_url, sqlite_url) as core:
         await core.use(MB, "x")
         await core.fold()
         await core.client.flushall()
-        reading = asyncio.create_task(core.cell.current())
+        reading = asyncio.create_task(core.cell.read(position))
         while not await core.client.hget("{c0}m", "building"):
             await asyncio.sleep(0)
         reading.cancel()
         async with asyncio.timeout(5):  # one that was ended in the middle is taken to be alive for 15 s
-            assert await (await core.cell.current()).position() == (2, 1)
+            assert await core.cell.read(position) == (2, 1)
+
+
+async def test_what_is_lost_while_it_is_read_is_read_again(valkey_url, sqlite_url):
+    async with world(example(), valkey_url, sqlite_url) as core:
+        await core.use(MB, "x")
+        losses = iter([core.client.flushall])
+
+        async def look(engine: Engine) -> dict[str, Holder]:
+            for lose in losses:
+                await lose()
+            return await engine.holders([ENDPOINT])
+
+        assert (await core.cell.read(look))[ENDPOINT].buckets[0].remaining == 499 * MB
