@@ -9,14 +9,19 @@ from services.rating.storage.tables import segments
 from services.runtime.database import Database
 
 
-def archive_at(file: Path, *, new: bool = False) -> Database:
-    """The archive in a file of SQLite; it has the journal's table of segments.
+def archive_at(file: Path) -> Database:
+    """The archive that is in a file.
 
     Raises:
-        NotFoundError: ARCHIVE_NOT_FOUND: there is none, and none is to be made.
+        NotFoundError: ARCHIVE_NOT_FOUND.
     """
-    if not new and not file.is_file():
+    if not file.is_file():
         raise NotFoundError("ARCHIVE_NOT_FOUND", f"There is no archive {file}.")
+    return _database(file)
+
+
+def _database(file: Path) -> Database:
+    """A file of SQLite, with the journal's table of segments."""
     return Database(f"sqlite+aiosqlite:///{file}")
 
 
@@ -30,7 +35,7 @@ class Archive:
 
     def __init__(self, journal: Database, file: Path) -> None:
         self._journal = journal
-        self._file = archive_at(file, new=True)
+        self._file = _database(file)
 
     async def prepare(self) -> None:
         """Make the file, if it is not there.

@@ -1,6 +1,6 @@
 """`meterline archive`: moves old segments out of the journal, so that it does not grow for ever."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
@@ -8,14 +8,11 @@ from typing import Protocol
 from services.common.errors import FailedPreconditionError
 from services.rating.domain.decisions import Segment
 from services.rating.ports import Journal, Ledger
+from services.rating.usecases.rebuilding import TELL_EVERY, Tell
 
 DAYS_MIN = 7
 """Least age of what is moved. Answered ids are told out of the journal for a little more than a day."""
 BATCH = 100
-TELL_EVERY = 10_000
-"""Segments after which progress is told."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,6 @@ class Cell:
         self._finishing: dict[asyncio.Task[None], None] = {}
         self._opening_task: asyncio.Task[Journaller] | None = None
         self._trouble: MeterlineError | None = None
-        self._recovering: asyncio.Task[None] | None = None
         self.holders = Holders(clock, engine.cell, cells)
         """What this process configured in it; forgotten when the cell opens anew."""
         self._previewing = asyncio.Semaphore(PREVIEWS_MAX)
@@ -396,10 +395,16 @@ class Cell:
         """Return the journaller of the present epoch, opening the cell if need be."""
         if self._journaller is not None and self._journaller.broken is None:
             return self._journaller
-        if self._opening_task is None or self._opening_task.done():
-            self._opening_task = asyncio.create_task(self._open_noting_trouble())
-            self._opening_task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._opening_task = self._being_opened()
         return await asyncio.shield(self._opening_task)  # whoever waits no longer ends no rebuild
+
+    def _being_opened(self) -> asyncio.Task[Journaller]:
+        """The opening that is under way, or a new one."""
+        if self._opening_task is not None and not self._opening_task.done():
+            return self._opening_task
+        opening = asyncio.create_task(self._open_noting_trouble())
+        opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return opening
 
     async def _open_noting_trouble(self) -> Journaller:
         try:
@@ -417,13 +422,8 @@ class Cell:
         """Raise what the cell could not be opened for; it is tried again meanwhile, whether anybody asks or not."""
         if self._trouble is None:
             return
-        if self._recovering is None or self._recovering.done():
-            self._recovering = asyncio.create_task(self._recover())
+        self._opening_task = self._being_opened()
         raise self._trouble
-
-    async def _recover(self) -> None:
-        with suppress(MeterlineError):
-            await self.open()
 
     async def _open(self) -> Journaller:
         if self._journaller is not None and self._journaller.broken is None:

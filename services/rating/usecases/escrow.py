@@ -185,7 +185,7 @@ class Escrow:
             leased = central.leases.get(number, Slice(0, 0)).leased
             return self._apply(pool, self._cells[number], leased, wanted[number])
 
-        return await self._told(wanted, give_back)
+        return await self._told(self._heard(wanted), give_back)
 
     async def _told(
         self,
@@ -198,13 +198,10 @@ class Escrow:
         """What cells answer in time; those that do not are left out.
 
         A cell whose Valkey does not answer is left alone for a while; one that is only slow is not: a journal that
-        stalls for a moment is no reason to refuse anybody while credit lies in the cell. Who has another patience than
-        usual asks those that are left alone, too.
+        stalls for a moment is no reason to refuse anybody while credit lies in the cell.
         """
 
         async def one(number: int) -> Slice | None:
-            if patience == PATIENCE_S and self._is_silent(number):
-                return None
             try:
                 told = await asyncio.wait_for(ask(number), patience)
             except (MeterlineError, TimeoutError) as error:
@@ -218,6 +215,14 @@ class Escrow:
         asked = list(numbers)
         answers = await asyncio.gather(*(one(number) for number in asked))
         return {number: told for number, told in zip(asked, answers, strict=True) if told is not None}
+
+    def _is_silent(self, number: int) -> bool:
+        """Whether a cell is left alone."""
+        return _now() < self._silent_until.get(number, 0.0)
+
+    def _heard(self, numbers: Iterable[int]) -> list[int]:
+        """Cells that are not left alone."""
+        return [number for number in numbers if not self._is_silent(number)]
 
     async def _tell(self, pool: Pool, cell: Cell, central: Central) -> Slice:
         """Tell a cell of its lease; until it knows, nobody calls it back."""
@@ -238,10 +243,6 @@ class Escrow:
             )
         return Slice(*outcome[1:])
 
-    def _is_silent(self, number: int) -> bool:
-        """Whether a cell is left alone."""
-        return _now() < self._silent_until.get(number, 0.0)
-
     async def _looked_at(self, pool: Pool, *, silent: bool = False) -> dict[int, Slice]:
         """Slices as cells show them now; cells that do not answer are left out. Or only of those left alone."""
 
@@ -249,10 +250,8 @@ class Escrow:
             key = (pool.account_id, int(pool.kind))
             return (await self._cells[number].read(lambda engine: engine.slices([key])))[0]
 
-        if silent:
-            alone = [number for number in range(self._cells.count) if self._is_silent(number)]
-            return await self._told(alone, look, only_looks=True, patience=PROBE_S)
-        return await self._told(range(self._cells.count), look, only_looks=True)
+        asked = [number for number in range(self._cells.count) if self._is_silent(number) is silent]
+        return await self._told(asked, look, only_looks=True, patience=PROBE_S if silent else PATIENCE_S)
 
     async def _move(self, pool: Pool, slices: Mapping[int, Slice], wish: Wish | None = None) -> Central:
         central = await self._store.move(pool.account_id, pool.kind, pool.limit, slices, wish)
@@ -268,13 +267,15 @@ class Escrow:
         The row learns what cells returned and what it lost; it is made anew if it is gone. What was leased and never
         told is told with the next lease or call back.
         """
-        numbers = pool.unheard if pool.central is not None else set(range(self._cells.count))
-        if pool.central is not None and all(map(self._is_silent, numbers)):
-            return pool.central  # all were heard, or cannot be heard now
-        patience = INSISTENCE_S if pool.central is None else PATIENCE_S  # nothing goes on without them
-        slices = await self._told(
-            numbers, lambda number: self._apply(pool, self._cells[number], 0, 0), patience=patience
-        )
+        if pool.central is None:  # nothing goes on without them
+            numbers = set(range(self._cells.count))
+            asked, patience = list(numbers), INSISTENCE_S
+        else:
+            numbers = pool.unheard
+            asked, patience = self._heard(numbers), PATIENCE_S
+            if not asked:
+                return pool.central  # all were heard, or cannot be heard now
+        slices = await self._told(asked, lambda number: self._apply(pool, self._cells[number], 0, 0), patience=patience)
         unheard = numbers - slices.keys()
         central = await self._store.move(
             pool.account_id, pool.kind, pool.limit, slices, create=not unheard and pool.central is None
@@ -398,4 +399,4 @@ class Escrow:
             central = await self._move(pool, {}, Wish(cell.engine.cell, 0, 1, ahead, self._cells.count))
         if central.granted:
             LEASES.labels("ahead").inc()
-            await self._told([cell.engine.cell], lambda _: self._tell(pool, cell, central))
+            await self._told(self._heard([cell.engine.cell]), lambda _: self._tell(pool, cell, central))

@@ -15,7 +15,7 @@ from services.rating.usecases.enquiring import Enquiries
 from tests.integration.rating.test_charging import ENTERPRISE_CALLER, STRANGER, example, session_call
 from tests.integration.rating.test_corrections import adjust, transfer
 from tests.integration.rating.test_refunds import paid
-from tests.integration.rating.world import OPERATOR_CALLER, StillTerms, World, event, world
+from tests.integration.rating.world import OPERATOR_CALLER, StillTerms, World, event, snapshot, world
 from tests.unit.rating.terms import (
     ALL,
     ENDPOINT,
@@ -35,9 +35,7 @@ from tests.unit.rating.terms import (
 async def everything(core: World) -> dict[bytes, Any]:
     """All that the balance store and the journal hold, but not when a dry run was."""
     await core.cell.preview([], {})
-    kept: dict[bytes, Any] = {}
-    async for key in core.client.scan_iter("*"):
-        kept[key] = await core.client.dump(key)
+    kept: dict[bytes, Any] = {**await snapshot(core.client)}
     kept[b"journal"] = [segment async for segment in core.journal.read_all(0, 0)]
     return kept
 

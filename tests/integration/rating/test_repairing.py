@@ -17,7 +17,7 @@ from services.rating.usecases.rebuilding import BooksRebuild, RebuiltBooks, Rebu
 from tests.integration.rating.many import Many, shared_by_cells
 from tests.integration.rating.test_charging import DAY_MS, example
 from tests.integration.rating.test_verifying import DAMAGES, change, codes, set_balance, some_life, verify
-from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, world
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, World, snapshot, world
 from tests.unit.rating.terms import ENDPOINT, MB
 
 PAUSE_S = 0.005
@@ -68,10 +68,6 @@ async def books_as_they_are(core: World | Many) -> dict[str, list[Any]]:
             name: sorted(map(repr, (await connection.execute(sa.select(table))).all()))
             for name, table in T.ledger.tables.items()
         }
-
-
-async def valkey_as_it_is(core: World | Many) -> dict[bytes, bytes | None]:
-    return {key: await core.client.dump(key) async for key in core.client.scan_iter("*")}
 
 
 @pytest.mark.parametrize("from_journal", [False, True], ids=["from the books", "from the journal"])
@@ -224,7 +220,7 @@ async def test_nothing_is_thrown_away_that_a_damaged_journal_could_not_make_agai
         await some_life(core)
         await core.fold()
         await DAMAGES[name][0](core)
-        books, valkey = await books_as_they_are(core), await valkey_as_it_is(core)
+        books, valkey = await books_as_they_are(core), await snapshot(core.client)
         with pytest.raises(DAMAGED_JOURNALS[name], match="Restore"):
             await books_rebuild(core).run(quiet)
         assert await books_as_they_are(core) == books
@@ -232,13 +228,13 @@ async def test_nothing_is_thrown_away_that_a_damaged_journal_could_not_make_agai
         for from_journal in [True] if needs_journal else [False] if "tail" in name else []:
             with pytest.raises(MeterlineError, match="Restore"):
                 await state_rebuild(core, from_journal=from_journal).run(0, quiet)
-        assert await valkey_as_it_is(core) == valkey
+        assert await snapshot(core.client) == valkey
 
 
 async def test_a_dry_run_tells_and_changes_nothing(valkey_url, sqlite_url):
     async with world(example(), valkey_url, sqlite_url) as core:
         await some_life(core)
-        books, valkey = await books_as_they_are(core), await valkey_as_it_is(core)
+        books, valkey = await books_as_they_are(core), await snapshot(core.client)
         last, folded = await core.journal.last_sequence(0), (await core.ledger.cursor(0)).sequence
         assert folded == last - 1
         planned = await state_rebuild(core).plan(0, quiet)
@@ -248,7 +244,7 @@ async def test_a_dry_run_tells_and_changes_nothing(valkey_url, sqlite_url):
         rows = await books_rebuild(core).plan(quiet)
         assert rows == RebuiltBooks({0: last}, {name: len(books[name]) for name in rows.rows})
         assert rows.rows["usage_record"] == 12
-        assert (await books_as_they_are(core), await valkey_as_it_is(core)) == (books, valkey)
+        assert (await books_as_they_are(core), await snapshot(core.client)) == (books, valkey)
 
 
 async def test_an_old_event_is_not_charged_twice_while_the_books_are_folded_anew(valkey_url, sqlite_url):
