@@ -11,7 +11,6 @@ from cli.datafolder import DataFolder
 from cli.output import Output, json_option, table
 from cli.tools import run_tool
 from cli.up import data_dir_option
-from services.rating.usecases.archiving import DAYS_MIN
 
 
 @click.command()
@@ -22,9 +21,7 @@ from services.rating.usecases.archiving import DAYS_MIN
     type=click.Path(path_type=Path, dir_okay=False),
     help="The archive: a file of SQLite, made if it is not there, continued if it is.",
 )
-@click.option(
-    "--days", default=90, show_default=True, type=click.IntRange(DAYS_MIN), help="Age in days of what is moved."
-)
+@click.option("--days", default=90, show_default=True, type=click.IntRange(7), help="Age in days of what is moved.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be moved, change nothing.")
 @json_option
 @click.pass_context
