@@ -242,22 +242,41 @@ class Price:
 
 
 def measured(rounding: RoundingTerms, used: int) -> int:
-    """What counts of all that a record, or a session, has used: whole blocks."""
-    return ceil(Fraction(max(used, rounding.minimum), rounding.increment)) * rounding.increment if used else 0
+    """What counts of all that a record, a session or an endpoint has used: whole blocks, up to a most."""
+    blocks = ceil(Fraction(max(used, rounding.minimum), rounding.increment)) * rounding.increment if used else 0
+    return min(blocks, rounding.maximum) if rounding.maximum else blocks
 
 
-def used_before(counting: Counting, rate: RateTerms, part: ComponentTerms, counts: Counts) -> tuple[CountKey, int]:
-    """What the session has used of the service so far, and where that is kept; nothing if each use is by itself."""
-    own = replace(part, counter="", counted_by=CountedBy.TOTAL, for_account=False)
-    key = (*counting.key(rate, own), "each", counting.service)
-    scope = counting.scope_of(Scope.SESSION)
-    return key, counts.get(key, scope) if part.each.by_session and scope else 0
+def used_before(
+    counting: Counting, rate: RateTerms, part: ComponentTerms, counts: Counts
+) -> tuple[CountKey, Period | None, int]:
+    """What the session has used of the service, or the endpoint of what is counted, and where that is kept.
+
+    Nothing, and nowhere, if each use is by itself.
+    """
+    own = replace(part, for_account=False)
+    each: CountKey = ("each", part.each.scope)
+    if part.each.scope is Scope.SESSION:
+        own, each = replace(own, counter="", counted_by=CountedBy.TOTAL), ("each", counting.service)
+    key, scope = (*counting.key(rate, own), *each), counting.scope_of(part.each.scope)
+    return key, scope, counts.get(key, scope) if scope else 0
 
 
-def added(part: ComponentTerms, quantity: int, cost: int | None, used: int = 0) -> int:
-    """By how much a use raises what a part counts, if its session has used some already."""
-    more = measured(part.each, used + quantity) - measured(part.each, used)
-    return {Meter.QUANTITY: more, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
+def metered(part: ComponentTerms, quantity: int, cost: int | None) -> int:
+    """What a use is, as a part counts it."""
+    return {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost or 0}[part.meter]
+
+
+def added(part: ComponentTerms, quantity: int, cost: int | None, used: int = 0, *, grant: bool = False) -> int:
+    """By how much a use raises what a part counts, if its session, or its endpoint, has used some already.
+
+    Of a grant the most that it may be, as others of the endpoint may use some before it: from where a block begins.
+    """
+    more = metered(part, quantity, cost)
+    if grant and used and part.each.scope > Scope.SESSION:
+        blocks = ceil(Fraction(more, part.each.increment)) * part.each.increment
+        return min(blocks, part.each.maximum - measured(part.each, used)) if part.each.maximum else blocks
+    return measured(part.each, used + more) - measured(part.each, used)
 
 
 def lacking(
@@ -272,7 +291,7 @@ def lacking(
         if scope is None or not held:
             continue
         stands = counts.get(key, scope)
-        _, used = used_before(counting, rate, part, counts)
+        *_, used = used_before(counting, rate, part, counts)
         first = stands if grant else stands + added(part, quantity, cost, used)
         due = counts.price_before(part, key, scope, first) if grant else cumulative(part, first)[0]
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
@@ -304,8 +323,8 @@ def price(
         key = counting.key(rate, part)
         scope = counting.period(part, key, counts)
         before = counts.get(key, scope, with_held=grant) if scope else 0
-        used_key, used = used_before(counting, rate, part, counts)
-        after = before + added(part, quantity, cost, used)
+        used_key, used_in, used = used_before(counting, rate, part, counts)
+        after = before + added(part, quantity, cost, used, grant=grant)
         total, action = cumulative(part, after)
         found.amount += total - counts.price_before(part, key, scope, before)
         found.throttled |= action is Action.THROTTLE
@@ -314,9 +333,9 @@ def price(
         found.blocked |= bool(held) and cumulative(part, after + held)[1] is Action.BLOCK
         if scope:
             found.counts.append((key, scope, after, after - before))
-        session = counting.scope_of(Scope.SESSION)
-        if session and part.each.by_session and not grant:
-            found.counts.append((used_key, session, used + quantity, quantity))
+        if used_in and not part.each.is_plain and not grant:
+            more = metered(part, quantity, cost)
+            found.counts.append((used_key, used_in, used + more, more))
     dearer = lacking(counting, rate, quantity, cost, counts, grant=False) if asks and counting.tariff.caps else 0
     for cap in counting.tariff.caps:
         if cap.services and service not in cap.services:
@@ -343,7 +362,7 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
         key = counting.key(rate, part)
         scope = counting.period(part, key, counts)
         first, last = (counts.get(key, scope, with_held=held) if scope else 0 for held in (False, True))
-        more = added(part, quantity, quantity, used_before(counting, rate, part, counts)[1])
+        more = added(part, quantity, quantity, used_before(counting, rate, part, counts)[-1], grant=True)
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
         near = {height for end in ends for height in (end, end - more, end + 1 - more) if first < height < last}
         most = max(
@@ -361,7 +380,18 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
     return amount
 
 
-def falls(counting: Counting, rate: RateTerms, quantity: int, counts: Counts) -> list[int]:
+def most_added(each: RoundingTerms, more: int, used: int, *, grant: bool) -> int:
+    """The largest volume that adds `more` to a count at most; 0 if none does, or if all do."""
+    before = measured(each, used)
+    if each.maximum and before + more >= each.maximum:
+        return 0
+    if grant and used and each.scope > Scope.SESSION:
+        return more // each.increment * each.increment
+    reach = (more + before) // each.increment * each.increment
+    return reach - used if reach >= each.minimum else 0
+
+
+def falls(counting: Counting, rate: RateTerms, quantity: int, counts: Counts, *, grant: bool) -> list[int]:
     """Volumes up to `quantity` between which a larger one never costs less: a tier that prices all is not left."""
     ends = {quantity}
     for part in components_of(rate):
@@ -370,9 +400,7 @@ def falls(counting: Counting, rate: RateTerms, quantity: int, counts: Counts) ->
         if part.mode is TierMode.VOLUME and part.meter is Meter.QUANTITY:
             for held in (False, True):
                 before = counts.get(key, scope, with_held=held) if scope else 0
-                _, used = used_before(counting, rate, part, counts)
+                *_, used = used_before(counting, rate, part, counts)
                 for more in (part.free + tier.up_to - before for tier in part.tiers if tier.up_to):
-                    reach = (more + measured(part.each, used)) // part.each.increment * part.each.increment
-                    if reach >= part.each.minimum:
-                        ends.add(reach - used)
+                    ends.add(most_added(part.each, more, used, grant=grant))
     return sorted(end for end in ends if 0 < end <= quantity)

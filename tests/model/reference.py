@@ -1,6 +1,7 @@
 """Charging as docs/charging.md has it: who pays for a use at every level, and what is left."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
@@ -23,6 +24,7 @@ from services.rating.domain.terms import (
     PlanTerms,
     RateTerms,
     RoundingTerms,
+    Scope,
     TariffVersion,
 )
 from tests.model.prices import (
@@ -499,9 +501,14 @@ class Model:
             self._give(self._pool, {pot.id: pot for pot in pots})
         return self._pool
 
-    def forget_pool(self) -> None:
-        """Nothing was drawn yet on what endpoints share: it begins with its next use."""
-        self._pool = Purse()
+    def forget_pool(self, known: AbstractSet[str]) -> None:
+        """What is not known of what endpoints share was only asked for, by dry runs and refusals.
+
+        It begins with those who are there when it is used.
+        """
+        if any(name not in known for name in self._pool.pots):
+            self._pool.pots = {name: pot for name, pot in self._pool.pots.items() if name in known}
+            self._pool.given = []
 
     def share(self, use: Use) -> Purse | None:
         """What the endpoints of the enterprise share, if a use may draw on any of it."""
@@ -792,7 +799,7 @@ class Model:
                 weight = (*weights, Fraction(1))[0]
                 key = (use.endpoint, payer.id, "drawn", name, use.service, rounding, weight)
                 scope = (("session", use.session), 0)
-                kept = (key, scope) if rounding.by_session and use.session else None
+                kept = (key, scope) if rounding.scope is Scope.SESSION and use.session else None
                 run = runs[name] = Run(rounding, weight, kept)
                 if kept:
                     run.used, run.drawn = (self.counts.get((*key, n), scope) for n in (0, 1))
@@ -853,7 +860,7 @@ class Model:
             found = priced(quantity)
             return "NO_RATE" if found.costless else "USAGE_LIMIT" if found.blocked else reason
 
-        ends = falls(counting, rate, left, self.counts) or [0]
+        ends = falls(counting, rate, left, self.counts, grant=grant) or [0]
         rated, failed = (all_below if grant else largest)(ends, fits) if left else (0, 0)
         if grant:
             tops = [end for end in (*ends, rated) if 0 < end <= rated] or [0] * (rated == left and fits(0))

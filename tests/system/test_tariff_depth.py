@@ -65,6 +65,23 @@ async def test_tiers_of_the_cycle_count_sessions_that_each_are_rounded_up(market
     assert await amounts(market.enterprise, endpoint_id, 1, 1, session_ref="") == [1_000_000, 3_000_000]
 
 
+async def test_endpoints_that_are_used_are_priced_by_their_number(market: Market):
+    tiers = [{"up_to": "1", "price": eur(1)}, {"price": eur(0, 500_000_000)}]
+    rounding = {"scope": "PRICE_SCOPE_MONTH", "maximum": "1"}
+    said = data(
+        meter="PRICE_METER_RECORDS", scope="PRICE_SCOPE_MONTH", counted_per="COUNTED_PER_ACCOUNT", tiers=tiers,
+        use_rounding=rounding,
+    )  # fmt: skip
+    base = await plan_with(market.enterprise, {"rates": [said]})
+    first, second = await market.endpoint(base), await market.endpoint(base)
+    found = [(await amounts(market.enterprise, endpoint_id, MB))[0] for endpoint_id in (first, first, second, second)]
+    assert found == [1_000_000, 0, 500_000, 0]
+    wrong = {**said["components"][0], "counted_per": "COUNTED_PER_ENDPOINT"}
+    body = {"name": fresh("wrong"), "currency": "EUR", "rates": [{**said, "components": [wrong]}]}
+    told = await market.enterprise.problem("POST", "/v1/tariffs", body)
+    assert told["errors"][0]["code"] == "ROUNDING_SCOPE"
+
+
 async def test_a_bundle_is_drawn_in_steps_and_at_a_weight(market: Market):
     profile = (await default_of(market.enterprise, "service-profiles", "DEFAULT"))["id"]
     far = await market.enterprise.post("/v1/rate-zones", {"name": fresh("far"), "network_ids": ["net_26201"]})

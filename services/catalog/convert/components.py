@@ -51,7 +51,7 @@ def component_from_proto(message: tariffs_pb2.PriceComponent, currency: str, fie
         maximum_price_micros=money("maximum_price") if message.HasField("maximum_price") else None,
         rounding_micros=money("rounding_unit") if message.HasField("rounding_unit") else 1,
         rounding_mode=RoundingMode(message.rounding_mode or RoundingMode.UP),
-        use_rounding=use_rounding_from_proto(message, field),
+        use_rounding=use_rounding_from_proto(message),
         charge_covered_use=message.charge_covered_use,
         window_s=_window_from_proto(message, field),
     )
@@ -120,15 +120,17 @@ def _window_to_proto(window_s: int) -> Duration | None:
     return Duration(seconds=window_s) if window_s else None
 
 
-def use_rounding_from_proto(message: tariffs_pb2.PriceComponent | plans_pb2.Benefit, field: str) -> UseRounding | None:
+def use_rounding_from_proto(message: tariffs_pb2.PriceComponent | plans_pb2.Benefit) -> UseRounding | None:
     """Read how use is measured; None if nothing is said of it."""
     if not message.HasField("use_rounding"):
         return None
     stated = message.use_rounding
-    scope = PriceScope(stated.scope or PriceScope.RECORD)
-    if scope not in {PriceScope.RECORD, PriceScope.SESSION}:
-        raise invalid(f"{field}.use_rounding.scope", "must be RECORD or SESSION", "ROUNDING_SCOPE")
-    return UseRounding(scope=scope, minimum=stated.minimum, increment=stated.increment or 1)
+    return UseRounding(
+        scope=PriceScope(stated.scope or PriceScope.RECORD),
+        minimum=stated.minimum,
+        increment=stated.increment or 1,
+        maximum=stated.maximum,
+    )
 
 
 def use_rounding_to_proto(rounding: UseRounding | None) -> tariffs_pb2.UseRounding | None:
@@ -139,6 +141,7 @@ def use_rounding_to_proto(rounding: UseRounding | None) -> tariffs_pb2.UseRoundi
         scope=rounding.scope.value,  # type: ignore[arg-type]
         minimum=rounding.minimum,
         increment=rounding.increment,
+        maximum=rounding.maximum,
     )
 
 

@@ -85,7 +85,7 @@ def _benefit_from_proto(message: plans_pb2.Benefit, field: str) -> Benefit:
         recurrence=optional_enum_from_proto(Recurrence, message.recurrence) or Recurrence.ONE_TIME,
         unit=optional_enum_from_proto(Unit, message.unit),
         roll_over_cycles=message.roll_over_cycles,
-        use_rounding=use_rounding_from_proto(message, field),
+        use_rounding=use_rounding_from_proto(message),
         weights=tuple(
             _weight_from_proto(weight, f"{field}.weights[{index}]") for index, weight in enumerate(message.weights)
         ),

@@ -1,5 +1,6 @@
 """What a plan's benefits may say."""
 
+from services.catalog.domain.components import PriceScope, UseRounding
 from services.catalog.domain.plans import Benefit, Plan, ProductKind, Recurrence
 from services.catalog.domain.services import Unit
 from services.common.errors import invalid
@@ -48,6 +49,11 @@ def _require_sound_draws(benefit: Benefit, field: str) -> None:
         for name, reason in (("use_rounding", "ROUNDING_OF_MONEY"), ("weights", "WEIGHT_OF_MONEY")):
             if getattr(benefit, name):
                 raise invalid(f"{field}.{name}", "is for volumes: money pays prices, which have their own", reason)
+    rounding = benefit.use_rounding or UseRounding()
+    if rounding.scope not in {PriceScope.RECORD, PriceScope.SESSION}:
+        raise invalid(f"{field}.use_rounding.scope", "must be RECORD or SESSION", "ROUNDING_SCOPE")
+    if rounding.maximum:
+        raise invalid(f"{field}.use_rounding.maximum", "is for prices: what is used is drawn", "ROUNDING_MAXIMUM")
     for index, weight in enumerate(benefit.weights):
         if unknown := set(weight.services) - set(benefit.services):
             raise invalid(

@@ -26,6 +26,13 @@ class PriceScope(IntEnum):
     WINDOW = 7
 
 
+_LENGTH = {
+    PriceScope.RECORD: 0, PriceScope.SESSION: 1, PriceScope.DAY: 2, PriceScope.WEEK: 3, PriceScope.MONTH: 4,
+    PriceScope.CYCLE: 4,
+}  # fmt: skip
+"""How long scopes are, beside each other; only records and sessions are surely shorter than windows."""
+
+
 class PriceMeter(IntEnum):
     """What a component counts; numbers as in the contract."""
 
@@ -93,11 +100,16 @@ class Tier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseRounding:
-    """How what is used is measured before it is counted: whole blocks of each record, or of each session."""
+    """How what is used is measured before it is counted: whole blocks of each record, session or period.
+
+    Attributes:
+        maximum: most that is counted; 0 is without end.
+    """
 
     scope: PriceScope = PriceScope.RECORD
     minimum: int = 0
     increment: int = 1
+    maximum: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,15 +209,31 @@ def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
         yield _violation("rounding_unit", "must be one micro or more, and even for HALF modes", "ROUNDING_UNIT_INVALID")
     if component.counter and component.scope is PriceScope.RECORD:
         yield _violation("counter", "cannot be shared over the scope of a record", "COUNTER_MISMATCH")
-    rounding = component.use_rounding
-    if rounding and (component.meter is not PriceMeter.QUANTITY or component.scope <= rounding.scope):
-        yield _violation(
-            "use_rounding",
-            "is for a QUANTITY counted over more than what is rounded; set increment and minimum instead",
-            "ROUNDING_SCOPE",
-        )
+    yield from _of_rounding(component, component.use_rounding or UseRounding())
     if component.charge_covered_use and component.meter is not PriceMeter.RECORDS:
         yield _violation("charge_covered_use", "is for fees: where meter is RECORDS", "COVERED_NOT_RECORDS")
+
+
+def _of_rounding(component: PriceComponent, rounding: UseRounding) -> Iterator[FieldViolation]:
+    if component.use_rounding is None:
+        return
+    length, most = _LENGTH.get(rounding.scope), _LENGTH.get(component.scope, _LENGTH[PriceScope.DAY])
+    together = component.counted_per is CountedPer.ACCOUNT and rounding.scope is component.scope
+    if length is None or (length >= most and not (together and length > _LENGTH[PriceScope.SESSION])):
+        yield _violation(
+            "use_rounding.scope",
+            "must be shorter than the component's scope (the same only where counted_per is ACCOUNT); "
+            "over the scope itself set increment and minimum of the component instead",
+            "ROUNDING_SCOPE",
+        )
+    if component.meter is PriceMeter.COST or (
+        component.meter is PriceMeter.RECORDS and rounding.scope is PriceScope.RECORD
+    ):
+        yield _violation("use_rounding", "is for a QUANTITY, or for RECORDS of more than a record", "ROUNDING_SCOPE")
+    if rounding.maximum and (rounding.maximum % rounding.increment or rounding.maximum < rounding.minimum):
+        yield _violation(
+            "use_rounding.maximum", "must be a multiple of increment and not less than minimum", "ROUNDING_MAXIMUM"
+        )
 
 
 def _violation(field: str, description: str, reason: str) -> FieldViolation:

@@ -204,8 +204,7 @@ def _component(message: tariffs_pb2.PriceComponent) -> ComponentTerms:
 
 
 def _use_rounding(message: tariffs_pb2.UseRounding) -> RoundingTerms:
-    by_session = message.scope == tariffs_pb2.PRICE_SCOPE_SESSION
-    return RoundingTerms(by_session, message.minimum, message.increment or 1)
+    return RoundingTerms(Scope(message.scope or Scope.RECORD), message.minimum, message.increment or 1, message.maximum)
 
 
 def _weight(message: plans_pb2.BenefitWeight) -> Weight:

@@ -6,8 +6,8 @@ from itertools import pairwise
 from services.rating.domain.balances import pool_id
 from services.rating.domain.limits import plan_counters, usage_limits
 from services.rating.domain.measuring import Measure, UseRounding, counter_name
-from services.rating.domain.periods import ALWAYS, Clock, Window
-from services.rating.domain.pricing import NO_BOUND, Action, Component, Meter, Period, Pricing, Rounding, Tier, TierMode
+from services.rating.domain.periods import ALWAYS, Clock, Period, Window
+from services.rating.domain.pricing import NO_BOUND, Action, Component, Meter, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.programs import ENDPOINT_HOLDER, NO_HOLDER, Program, Step, StepMode, program
 from services.rating.domain.rates import Payer, price_of, rate_at, tariff_at
 from services.rating.domain.reasons import Reason
@@ -19,6 +19,7 @@ from services.rating.domain.terms import (
     CatalogTerms,
     EndpointTerms,
     PlanTerms,
+    Scope,
     Use,
     as_of,
 )
@@ -273,5 +274,5 @@ def _measures(drawable: Mapping[str, Benefit], catalog: CatalogTerms, use: Use, 
         rounding = benefit.rounding
         if not rounding.is_plain or drawn != per:
             how = (account_id, name, use.service, rounding.increment, rounding.minimum, drawn, per)
-            counter = counter_name(*how) if rounding.by_session else ""
+            counter = counter_name(*how) if rounding.scope is Scope.SESSION else ""
             yield Measure(name, UseRounding(counter, rounding.increment, rounding.minimum), drawn, per)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,13 @@ ALWAYS: Window = (0, 1 << 62)
 SECOND_MS = 1000
 DAILY, WEEKLY = 0, -1
 _KEPT_MAX = 4096
+
+
+class Period(IntEnum):
+    """Where a count begins anew, if not with a period of a program's clock: those are numbered from 1."""
+
+    SESSION = -1
+    RECORD = 0
 
 
 @dataclass(frozen=True, slots=True)

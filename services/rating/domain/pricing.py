@@ -48,13 +48,6 @@ class Rounding(IntEnum):
     HALF_EVEN = 4
 
 
-class Period(IntEnum):
-    """Where a count begins anew, if not with a period of the clock: those are numbered from 1."""
-
-    SESSION = -1
-    RECORD = 0
-
-
 NO_BOUND = -1
 """Stands for a component without highest price."""
 
@@ -86,7 +79,7 @@ class Component:
         denominator: of the prices of all tiers.
         highest: most that the scope costs, micros, or NO_BOUND.
         unit: the price over the scope is a multiple of so many micros.
-        each: how a use, or a session, is measured before it is counted; None for as it is.
+        each: how what a use, a session or an endpoint adds is measured before it is counted; None for as it is.
         covered: whether it counts uses, too, that benefits cover wholly.
     """
 
@@ -233,13 +226,13 @@ def quote(pricing: Pricing, quantity: int, cost: int, counts: Mapping[str, int])
     for part in pricing.components:
         is_first = not part.counter or part.counter not in counts
         before = 0 if is_first else counts[part.counter]
-        more = quantity
+        more = {Meter.QUANTITY: quantity, Meter.RECORDS: 1, Meter.COST: cost}[part.meter]
         if part.each:
             used = counts.get(part.each.counter, 0)
-            more = part.each.measured(used + quantity) - part.each.measured(used)
             if part.each.counter:
-                after[part.each.counter] = used + quantity
-        count = before + {Meter.QUANTITY: more, Meter.RECORDS: 1, Meter.COST: cost}[part.meter]
+                after[part.each.counter] = used + more
+            more = part.each.measured(used + more) - part.each.measured(used)
+        count = before + more
         price, action = part.price(count)
         amount += price - (0 if is_first else part.price(before)[0])
         throttled, blocked = throttled or action is Action.THROTTLE, blocked or action is Action.BLOCK

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from services.rating.domain.measuring import UseRounding, counter_name
-from services.rating.domain.periods import ALWAYS, DAILY, WEEKLY, Clock, Window, place_of
-from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Period, Pricing, tiers
-from services.rating.domain.tariffs import Rate
+from services.rating.domain.periods import ALWAYS, DAILY, WEEKLY, Clock, Period, Window, place_of
+from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Pricing, tiers
+from services.rating.domain.tariffs import EXACT_MAX, Rate
 from services.rating.domain.terms import (
     AccountTerms,
     CatalogTerms,
@@ -212,14 +212,23 @@ class _Maker:
             highest=NO_BOUND if part.highest is None else part.highest,
             unit=part.unit,
             rounding=part.rounding,
-            each=self._each(part, f"{rate.id}.{part.id}"),
+            each=self._each(part, counter, f"{rate.id}.{part.id}"),
             covered=part.covered,
         )
 
-    def _each(self, part: ComponentTerms, name: str) -> UseRounding | None:
-        """How what it counts is measured; a session measures each service by itself."""
-        if part.each.is_plain:
+    def _each(self, part: ComponentTerms, counter: str, own: str) -> UseRounding | None:
+        """How what it counts is measured.
+
+        A session measures each part and service by itself; what is measured over a longer period is added up as it is
+        counted: with the parts that share the counter, at each place.
+        """
+        how = part.each
+        if how.is_plain:
             return None
-        counter = f"each:{name}:{self._use.service:d}"
-        kept = self.name(counter, CountedBy.TOTAL, Scope.SESSION) if part.each.by_session else ""
-        return UseRounding(kept, part.each.increment, part.each.minimum)
+        kept = ""
+        if how.scope is Scope.SESSION:
+            kept = self.name(f"each:{own}:{self._use.service:d}", CountedBy.TOTAL, how.scope)
+        elif how.scope is not Scope.RECORD:
+            kept = self.name(f"each:{how.scope.name}:{counter}", part.counted_by, how.scope)
+        period = self.period(how.scope, 0) if kept else Period.RECORD
+        return UseRounding(kept, how.increment, how.minimum, how.maximum or EXACT_MAX, period)

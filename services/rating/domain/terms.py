@@ -172,21 +172,38 @@ def as_of(payer: AnyPayer, time_ms: int) -> tuple[AnyPayer, Window]:
     return payer, (start_ms, ALWAYS[1])
 
 
+class Scope(IntEnum):
+    """Over what a price counts; numbers as in the contract."""
+
+    RECORD = 1
+    SESSION = 2
+    DAY = 3
+    CYCLE = 4
+    WEEK = 5
+    MONTH = 6
+    WINDOW = 7
+
+
 @dataclass(frozen=True, slots=True)
 class RoundingTerms:
-    """How what is used is measured before it is counted or drawn: in whole blocks of a record, or of a session."""
+    """How what is used is measured before it is counted or drawn: all of a record, of a session, or of a period.
 
-    by_session: bool
-    minimum: int
-    increment: int
+    Attributes:
+        maximum: most that counts; 0 is without end.
+    """
+
+    scope: Scope = Scope.RECORD
+    minimum: int = 0
+    increment: int = 1
+    maximum: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether what counts is what is used."""
-        return self.minimum <= 1 and self.increment == 1
+        return self.minimum <= 1 and self.increment == 1 and not self.maximum
 
 
-AS_USED = RoundingTerms(by_session=False, minimum=0, increment=1)
+AS_USED = RoundingTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,18 +318,6 @@ class PlanTerms:
         return access_type in self.access.get(service, frozenset())
 
 
-class Scope(IntEnum):
-    """Over what a price counts; numbers as in the contract."""
-
-    RECORD = 1
-    SESSION = 2
-    DAY = 3
-    CYCLE = 4
-    WEEK = 5
-    MONTH = 6
-    WINDOW = 7
-
-
 class CountedBy(IntEnum):
     """Which places are counted together; numbers as in the contract."""
 
@@ -347,7 +352,7 @@ class ComponentTerms:
 
     Attributes:
         for_account: whether all endpoints of the account count together.
-        each: how a use, or a session, is measured before it is counted.
+        each: how what a use, a session or an endpoint adds is measured before it is counted.
         covered: whether uses that benefits cover wholly are counted, too.
         window_s: how long a window is, if it counts over such.
     """

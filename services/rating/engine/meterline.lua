@@ -239,23 +239,38 @@ local function reserved_for(part, use)
   return reserved and reserved[1] == held_in(part.period, use) and reserved[2] or 0
 end
 
--- What counts of all that was used: nothing of nothing, else whole blocks.
+-- What counts of all that was used: nothing of nothing, else whole blocks, up to a most.
 function measured(how, used)
-  return used > 0 and ceil(max(used, how.minimum) / how.increment) * how.increment or 0
+  return used > 0 and min(ceil(max(used, how.minimum) / how.increment) * how.increment, how.maximum) or 0
 end
 
--- What the session of a use has used of what is measured; nothing where each use is measured by itself.
+-- What the session of a use, or its endpoint, has used of what is measured; nothing where each use is measured by itself.
 function used_of(how, use)
-  return how.counter ~= '' and counted(how.counter, '', IN_SESSION, use) or 0
+  return how.counter ~= '' and counted(how.counter, '', how.period, use) or 0
 end
 
--- By how much a use raises what a part counts.
-local function more_of(part, quantity, use)
-  if part.each then
-    local used = used_of(part.each, use)
-    return measured(part.each, used + quantity) - measured(part.each, used)
-  end
+-- Whether others may use of what is measured before what a grant is for is used: it then lies anywhere in a block.
+local function lies_anywhere(each, use, used)
+  return use.is_grant and each.period > 0 and used > 0
+end
+
+-- What a use is, as a part counts it, before it is measured.
+local function metered(part, quantity, use)
   return part.meter == METER_RECORDS and 1 or part.meter == METER_COST and use.cost or quantity
+end
+
+-- By how much a use raises what a part counts; a grant, by how much at most.
+local function more_of(part, quantity, use)
+  local each, more = part.each, metered(part, quantity, use)
+  if not each then
+    return more
+  end
+  local used = used_of(each, use)
+  local before = measured(each, used)
+  if lies_anywhere(each, use, used) then
+    return min(ceil(more / each.increment) * each.increment, max(0, each.maximum - before))
+  end
+  return measured(each, used + more) - before
 end
 
 -- What was priced so far: nothing, if nothing was counted.
@@ -378,7 +393,8 @@ function quote(pricing, quantity, use)
       counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before, false, part.id }
     end
     if part.each and part.each.counter ~= '' and not use.is_grant then
-      counts[#counts + 1] = { part.each.counter, '', IN_SESSION, used_of(part.each, use) + quantity, quantity }
+      local each, more = part.each, metered(part, quantity, use)
+      counts[#counts + 1] = { each.counter, '', each.period, used_of(each, use) + more, more }
     end
   end
   for _, cap in ipairs(pricing.caps) do
@@ -471,7 +487,13 @@ end
 -- The largest volume that raises a count by `more` at most; 0 if none does.
 local function most_measured(each, more, use)
   local used = used_of(each, use)
-  local reach = floor((more + measured(each, used)) / each.increment) * each.increment
+  local before = measured(each, used)
+  if more >= each.maximum - before then
+    return EXACT_MAX
+  elseif lies_anywhere(each, use, used) then
+    return floor(more / each.increment) * each.increment
+  end
+  local reach = floor((more + before) / each.increment) * each.increment
   return reach < each.minimum and 0 or reach - used
 end
 

@@ -8,21 +8,11 @@ from services.rating.domain.balances import Drawn, balance_id
 from services.rating.domain.compiling import REPLACED
 from services.rating.domain.limits import counted_by
 from services.rating.domain.measuring import Measure, UseRounding
-from services.rating.domain.periods import DAILY, WEEKLY, Clock
-from services.rating.domain.pricing import (
-    NO_BOUND,
-    Action,
-    Cap,
-    Component,
-    Meter,
-    Period,
-    Pricing,
-    Rounding,
-    Tier,
-    TierMode,
-)
+from services.rating.domain.periods import DAILY, WEEKLY, Clock, Period
+from services.rating.domain.pricing import NO_BOUND, Action, Cap, Component, Meter, Pricing, Rounding, Tier, TierMode
 from services.rating.domain.programs import Step, StepMode
 from services.rating.domain.reasons import Service
+from services.rating.domain.tariffs import EXACT_MAX
 
 if TYPE_CHECKING:
     from services.rating.usecases.books import Charge
@@ -93,7 +83,7 @@ def _plan_of(measure: Measure) -> str:
 
 def _drawn(measure: Measure, unit: str) -> str:
     rounding = measure.rounding
-    blocks = [_measured(rounding)] if rounding.increment > 1 or rounding.minimum > 1 else []
+    blocks = [_measured(rounding, ())] if rounding.increment > 1 or rounding.minimum > 1 else []
     weight = [f"{measure.drawn} are drawn for each {measure.per} {unit}"] if measure.drawn != measure.per else []
     return ", and ".join([*blocks, *weight])
 
@@ -172,13 +162,14 @@ def _over(period: int, owner: str, clocks: Sequence[Clock]) -> str:
     """Over what a count runs, and whose."""
     if period == Period.RECORD:
         return "by itself, for each use"
+    whose = f"of all endpoints of {owner} together" if owner else "of the endpoint"
+    return f"over the {_scope(period, clocks)}, {whose}"
+
+
+def _scope(period: int, clocks: Sequence[Clock]) -> str:
     if period == Period.SESSION:
-        scope = "session"
-    elif period <= len(clocks):
-        scope = _period(clocks[period - 1])
-    else:
-        scope = "day or billing cycle"
-    return f"over the {scope}, " + (f"of all endpoints of {owner} together" if owner else "of the endpoint")
+        return "session"
+    return _period(clocks[period - 1]) if period <= len(clocks) else "day or billing cycle"
 
 
 def _period(clock: Clock) -> str:
@@ -198,7 +189,7 @@ def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock])
     if part.free:
         notes.append(f"the first {part.free} are free")
     if part.each:
-        notes.append(_measured(part.each))
+        notes.append(_measured(part.each, clocks))
     if part.minimum > 1:
         notes.append(f"at least {part.minimum} are counted")
     if part.increment > 1:
@@ -228,11 +219,18 @@ def _stood(part: Component, charge: "Charge") -> str:
     return f" The count went from {before} to {after}."
 
 
-def _measured(rounding: UseRounding) -> str:
+def _measured(rounding: UseRounding, clocks: Sequence[Clock]) -> str:
     """How what is used is measured before it is counted or drawn."""
-    whose = "what a session uses" if rounding.counter else "each use"
-    least = f"at least {rounding.minimum}, and " if rounding.minimum > 1 else ""
-    return f"{whose} counts as {least}whole blocks of {rounding.increment}"
+    whose = "each use"
+    if rounding.counter:
+        is_session = rounding.period == Period.SESSION
+        whose = (
+            "what a session uses" if is_session else f"what the endpoint uses in a {_scope(rounding.period, clocks)}"
+        )
+    blocks = [f"whole blocks of {rounding.increment}"] if rounding.increment > 1 else []
+    least = [f"at least {rounding.minimum}"] if rounding.minimum > 1 else []
+    most = [f"at most {rounding.maximum}"] if rounding.maximum < EXACT_MAX else []
+    return f"{whose} counts as {' and '.join(least + blocks + most)}"
 
 
 def _tiers(part: Component, meter: str, currency: str) -> Iterator[str]:

@@ -171,6 +171,7 @@ async def test_a_benefit_says_how_use_is_measured_and_what_it_draws(small_world)
     ("fields", "reason", "field"),
     [
         ({"use_rounding": {"scope": "PRICE_SCOPE_DAY", "increment": 9}}, "ROUNDING_SCOPE", ".use_rounding.scope"),
+        ({"use_rounding": {"maximum": 9}}, "ROUNDING_MAXIMUM", ".use_rounding.maximum"),
         ({"use_rounding": {"increment": -1}}, "FIELD_INVALID", ".use_rounding.increment"),
         ({"weights": [{"per_quantity": 2}]}, "FIELD_REQUIRED", ".weights[0].quantity"),
         ({"weights": [{"quantity": 1001}]}, "FIELD_INVALID", ".weights[0].quantity"),

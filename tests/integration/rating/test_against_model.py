@@ -63,10 +63,24 @@ NOBODYS_CALL = SessionOp("", "", SessionAction.UPDATE, -1, b"", "", "", 0, 0, 0,
 
 
 @st.composite
-def roundings(draw: st.DrawFn, *, by_session: bool) -> RoundingTerms:
-    """How records or sessions are measured: half of them as they are."""
-    rounded = RoundingTerms(by_session and draw(st.booleans()), draw(st.sampled_from([0, 0, 300])), draw(SMALL))
+def roundings(draw: st.DrawFn, scopes: Sequence[Scope], *, bounded: bool = False) -> RoundingTerms:
+    """How records, sessions or endpoints are measured: half of them as they are."""
+    least, increment = draw(st.sampled_from([0, 0, 300])), draw(SMALL)
+    most = draw(st.sampled_from([0, 0, 1, 5])) * increment if bounded else 0
+    rounded = RoundingTerms(draw(st.sampled_from(scopes)), min(least, most or least), increment, most)
     return draw(st.sampled_from([AS_USED, rounded]))
+
+
+SHORTER = {
+    Scope.RECORD: [],
+    Scope.SESSION: [Scope.RECORD],
+    Scope.DAY: [Scope.RECORD, Scope.SESSION],
+    Scope.WEEK: [Scope.RECORD, Scope.SESSION, Scope.DAY],
+    Scope.MONTH: [Scope.RECORD, Scope.SESSION, Scope.DAY, Scope.WEEK],
+    Scope.CYCLE: [Scope.RECORD, Scope.SESSION, Scope.DAY, Scope.WEEK],
+    Scope.WINDOW: [Scope.RECORD, Scope.SESSION],
+}
+"""Over what may be measured what is counted over a scope."""
 
 
 WINDOWS = st.sampled_from([3600, 86400, 86400, 7 * 86400])
@@ -91,16 +105,20 @@ def components(draw: st.DrawFn, number: int) -> ComponentTerms:
     )
     lowest = draw(st.sampled_from([0, 0, 2000]))
     meter, scope = draw(st.sampled_from(Meter)), draw(st.sampled_from(Scope))
-    each = draw(roundings(by_session=scope > Scope.SESSION))
+    for_account = draw(st.booleans())
+    scopes = [*SHORTER[scope], *([scope] if for_account and scope in [Scope.DAY, Scope.MONTH, Scope.CYCLE] else [])]
+    if meter is Meter.RECORDS:
+        scopes = [each for each in scopes if each is not Scope.RECORD]
+    each = draw(roundings(scopes, bounded=True)) if scopes and meter is not Meter.COST else AS_USED
     return ComponentTerms(
         id=f"c{number}",
         tiers=tiers,
         meter=meter,
         scope=scope,
         window_s=draw(WINDOWS) if scope is Scope.WINDOW else 0,
-        each=each if meter is Meter.QUANTITY and scope > Scope.RECORD else AS_USED,
+        each=each,
         covered=meter is Meter.RECORDS and draw(st.booleans()),
-        for_account=draw(st.booleans()),
+        for_account=for_account,
         counted_by=draw(st.sampled_from(CountedBy)),
         free=draw(st.sampled_from([0, 0, 1500])),
         increment=increment,
@@ -167,7 +185,7 @@ def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True, every:
     recurring = recurs and draw(st.booleans())
     rolls_over = recurring and rolls and draw(st.booleans())
     money = draw(st.sampled_from([False, False, True]))
-    rounding = draw(roundings(by_session=True))
+    rounding = draw(roundings([Scope.RECORD, Scope.SESSION]))
     return (
         Benefit(
             "b1",
@@ -260,7 +278,6 @@ class Histories(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.events: list[tuple[UsageEvent, Answer]] = []
         self.given = 0
-        self.core_knows_pool = False
         Histories.number += 1
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -431,8 +448,8 @@ class Histories(RuleBasedStateMachine):
         assert before.base is not None
         former = (*before.former_bases, replace(before.base, expires_ms=now_ms))
         self.terms.change(replace(before, base=self._base(data, now_ms), former_bases=former))
-        if not self.core_knows_pool:
-            self.model.forget_pool()  # only dry runs asked for it: it begins with those who are there when it is used
+        pool = self.run(self.core.cell.engine.holders([pool_id(ENTERPRISE)])).get(pool_id(ENTERPRISE))
+        self.model.forget_pool({bucket.id for bucket in pool.buckets} if pool else set())
         self.model.endpoints[name] = self.terms.endpoints[name]
 
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data())
@@ -500,7 +517,6 @@ class Histories(RuleBasedStateMachine):
         of_pool = pool_id(ENTERPRISE)
         if self._configured(of_pool):
             names.append(of_pool)
-            self.core_knows_pool = True
         holders = self.run(self.core.cell.engine.holders(names))
         self.model.now_ms = self.core.clock.now_ms()
         for name, holder in holders.items():

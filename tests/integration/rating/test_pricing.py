@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from services.rating.domain.decisions import Actor, ChargeOp, ConfigureOp, Status, TopUpOp
 from services.rating.domain.measuring import UseRounding
-from services.rating.domain.periods import Clock
+from services.rating.domain.periods import Clock, Period
 from services.rating.domain.pricing import (
     NO_BOUND,
     Action,
     Cap,
     Component,
     Meter,
-    Period,
     Pricing,
     Rounding,
     TierMode,
@@ -54,9 +53,13 @@ def components(draw: st.DrawFn, number: int, *, actions: bool = True) -> Compone
     rounding = draw(st.sampled_from(Rounding))
     meter = draw(st.sampled_from(Meter))
     each = None
-    if period != Period.RECORD and meter is Meter.QUANTITY and draw(st.booleans()):
-        counter = f"each{number}" if period == 1 and draw(st.booleans()) else ""
-        each = UseRounding(counter, draw(UNITS), draw(st.sampled_from([0, 700])))
+    if period != Period.RECORD and meter is not Meter.COST and draw(st.booleans()):
+        over = draw(st.sampled_from([Period.RECORD, Period.SESSION, 1] if period == 1 else [Period.RECORD]))
+        blocks = draw(UNITS)
+        most = draw(st.sampled_from([EXACT_MAX, blocks, 3 * blocks]))
+        each = UseRounding(
+            "" if over == Period.RECORD else f"each{number}", blocks, draw(st.sampled_from([0, 700])), most, over
+        )
     return Component(
         id=f"r1.c{number}",
         counter="" if period == Period.RECORD else f"count{number}",
@@ -134,7 +137,7 @@ def charge(endpoint: str, made: Program, use: tuple[int, str, int, int]) -> Char
 def counters_of(pricing: Pricing) -> list[tuple[str, int]]:
     named = [(part.counter, part.period) for part in pricing.components if part.counter]
     eaches = [part.each for part in pricing.components if part.each and part.each.counter]
-    named += [(each.counter, Period.SESSION) for each in eaches]
+    named += [(each.counter, each.period) for each in eaches]
     return named + [(cap.counter, cap.period) for cap in pricing.caps]
 
 

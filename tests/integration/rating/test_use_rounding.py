@@ -6,27 +6,38 @@ from dataclasses import replace
 
 import pytest
 
+from services.common.clock import DAY_MS
 from services.common.money import Money
 from services.common.pages import PageRequest
 from services.rating.domain.decisions import SessionAction
-from services.rating.domain.pricing import TierMode
+from services.rating.domain.pricing import Action, Meter, TierMode
 from services.rating.domain.reasons import Outcome, Reason
 from services.rating.domain.records import read_usage_record_id
 from services.rating.domain.tariffs import rate
-from services.rating.domain.terms import AS_USED, Benefit, RoundingTerms, Scope, Weight
+from services.rating.domain.terms import (
+    AS_USED,
+    Benefit,
+    ComponentTerms,
+    RateTerms,
+    RoundingTerms,
+    Scope,
+    TariffVersion,
+    TierTerms,
+    Weight,
+)
 from services.rating.usecases.books import Books, Selection, Sum
 from services.rating.usecases.sessions import Session
 from tests.integration.rating.test_charging import session_call
 from tests.integration.rating.test_grants import CENT, EUR, a_mb, counts, priced
 from tests.integration.rating.test_refunds import refund
-from tests.integration.rating.world import OPERATOR_CALLER, StillTerms, World, world
+from tests.integration.rating.world import NOW_MS, OPERATOR_CALLER, StillTerms, World, world
 from tests.unit.rating.terms import ENDPOINT, EU, MB, ZA, catalog, chain, endpoint, given, plan, tariff
 
 CREATE, UPDATE, RELEASE = SessionAction.CREATE, SessionAction.UPDATE, SessionAction.RELEASE
 OFFLINE = 2
 KB = 1000
-EACH_RECORD = RoundingTerms(by_session=False, minimum=0, increment=100 * KB)
-EACH_SESSION = replace(EACH_RECORD, by_session=True)
+EACH_RECORD = RoundingTerms(increment=100 * KB)
+EACH_SESSION = replace(EACH_RECORD, scope=Scope.SESSION)
 DATA = frozenset({1})
 
 
@@ -149,7 +160,7 @@ async def test_in_another_zone_a_session_goes_on_at_another_weight(stores):
 
 async def test_halves_are_rounded_once_over_a_session_also_where_blocks_are_single_units(stores):
     half = Weight((), frozenset(), 1, 2)
-    async with bundle(stores, 10, replace(AS_USED, by_session=True), half) as core:
+    async with bundle(stores, 10, replace(AS_USED, scope=Scope.SESSION), half) as core:
         for number in range(10):
             await core.use(1, f"e{number}", session_ref="s1")
         assert await left(core) == [5]
@@ -157,7 +168,7 @@ async def test_halves_are_rounded_once_over_a_session_also_where_blocks_are_sing
 
 async def test_services_weigh_differently_and_a_session_rounds_the_sum_of_each(stores):
     half = Weight((), frozenset({3}), 1, 2)
-    whole = RoundingTerms(by_session=True, minimum=0, increment=1)
+    whole = RoundingTerms(Scope.SESSION, increment=1)
     async with bundle(stores, 10, whole, half, services=frozenset({2, 3})) as core:
         for number in range(3):
             await core.use(1, f"sent{number}", service=2, session_ref="s1")
@@ -227,7 +238,7 @@ async def test_tiers_of_a_cycle_count_records_or_sessions_that_each_are_rounded_
     part = counts(a_mb(100 * CENT, 300 * KB), a_mb(50 * CENT), scope=Scope.CYCLE, each=rounding)
     async with priced(stores, part, EUR) as core:
         found = [(await core.use(40 * KB, f"e{n}", session_ref="s1")).amounts[0] for n in range(2)]
-        if rounding.by_session:
+        if rounding.scope is Scope.SESSION:
             await core.use(80 * KB, "fills", session_ref="s0")
         found.append((await core.use(80 * KB, "third", session_ref="s2")).amounts[0])
         found.append((await core.use(KB, "fourth", session_ref="s3")).amounts[0])
@@ -251,7 +262,7 @@ async def test_a_grant_reserves_the_price_of_whole_steps_and_a_report_pays_it(st
 
 async def test_money_buys_the_largest_volume_where_a_tier_makes_all_of_it_cheaper(stores):
     """1.00 a unit while the count of whole tens is up to 100, 0.50 for all of it above."""
-    tens = RoundingTerms(by_session=True, minimum=0, increment=10)
+    tens = RoundingTerms(Scope.SESSION, increment=10)
     dear, cheap = replace(a_mb(EUR, 100), per_quantity=1), replace(a_mb(EUR // 2), per_quantity=1)
     part = counts(dear, cheap, scope=Scope.CYCLE, mode=TierMode.VOLUME, each=tens)
     async with priced(stores, part, 62 * EUR) as core:
@@ -281,3 +292,99 @@ async def test_a_simple_price_comes_after_a_bundle_that_is_drawn_in_steps(stores
         await core.balances.top_up(OPERATOR_CALLER, ENDPOINT, "", Money("EUR", EUR), "money")
         assert (await core.use(160 * KB, "e")).amounts[0] == 10 * CENT
         assert await left(core) == [0]
+
+
+MONTHLY = RoundingTerms(Scope.CYCLE, increment=100 * KB)
+TWO = ("ep_1", "ep_2")
+
+
+@asynccontextmanager
+async def two(stores: tuple[str, str], *parts: ComponentTerms, money: int = EUR) -> AsyncIterator[World]:
+    """Two endpoints that pay ahead by the same price, at home and abroad."""
+    home = RateTerms(id="home", services=DATA, zone_id="zon_eu", components=parts[:1])
+    abroad = RateTerms(id="abroad", services=DATA, components=parts[-1:])
+    made = TariffVersion(id="tar_x", version=1, currency="EUR", effective_ms=0, rates=(home, abroad))
+    base, free = plan("pln_x", prepaid=True, tariff_id="tar_x"), plan("pln_free", tariff_id="tar_free")
+    terms = catalog([base, free], [made, tariff("tar_free", 0)])
+    still = StillTerms(
+        [replace(endpoint(given(f"x{name}", base.key)), id=name) for name in TWO],
+        chain(given("e", free.key), given("r", free.key)),
+        terms,
+    )
+    async with world(still, *stores) as core:
+        for name in TWO:
+            await core.balances.top_up(OPERATOR_CALLER, name, "", Money("EUR", money), f"money-{name}")
+        yield core
+
+
+async def used_by(core: World, name: str, quantity: int, at: int, **fields: object) -> int:
+    """What a use costs the endpoint, told as soon as its time has come."""
+    core.clock.advance(max(0, NOW_MS + at - core.clock.now_ms()))
+    made = await core.use(quantity, f"{name}-{at}", endpoint_id=name, usage_time_ms=NOW_MS + at, **fields)
+    return made.amounts[0]
+
+
+async def test_each_endpoint_is_rounded_up_over_the_month_before_all_are_added_up(stores):
+    """A hundred cents a MB for the first 300 kB of whole steps of all endpoints, then fifty."""
+    part = counts(a_mb(100 * CENT, 300 * KB), a_mb(50 * CENT), scope=Scope.CYCLE, for_account=True, each=MONTHLY)
+    async with two(stores, part) as core:
+        uses = [("ep_1", 1), ("ep_1", 50 * KB), ("ep_2", 150 * KB), ("ep_1", 50 * KB), ("ep_2", KB)]
+        paid = [await used_by(core, *use, at) for at, use in enumerate(uses)]
+        assert paid == [10 * CENT, 0, 20 * CENT, 5 * CENT, 0]
+        assert await used_by(core, "ep_2", 1, 31 * DAY_MS) == 10 * CENT  # a month later both begin anew
+
+
+async def test_days_on_which_an_endpoint_is_used_are_counted_once_wherever_that_is(stores):
+    """The first two days of the month 1.00 each, all further ones 0.50: also where a day is spent in two zones."""
+    daily = RoundingTerms(Scope.DAY, maximum=1)
+    tiers = (TierTerms(2, EUR, 1, 0, Action.CHARGE), TierTerms(0, EUR // 2, 1, 0, Action.CHARGE))
+    part = counts(*tiers, scope=Scope.CYCLE, meter=Meter.RECORDS, counter="days", each=daily)
+    async with two(stores, part, money=10 * EUR) as core:
+        days = [0, 0, 1, 1, 2, 2]
+        paid = [
+            await used_by(core, "ep_1", MB, day * DAY_MS + n, network_id=ZA if n % 2 else EU)
+            for n, day in enumerate(days)
+        ]
+        assert paid == [EUR, 0, EUR, 0, EUR // 2, 0]
+        await core.fold()
+        assert await used_by(core, "ep_1", MB, DAY_MS + 9) == 0  # told late: that day is paid
+        assert await used_by(core, "ep_2", MB, 9) == EUR
+
+
+async def test_endpoints_that_are_used_in_a_month_are_counted_once_and_priced_by_their_number(stores):
+    active = RoundingTerms(Scope.CYCLE, maximum=1)
+    tiers = (TierTerms(1, EUR, 1, 0, Action.CHARGE), TierTerms(0, EUR // 2, 1, 0, Action.CHARGE))
+    part = counts(*tiers, scope=Scope.CYCLE, meter=Meter.RECORDS, for_account=True, each=active)
+    async with two(stores, part) as core:
+        uses = [("ep_1", KB), ("ep_1", MB), ("ep_2", KB), ("ep_2", MB)]
+        assert [await used_by(core, *use, at) for at, use in enumerate(uses)] == [EUR, 0, EUR // 2, 0]
+
+
+async def test_no_more_of_a_day_is_counted_than_its_most(stores):
+    part = counts(a_mb(100 * CENT), scope=Scope.CYCLE, each=RoundingTerms(Scope.DAY, maximum=200 * KB))
+    async with priced(stores, part, EUR) as core:
+        paid = [(await core.use(used * KB, f"e{n}")).amounts[0] for n, used in enumerate([150, 150, 900])]
+        assert paid == [15 * CENT, 5 * CENT, 0]
+        opened = await call(core, CREATE, 0, 0, 50 * MB)
+        assert (opened.grants[0].granted, opened.grants[0].final) == (50 * MB, False)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+async def test_grants_that_round_up_together_can_be_paid_whichever_is_used_first(first, stores):
+    """Steps of 100 kB a day: 50 of them are used; each of two grants may begin the next one."""
+    part = counts(a_mb(100 * CENT), scope=Scope.MONTH, each=RoundingTerms(Scope.DAY, increment=100 * KB))
+    async with priced(stores, part, 30 * CENT) as core:
+        await core.use(50 * KB, "before")
+        for name in "ab":
+            opened = await core.sessions.call(OPERATOR_CALLER, session_call(name, CREATE, 0, 0, 50 * KB))
+            assert (opened.grants[0].granted, opened.grants[0].final) == (50 * KB, False)
+        third = await core.sessions.call(OPERATOR_CALLER, session_call("c", CREATE, 0, 0, 50 * KB))
+        assert third.grants[0].granted == 0
+        paid = []
+        for name in [first, "b" if first == "a" else "a"]:
+            closed = await core.sessions.call(OPERATOR_CALLER, session_call(name, RELEASE, 1, 50 * KB, 0))
+            assert closed.grants[0].uncovered == 0
+            paid.append(closed.grants[0].amounts[0])
+        assert paid == [0, 10 * CENT]
+        holder = (await core.cell.engine.holders([ENDPOINT]))[ENDPOINT]
+        assert (holder.money, holder.money_reserved) == (10 * CENT, 0)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.catalog.domain.components import (
+    CountedPer,
     LimitAction,
     PriceComponent,
     PriceMeter,
@@ -225,11 +226,34 @@ def component(**fields):
             "ROUNDING_SCOPE",
         ),
         ({"use_rounding": UseRounding(scope=PriceScope.SESSION), "scope": PriceScope.SESSION}, "ROUNDING_SCOPE"),
+        ({"use_rounding": UseRounding(scope=PriceScope.DAY), "scope": PriceScope.DAY}, "ROUNDING_SCOPE"),
+        ({"use_rounding": UseRounding(scope=PriceScope.CYCLE), "scope": PriceScope.MONTH}, "ROUNDING_SCOPE"),
+        ({"use_rounding": UseRounding(scope=PriceScope.WINDOW), "scope": PriceScope.CYCLE}, "ROUNDING_SCOPE"),
+        (
+            {"use_rounding": UseRounding(scope=PriceScope.DAY), "scope": PriceScope.WINDOW, "window_s": 864000},
+            "ROUNDING_SCOPE",
+        ),
+        (
+            {"use_rounding": UseRounding(maximum=1), "scope": PriceScope.DAY, "meter": PriceMeter.RECORDS},
+            "ROUNDING_SCOPE",
+        ),
+        (
+            {"use_rounding": UseRounding(increment=10, maximum=15), "scope": PriceScope.DAY},
+            "ROUNDING_MAXIMUM",
+        ),
+        (
+            {"use_rounding": UseRounding(minimum=15, maximum=10), "scope": PriceScope.DAY},
+            "ROUNDING_MAXIMUM",
+        ),
     ],
 )
 def test_a_component_that_contradicts_itself_is_refused(wrong, reason):
     require_sound(component(), "c")
     require_sound(component(scope=PriceScope.SESSION, use_rounding=UseRounding(increment=9)), "c")
+    by_day = UseRounding(scope=PriceScope.DAY, maximum=1)
+    require_sound(component(scope=PriceScope.CYCLE, meter=PriceMeter.RECORDS, use_rounding=by_day), "c")
+    each = component(scope=PriceScope.MONTH, use_rounding=UseRounding(scope=PriceScope.MONTH, increment=9))
+    require_sound(replace(each, counted_per=CountedPer.ACCOUNT), "c")
     with pytest.raises(InvalidArgumentError, match=reason):
         require_sound(component(**wrong), "c")
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from services.rating.domain.balances import Drawn
-from services.rating.domain.periods import DAILY, WEEKLY, Clock
+from services.rating.domain.measuring import UseRounding
+from services.rating.domain.periods import DAILY, WEEKLY, Clock, Period
 from services.rating.domain.pricing import (
     NO_BOUND,
     Action,
     Cap,
     Component,
     Meter,
-    Period,
     Pricing,
     Rounding,
     Tier,
@@ -97,6 +97,18 @@ def test_bounds_free_units_and_all_units_tiers_are_said():
     assert "all, once the count is over 20000000 at" in sentence
     alone = told(step(pricing=Pricing((replace(part, period=Period.RECORD),), ())))[2]
     assert "by itself, for each use" in alone
+
+
+def test_how_use_is_measured_before_it_is_counted_is_said():
+    for each, sentence in [
+        (UseRounding("", 100, 0), "each use counts as whole blocks of 100"),
+        (UseRounding("n", 100, 250), "what a session uses counts as at least 250 and whole blocks of 100"),
+        (
+            UseRounding("n", 1, 0, 1, 1),
+            "what the endpoint uses in a day (Europe/Brussels) counts as at most 1",
+        ),
+    ]:
+        assert sentence in told(step(pricing=Pricing((component(each=each),), ())))[2]
 
 
 def test_caps_say_what_is_beyond_them():
