@@ -338,7 +338,7 @@ def price(
             found.counts.append((used_key, used_in, used + more, more))
     dearer = lacking(counting, rate, quantity, cost, counts, grant=False) if asks and counting.tariff.caps else 0
     for cap in counting.tariff.caps:
-        if cap.services and service not in cap.services:
+        if not cap.bounds(service, rate.id):
             continue
         key = counting.cap_key(cap)
         scope = counting.period(cap, key, counts)
@@ -372,7 +372,7 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
         if scope and most > 0:
             into.parts.append(((*key, "reserved", f"{rate.id}.{part.id}"), scope, most))
     for cap in counting.tariff.caps:
-        if not cap.services or service in cap.services:
+        if cap.bounds(service, rate.id):
             key = counting.cap_key(cap)
             scope = counting.period(cap, key, counts)
             before = counts.get(key, scope) if scope else 0

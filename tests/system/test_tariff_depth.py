@@ -7,7 +7,7 @@ import pytest
 
 from meterline.rating.v1.charging_pb2 import Outcome, Reason, UsageMode
 from services.common.clock import HOUR_MS
-from tests.system.market import MB, Market, default_of, eur, plan, usage
+from tests.system.market import BE, DE, MB, Market, default_of, eur, plan, usage
 from tests.system.stranger import Json, Stranger, fresh
 
 
@@ -149,6 +149,24 @@ async def test_a_spending_cap_blocks_throttles_or_frees(market: Market):
         assert (each.outcome, each.reason, each.refused_step) == (
             Outcome.OUTCOME_REFUSED, Reason.REASON_USAGE_LIMIT, 0
         )  # fmt: skip
+
+
+async def test_a_cap_bounds_the_rates_that_it_names_and_no_others(market: Market):
+    def rate(name: str, price: int, **where: Any) -> Json:
+        return {"rate_id": name, "services": ["SERVICE_DATA"], "price": eur(price), "per_quantity": str(MB), **where}
+
+    rates = [rate("home", 1, network_ids=[BE]), rate("far", 5)]
+    cap = {"scope": "PRICE_SCOPE_CYCLE", "amount": eur(2), "rate_ids": ["home"]}
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": rates, "spending_caps": [cap]}))
+    uses = [(BE, MB), (DE, MB), (BE, 2 * MB), (BE, MB), (DE, MB)]
+    found = [await amounts(market.enterprise, endpoint_id, used, network_id=network) for network, used in uses]
+    assert found == [[1_000_000], [5_000_000], [1_000_000], [0], [5_000_000]]
+    wrong = {**cap, "rate_ids": ["home", "x"]}
+    body = {"name": fresh("wrong"), "currency": "EUR", "rates": rates, "spending_caps": [wrong]}
+    told = await market.enterprise.problem("POST", "/v1/tariffs", body)
+    assert (told["status"], told["errors"][0]["pointer"], told["code"]) == (
+        400, "#/spending_caps/0/rate_ids/1", "RATE_UNKNOWN"
+    )  # fmt: skip
 
 
 async def test_a_mark_up_on_cost_has_a_least_price(market: Market):

@@ -161,6 +161,7 @@ def cap_from_proto(message: tariffs_pb2.SpendingCap, currency: str, field: str) 
         amount_micros=price_from_proto(message.amount, currency, f"{field}.amount", PRICE_MICROS_MAX),
         action=LimitAction(message.action or LimitAction.FREE),
         window_s=_window_from_proto(message, field),
+        rate_ids=tuple(message.rate_ids),
     )
 
 
@@ -174,6 +175,7 @@ def cap_to_proto(cap: SpendingCap, currency: str) -> tariffs_pb2.SpendingCap:
         amount=money_to_proto(currency, cap.amount_micros),
         action=cap.action.value,  # type: ignore[arg-type]
         window=_window_to_proto(cap.window_s),
+        rate_ids=cap.rate_ids,
     )
 
 

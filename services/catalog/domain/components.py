@@ -157,7 +157,11 @@ class PriceComponent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendingCap:
-    """A bound of what the uses that a tariff prices cost together over a scope."""
+    """A bound of what the uses that a tariff prices cost together over a scope.
+
+    Attributes:
+        rate_ids: the rates whose prices it adds; empty for all.
+    """
 
     cap_id: str = ""
     scope: PriceScope = PriceScope.CYCLE
@@ -166,6 +170,7 @@ class SpendingCap:
     amount_micros: int = 0
     action: LimitAction = LimitAction.FREE
     window_s: int = 0
+    rate_ids: tuple[str, ...] = ()
 
 
 def require_sound(component: PriceComponent, field: str) -> None:

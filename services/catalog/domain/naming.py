@@ -21,6 +21,7 @@ COMPONENT_LIKENESSES: Sequence[Likeness[PriceComponent]] = (
     lambda part: (part.scope, part.meter),
 )
 CAP_LIKENESSES: Sequence[Likeness[SpendingCap]] = (
+    lambda cap: (cap.scope, cap.window_s, cap.counted_per, cap.services, cap.rate_ids),
     lambda cap: (cap.scope, cap.window_s, cap.counted_per, cap.services),
     lambda cap: (cap.scope, cap.window_s, cap.counted_per),
     lambda cap: (cap.scope, cap.counted_per),

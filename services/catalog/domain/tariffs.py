@@ -120,6 +120,19 @@ def require_counters_agree(tariff: Tariff) -> None:
                 )
 
 
+def require_caps_of_rates(tariff: Tariff) -> None:
+    """Raise INVALID_ARGUMENT RATE_UNKNOWN where a cap is of a rate that the tariff has not."""
+    known = {rate.rate_id for rate in tariff.rates}
+    for index, cap in enumerate(tariff.spending_caps):
+        for place, rate_id in enumerate(cap.rate_ids):
+            if rate_id not in known:
+                raise invalid(
+                    f"tariff.spending_caps[{index}].rate_ids[{place}]",
+                    f"{rate_id!r} is not the rate_id of one of the tariff's rates",
+                    "RATE_UNKNOWN",
+                )
+
+
 @dataclass(frozen=True, slots=True)
 class Overlap:
     """Two rates that both price the same thing."""

@@ -10,6 +10,7 @@ from services.catalog.domain.tariffs import (
     Tariff,
     TariffState,
     published,
+    require_caps_of_rates,
     require_counters_agree,
     require_exact_prices,
     require_no_overlap,
@@ -101,6 +102,7 @@ async def delete_tariff(store: Store, caller: Principal, tariff_id: str) -> None
 
 async def _require_sound(store: Store, tariff: Tariff) -> None:
     require_counters_agree(tariff)
+    require_caps_of_rates(tariff)
     await _require_own_zones(store, tariff)
     named = {network_id for rate in tariff.rates for network_id in rate.network_ids}
     if unknown := named - (await store.networks.find_many(named)).keys():

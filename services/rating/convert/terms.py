@@ -143,6 +143,7 @@ def _tariff(tariff: tariffs_pb2.Tariff) -> TariffVersion:
                 amount=micros_of(cap.amount),
                 action=Action(cap.action or Action.FREE),
                 window_s=cap.window.seconds,
+                rates=frozenset(cap.rate_ids),
             )
             for cap in tariff.spending_caps
         ),

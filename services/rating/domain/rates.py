@@ -122,7 +122,7 @@ def price_of(
     """
     if rate is None:
         return None, None
-    caps = [cap for cap in tariff.caps if not cap.services or use.service in cap.services]
+    caps = [cap for cap in tariff.caps if cap.bounds(use.service, rate.id)]
     if rate.rate is not None and not caps:
         return rate.rate, None
     makes = _Maker(tariff, catalog, use, payer, clocks)

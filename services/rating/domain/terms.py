@@ -379,7 +379,7 @@ class ComponentTerms:
 
 @dataclass(frozen=True, slots=True)
 class CapTerms:
-    """A bound of what the uses that a tariff prices cost together."""
+    """A bound of what the uses that a tariff prices cost together: of some services and rates, or of all."""
 
     id: str
     scope: Scope
@@ -388,6 +388,11 @@ class CapTerms:
     amount: int
     action: Action
     window_s: int = 0
+    rates: frozenset[str] = frozenset()
+
+    def bounds(self, service: int, rate_id: str) -> bool:
+        """Whether it adds what a use of the service costs by the rate."""
+        return (not self.services or service in self.services) and (not self.rates or rate_id in self.rates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,6 +166,7 @@ def tariffs(draw: st.DrawFn, name: str) -> TariffVersion:
         st.integers(0, 60_000),
         st.sampled_from([Action.FREE, Action.THROTTLE, Action.BLOCK]),
         WINDOWS,
+        st.sampled_from([frozenset(), frozenset({"r0"})]),
     )
     return TariffVersion(
         id=name,
@@ -278,6 +279,7 @@ class Histories(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.events: list[tuple[UsageEvent, Answer]] = []
         self.given = 0
+        self.pool_known: set[str] = set()
         Histories.number += 1
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -448,8 +450,7 @@ class Histories(RuleBasedStateMachine):
         assert before.base is not None
         former = (*before.former_bases, replace(before.base, expires_ms=now_ms))
         self.terms.change(replace(before, base=self._base(data, now_ms), former_bases=former))
-        pool = self.run(self.core.cell.engine.holders([pool_id(ENTERPRISE)])).get(pool_id(ENTERPRISE))
-        self.model.forget_pool({bucket.id for bucket in pool.buckets} if pool else set())
+        self.model.forget_pool(self.pool_known)
         self.model.endpoints[name] = self.terms.endpoints[name]
 
     @rule(name=st.sampled_from(ENDPOINTS), data=st.data())
@@ -517,6 +518,9 @@ class Histories(RuleBasedStateMachine):
         of_pool = pool_id(ENTERPRISE)
         if self._configured(of_pool):
             names.append(of_pool)
+        pool = self.run(self.core.cell.engine.holders([of_pool])).get(of_pool)
+        if pool:  # Valkey may have been emptied
+            self.pool_known = {bucket.id for bucket in pool.buckets}
         holders = self.run(self.core.cell.engine.holders(names))
         self.model.now_ms = self.core.clock.now_ms()
         for name, holder in holders.items():

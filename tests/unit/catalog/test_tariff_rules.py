@@ -145,6 +145,9 @@ def test_a_cap_keeps_the_name_of_the_one_that_it_follows():
     both = with_names(Tariff(spending_caps=(a_day, a_week)))
     assert [cap.cap_id for cap in follow(both, spending_caps=(a_week, a_day)).spending_caps] == ["s2", "s1"]
     assert [cap.cap_id for cap in follow(both, spending_caps=(a_week,)).spending_caps] == ["s2"]
+    of_one, of_other = (replace(cycle, rate_ids=(name,)) for name in ("r1", "r2"))
+    each = with_names(Tariff(rates=(Rate(), Rate()), spending_caps=(of_one, of_other)))
+    assert [cap.cap_id for cap in follow(each, spending_caps=(of_other, of_one)).spending_caps] == ["s2", "s1"]
     shorter = replace(a_week, window_s=5 * 86_400)
     assert [cap.cap_id for cap in follow(both, spending_caps=(a_day, shorter)).spending_caps] == ["s1", "s2"]
 
