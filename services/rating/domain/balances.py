@@ -182,6 +182,7 @@ class Holder:
         credit_limit: most that it may owe; -1 means no limit.
         blocked: services of which reported usage was not covered, as digits.
         counts: what is counted over days and cycles: begins of periods in seconds since 1970, each with its count.
+        limit_version: version of the limit that it was last given.
     """
 
     id: str
@@ -195,6 +196,7 @@ class Holder:
     blocked: str
     counts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     money_full: int = 0
+    limit_version: int = -1
 
 
 def pool_id(account_id: str) -> str:

@@ -242,7 +242,7 @@ def read_images(blob: bytes) -> Mapping[str, bytes]:
 
 def read_holder(holder_id: str, image: bytes) -> Holder:
     """Unpack a holder."""
-    version, buckets, money, money_reserved, used, used_reserved, limit, _, blocked, counts, *full = unpack(image)
+    version, buckets, money, money_reserved, used, used_reserved, limit, told, blocked, counts, *full = unpack(image)
     return Holder(
         id=holder_id,
         version=version,
@@ -255,6 +255,7 @@ def read_holder(holder_id: str, image: bytes) -> Holder:
         blocked=blocked,
         counts=counts or {},
         money_full=full[0] if full else 0,
+        limit_version=told,
     )
 
 

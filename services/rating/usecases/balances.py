@@ -263,7 +263,6 @@ class Balances:
         )
 
     async def _would_be(self, owner: Owner, op: TopUpOp) -> Balance:
-        owner.cell.holders.forget([owner.id])
         outcome = (await owner.cell.preview([owner.configure, op], {})).outcomes[-1]
         _require_taken(outcome[0], op.request_id)
         holder = (await owner.cell.engine.holders([owner.id])).get(owner.id) or _nothing(owner.id)
@@ -376,6 +375,7 @@ class Balances:
         if (
             holder is None
             or holder.version < configure.version
+            or holder.limit_version < configure.limit_version
             or any(bucket.ends_unseen(now_ms) for bucket in holder.buckets)
         ):
             await cell.submit([replace(configure, look=True)], {})

@@ -155,13 +155,14 @@ class Cell:
             ResourceExhaustedError: QUEUE_FULL; nothing happened.
             UnavailableError: stores are away; whether it happened is not known. Repeat with the same ids.
         """
-        if self._queued_ops + len(ops) > QUEUE_OPS_MAX:
-            raise ResourceExhaustedError(
-                "QUEUE_FULL", "Too much is waiting to be charged; try again.", retry_after_ms=200
-            )
-        work = _Work(ops, expected, asyncio.get_running_loop().create_future())
-        self._enqueue(work)
-        return await work.answer
+        try:
+            self._require_room(len(ops))
+            work = _Work(ops, expected, asyncio.get_running_loop().create_future())
+            self._enqueue(work)
+            return await work.answer
+        except BaseException:
+            self.holders.untold(ops)
+            raise
 
     async def submit_surely(self, ops: Sequence[Op], expected: Mapping[str, int]) -> Answered:
         """Decide as `submit` does, on a state that holds all that was journalled before.
@@ -222,6 +223,12 @@ class Cell:
                 else:
                     return Answered(decided.sequence, 0, decided.outcomes)
         raise failure or closed("it cannot be opened")
+
+    def _require_room(self, count: int) -> None:
+        if self._queued_ops + count > QUEUE_OPS_MAX:
+            raise ResourceExhaustedError(
+                "QUEUE_FULL", "Too much is waiting to be charged; try again.", retry_after_ms=200
+            )
 
     def _enqueue(self, work: _Work, *, first: bool = False) -> None:
         self._queued_ops += len(work.ops)

@@ -297,7 +297,7 @@ class _Charge:
     async def _submit(self, batch: _Batch) -> list[int]:
         ops: list[Op] = [*batch.configures, *batch.charges]
         if self._dry_run:
-            batch.cell.holders.forget(op.holder_id for op in batch.configures)
+            batch.cell.holders.untold(ops)
             answered = await batch.cell.preview(ops, batch.expected)
         else:
             answered = await batch.cell.submit(ops, batch.expected)

@@ -243,7 +243,6 @@ class Corrections:
 
 async def _submit(cell: Cell, ops: Sequence[Op], *, dry_run: bool) -> Answered:
     if dry_run:
-        cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
         return await cell.preview(ops, {})
     answered = await cell.submit(ops, {})
     if answered.outcomes[-1][0] == Status.FAILED:  # it may have failed for want of what the balance store lost

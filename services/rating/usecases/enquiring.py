@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.common.errors import UnavailableError, invalid, not_found
 from services.common.identity import CHARGERS, Principal
-from services.rating.domain.decisions import ChargeOp, ConfigureOp, Op, Outcome, Purpose, Status, is_throttled
+from services.rating.domain.decisions import ChargeOp, Op, Outcome, Purpose, Status, is_throttled
 from services.rating.domain.events import UsageEvent, check
 from services.rating.domain.programs import Program
 from services.rating.domain.reasons import Mode, Reason
@@ -71,7 +71,7 @@ class Enquiries:
     async def _ask(self, cell: Cell, known: KnownEndpoint, program: Program, use: UsageEvent) -> Outcome:
         expected: dict[str, int] = {}
         ops: list[Op] = [*cell.holders.prepare(known, program, expected, self._kit.clock.now_ms())]
-        cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+        cell.holders.untold(ops)
         about = (use.quantity, use.usage_ms, Mode.OFFLINE, b"", use.cost, use.session_ref)
         ops.append(ChargeOp(bytes(16), bytes(8), use.endpoint_id, program, *about))
         return (await cell.preview(ops, expected, Purpose.ENQUIRY)).outcomes[-1]

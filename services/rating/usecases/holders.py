@@ -8,7 +8,7 @@ from services.rating.domain.balances import POOL, owner_of_holder, pool_id
 from services.rating.domain.buckets import bucket_specs, pool_specs, told_until
 from services.rating.domain.cells import cell_of
 from services.rating.domain.compiling import former_plans, own_plans, pooled_addons
-from services.rating.domain.decisions import ConfigureOp
+from services.rating.domain.decisions import ConfigureOp, Op
 from services.rating.domain.programs import Program, Step, holders_of
 from services.rating.domain.terms import AccountTerms, Assignment, CatalogTerms, EndpointTerms, PlanTerms
 from services.rating.ports import ChainTerms, KnownEndpoint
@@ -51,6 +51,10 @@ class Holders:
             self._configured.pop(holder_id, None)
         self._ready.clear()
 
+    def untold(self, ops: Iterable[Op]) -> None:
+        """Configure anew what operations say that change nothing, or may have been lost on the way."""
+        self.forget([op.holder_id for op in ops if isinstance(op, ConfigureOp)])
+
     def forget_chain(self, endpoint_id: str, accounts: Iterable[AccountTerms] = ()) -> None:
         """Configure all anew that a charge of an endpoint touches: some of it is not as this process told it.
 
@@ -67,7 +71,7 @@ class Holders:
         expected[endpoint.id] = endpoint.version
         version, _, until_ms = self._configured.get(endpoint.id, UNKNOWN)
         if version != endpoint.version or until_ms <= now_ms:
-            ops.append(self.of_endpoint(endpoint, known.chain.accounts[0], known.chain.catalog))
+            ops.append(self._noted(self.of_endpoint(endpoint, known.chain.accounts[0], known.chain.catalog)))
         key = (id(program), id(known.chain), now_ms // DAY_MS)
         ready = self._ready.get(key)
         if ready is not None:
@@ -92,7 +96,7 @@ class Holders:
         limit_version = 0 if holder_id.startswith(POOL) or self._is_shared(account, chain) else account.limit_version
         *versions, until_ms = self._configured.get(holder_id, UNKNOWN)
         if versions != [account.version, limit_version] or until_ms <= now_ms:
-            yield self._of_holder(holder_id, chain)
+            yield self._noted(self._of_holder(holder_id, chain))
 
     def of_steps(self, known: KnownEndpoint, steps: Sequence[Step]) -> Iterator[ConfigureOp]:
         """The configurations of all holders that charging at some steps touched."""
@@ -114,7 +118,7 @@ class Holders:
     def of_endpoint(self, endpoint: EndpointTerms, enterprise: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of an endpoint's holder; cycles are those of its enterprise."""
         specs = bucket_specs(_held_plans(endpoint, catalog), enterprise, self._clock.now_ms())
-        return self._noted(ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, path_text(enterprise.path)))
+        return ConfigureOp(endpoint.id, endpoint.version, 0, NO_LIMIT, specs, path_text(enterprise.path))
 
     def of_account(self, account: AccountTerms, catalog: CatalogTerms, *, shared: bool = False) -> ConfigureOp:
         """The configuration of an account's holder.
@@ -126,20 +130,17 @@ class Holders:
         specs = bucket_specs(_held_plans(account, catalog), account, self._clock.now_ms()) if at_home else []
         limit = NO_LIMIT if account.credit_limit_micros is None else account.credit_limit_micros
         limit_version, limit = (0, 0) if shared else (account.limit_version, limit)
-        return self._noted(
-            ConfigureOp(account.id, account.version, limit_version, limit, specs, path_text(account.path))
-        )
+        return ConfigureOp(account.id, account.version, limit_version, limit, specs, path_text(account.path))
 
     def of_pool(self, account: AccountTerms, catalog: CatalogTerms) -> ConfigureOp:
         """The configuration of the holder that the endpoints of an account share."""
         now_ms = self._clock.now_ms()
         specs = bucket_specs(pooled_addons(account, catalog), account, now_ms, pool=True)
         specs += pool_specs(account, catalog.plans, now_ms)
-        return self._noted(
-            ConfigureOp(pool_id(account.id), account.version, 0, NO_LIMIT, specs, path_text(account.path))
-        )
+        return ConfigureOp(pool_id(account.id), account.version, 0, NO_LIMIT, specs, path_text(account.path))
 
     def _noted(self, op: ConfigureOp) -> ConfigureOp:
+        """Note what is about to be told. Only that: who told nobody of a limit would charge by the one before."""
         if len(self._configured) >= HOLDERS_MAX:
             self.forget_all()
         until_ms = told_until(op.buckets, self._clock.now_ms())

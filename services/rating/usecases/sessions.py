@@ -18,7 +18,6 @@ from services.common.ids import derived_id
 from services.rating.domain.cells import cell_of_session, session_in_cell
 from services.rating.domain.decisions import (
     NOWHERE,
-    ConfigureOp,
     Failure,
     Op,
     Outcome,
@@ -280,7 +279,7 @@ class Sessions:
             )
         )
         if call.dry_run:
-            cell.holders.forget(op.holder_id for op in ops if isinstance(op, ConfigureOp))
+            cell.holders.untold(ops)
             outcome = (await cell.preview(ops, expected)).outcomes[-1]
         else:
             outcome = (await cell.submit(ops, expected)).outcomes[-1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.common.errors import ResourceExhaustedError
 from services.common.money import Money
 from services.common.pages import PageRequest
 from services.rating.domain.decisions import SessionAction
@@ -263,6 +264,40 @@ async def test_only_use_says_that_a_limit_is_near_or_exhausted(valkey_url, sqlit
         core.terms.change(chain=(enterprise, replace(reseller, credit_limit_micros=20_000, limit_version=3), operator))
         await core.use(10 * MB, "c")
         assert await kinds(core) == [NEAR]
+
+
+async def looked_at(core: World) -> int:
+    """The limit that a look at the account's balance says."""
+    owner = await core.balances.owner(OPERATOR_CALLER, "", RESELLER)
+    return (await core.balances.of(owner))[-1].credit_limit
+
+
+@pytest.mark.parametrize("look", [False, True])
+async def test_a_limit_that_changes_holds_from_the_next_charge_on_whoever_looks_before(look, valkey_url, sqlite_url):
+    async with settled_world(limited(10_000), valkey_url, sqlite_url) as core:
+        await put_in(core, 10**9, "t")
+        await core.use(9 * MB, "a")
+        enterprise, reseller, operator = core.terms.accounts
+        for version, (limit, reason) in enumerate([(5_000, Reason.CREDIT_LIMIT), (20_000, Reason.NONE)], 2):
+            changed = replace(reseller, credit_limit_micros=limit, limit_version=version)
+            core.terms.change(chain=(enterprise, changed, operator))
+            assert not look or await looked_at(core) == limit
+            assert (await core.use(MB, f"at-{limit}")).reason is reason
+
+
+async def test_a_limit_that_was_lost_on_the_way_is_told_again(valkey_url, sqlite_url, monkeypatch):
+    async with settled_world(limited(10_000), valkey_url, sqlite_url) as core:
+        await put_in(core, 10**9, "t")
+        await core.use(9 * MB, "a")
+        enterprise, reseller, operator = core.terms.accounts
+        changed = replace(reseller, credit_limit_micros=5_000, limit_version=2)
+        core.terms.change(chain=(enterprise, changed, operator))
+        with monkeypatch.context() as patched:
+            patched.setattr("services.rating.usecases.cells.QUEUE_OPS_MAX", 0)
+            with pytest.raises(ResourceExhaustedError, match="QUEUE_FULL"):
+                await core.use(MB, "lost")
+        assert (await core.use(MB, "b")).reason is Reason.CREDIT_LIMIT
+        assert await looked_at(core) == 5_000
 
 
 async def test_money_of_a_prepaid_reseller_is_told_to_the_reseller(valkey_url, sqlite_url):
