@@ -162,16 +162,22 @@ class Pot:
         self.state = "PENDING" if self.state == "PENDING" else "ACTIVE"  # only use activates
 
     def _subscribe_again(self, at_ms: int) -> None:
-        """One subscription follows the other; of those that nobody used only the number is left."""
-        validity, last = self.plan.validity_ms, self.assignment.expires_ms
-        passed = (at_ms - self.expires_ms) // validity + 1
-        if last and at_ms >= last:
-            self.state = "EXPIRED"
-        elif self.plan.subscriptions_max and self.occurrence + passed > self.plan.subscriptions_max:
-            self.occurrence, self.state = self.plan.subscriptions_max, "EXPIRED"
+        """One subscription follows the other; of those that nobody used the number is left, and what the last of them held."""
+        last, most, validity = self.assignment.expires_ms, self.plan.subscriptions_max, self.plan.validity_ms
+        began_ms, present_ms = self.expires_ms, 0
+        while validity and not (last and self.expires_ms >= last) and not (most and self.occurrence >= most):
+            self.occurrence += 1
+            ends_ms = self._within(self.expires_ms + validity)
+            if at_ms < ends_ms:
+                present_ms = ends_ms
+                break
+            self.expires_ms = ends_ms
+        if self.expires_ms > began_ms:
+            self.note_end(self.expires_ms, self.benefit.quantity)
+        if present_ms:
+            self._fill(present_ms)
         else:
-            self.occurrence += passed
-            self._fill(self._within(self.expires_ms + passed * validity))
+            self.state = "EXPIRED"
 
     def _within(self, ends_ms: int) -> int:
         self.own_end_ms = ends_ms
@@ -254,17 +260,22 @@ class Pot:
             if at_ms < end:
                 self.former[number] = (end, rest - units)
                 return
-        if self.state == "PENDING":
-            self.state, self.activated_ms, self.told_ms = "ACTIVE", at_ms, self.expires_ms
-            end = at_ms + self.plan.validity_ms
-            if self.plan.validity_ms and (self.expires_ms == 0 or end < self.expires_ms):
-                self.expires_ms = end
-            self.own_end_ms = end if self.plan.validity_ms else 0
-            self.cycles = self._while_valid(self.cycles)
+        self.activate(at_ms)
         self.supply(units, at_ms)
         self.remaining -= units
         if self.remaining == 0:
             self.state = "DEPLETED"
+
+    def activate(self, at_ms: int) -> None:
+        """Begin the validity of what waited for its first use."""
+        if self.state != "PENDING":
+            return
+        self.state, self.activated_ms, self.told_ms = "ACTIVE", at_ms, self.expires_ms
+        end = at_ms + self.plan.validity_ms
+        if self.plan.validity_ms and (self.expires_ms == 0 or end < self.expires_ms):
+            self.expires_ms = end
+        self.own_end_ms = end if self.plan.validity_ms else 0
+        self.cycles = self._while_valid(self.cycles)
 
     def supply(self, units: int, at_ms: int) -> None:
         """Subscribe anew as often as that many units need."""
@@ -920,8 +931,16 @@ class Model:
             throttled=any(covered.price.throttled for covered in covers),
         )
 
+    def _activate(self, assignment: Assignment, payer: Payer, at_ms: int) -> None:
+        """The first use of an assignment begins the validity of all that it brings."""
+        for pot in (*self.purse(payer).pots.values(), *self._pool.pots.values()):
+            if pot.assignment.id == assignment.id:
+                pot.activate(at_ms)
+
     def _pay(self, payer: Payer, covered: Cover, use: Use) -> None:
         for pot, units in covered.draws:
+            if pot.state == "PENDING":
+                self._activate(pot.assignment, payer, use.at_ms)
             pot.draw(units, use.at_ms)
         for key, scope, count, _ in covered.price.counts:
             self.counts.set(key, scope, count)

@@ -625,20 +625,28 @@ function present_end(bucket)
 end
 
 -- The occurrence that a moment lies in begins where the one before ended. Those between, of which nobody asked for
--- anything, count, but leave no entries: what they granted they lost.
+-- anything, count, but leave no entries: what they granted they lost, but for use of the last of them that is told late.
 local function renew_after_end(name, bucket, time)
   local renewal, validity = bucket[RENEWAL], bucket[VALIDITY]
+  local last_end, left = renewal.last_end, renewal.most > 0 and renewal.most - renewal.number or EXACT_MAX
   local periods = validity > 0 and floor((time - bucket[EXPIRES]) / validity) + 1 or 0
-  local ended = validity == 0 or (renewal.last_end ~= 0 and time >= renewal.last_end)
-  if ended or (renewal.most > 0 and renewal.number + periods > renewal.most) then
-    if not ended then
-      renewal.number = renewal.most
-    end
+  local over = validity == 0 or last_end ~= 0 and time >= last_end or periods > left
+  local passed = over and min(periods, left) or periods - 1
+  local ended = bucket[EXPIRES] + passed * validity
+  if over and last_end ~= 0 and ended > last_end then
+    ended = last_end
+    passed = ceil((last_end - bucket[EXPIRES]) / validity)
+  end
+  if passed > 0 then
+    note_former(bucket, ended, renewal.quantity)
+    renewal.number, bucket[EXPIRES] = renewal.number + passed, ended
+  end
+  if over then
     end_for_good(name, bucket)
     return
   end
-  renewal.number = renewal.number + periods
-  fill(name, bucket, renewal.quantity, within_last_end(bucket, bucket[EXPIRES] + periods * validity))
+  renewal.number = renewal.number + 1
+  fill(name, bucket, renewal.quantity, within_last_end(bucket, ended + validity))
   notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
 end
 
@@ -1274,6 +1282,23 @@ function cover(step, name, payer, quantity, use)
   return coverage
 end
 
+-- Begins the validity of an add-on that waited: of all of its buckets, whichever is drawn first.
+local function activate(name, drawn, time)
+  local source = string.match(drawn[ID], '^[^.]*')
+  for _, bucket in ipairs(holder(name)[BUCKETS]) do
+    if bucket[STATE] == PENDING and string.match(bucket[ID], '^[^.]*') == source then
+      bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
+      local ends = time + bucket[VALIDITY]
+      if bucket[VALIDITY] > 0 then
+        bucket[RENEWAL], bucket[TOLD] = bucket[RENEWAL] or false, bucket[EXPIRES]
+        bucket[EXPIRES] = bucket[EXPIRES] == 0 and ends or min(bucket[EXPIRES], ends)
+        bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
+      end
+    end
+  end
+  notice(name, drawn[ID], NOTICE.ACTIVATED, drawn[EXPIRES])
+end
+
 -- Takes what an entry of the draws says, and makes the entry what is told of it: {bucket, how much, what it was}.
 local function draw_bucket(entry, time)
   local bucket, take, name, place_of_rest = entry[1], entry[2], entry[3], entry[5]
@@ -1289,14 +1314,7 @@ local function draw_bucket(entry, time)
     return
   elseif bucket[STATE] == PENDING then
     what = what + DRAW_ACTIVATED
-    bucket[STATE], bucket[ACTIVATED] = ACTIVE, time
-    local ends = time + bucket[VALIDITY]
-    if bucket[VALIDITY] > 0 then
-      bucket[RENEWAL], bucket[TOLD] = bucket[RENEWAL] or false, bucket[EXPIRES]
-      bucket[EXPIRES] = bucket[EXPIRES] == 0 and ends or min(bucket[EXPIRES], ends)
-      bucket[CYCLES] = cycles_until(bucket[CYCLES], ends)
-    end
-    notice(name, bucket[ID], NOTICE.ACTIVATED, bucket[EXPIRES])
+    activate(name, bucket, time)
   end
   if bucket[RENEWAL] then
     supply(name, bucket, take, time)

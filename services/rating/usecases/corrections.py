@@ -28,6 +28,7 @@ from services.rating.domain.records import body_digest, id_digest
 from services.rating.usecases.balances import Balances, Owner, actor_for, require_seller
 from services.rating.usecases.cells import Answered, Cell
 from services.rating.usecases.charging import books_behind
+from services.rating.usecases.holders import NO_LIMIT
 from services.rating.usecases.kit import Kit
 
 TRIES_MAX = 5
@@ -151,17 +152,25 @@ class Corrections:
         if change == 0:
             raise invalid("change", "must not be 0")
         owner, bucket = await self._balances.owner_of(caller, name)
-        if credit_used and bucket:
-            raise invalid("balance_id", "must be a money balance to change what its owner owes")
+        if credit_used and (bucket or owner.endpoint_id):
+            raise invalid("balance_id", "must be the money balance of an account to change what that owes")
         require_seller(caller, owner)
         balance = CREDIT_USED if credit_used else bucket
         asked = request(caller, "adjust", request_id, reason, owner, f"{owner.id} {balance} {change}")
+        if credit_used and change > 0:
+            await self._require_limit(owner, asked)
         what = "what is owed" if credit_used else "the balance"
         configure = await self._balances.holder_with(owner, name)
         op = AdjustOp(asked, configure.holder_id, balance, change, await self._elsewhere(owner, balance))
         adjusted = await self.decide(owner.cell, op, [configure], dry_run=dry_run, what=what)
         self._kit.escrow.replenished(owner.id)
         return adjusted
+
+    async def _require_limit(self, owner: Owner, asked: Request) -> None:
+        if owner.credit_limit == NO_LIMIT and not await self._balances.happened(asked.id_digest):
+            raise FailedPreconditionError(
+                "NO_CREDIT_LIMIT", f"What {owner.id} owes is not counted: it has no credit limit. Set one first."
+            )
 
     async def withdraw(self, caller: Principal, scope: str, owner: Owner, request_id: str, reason: str) -> bool:
         """See to it that a correction that was refused will never be made; false if it was made.

@@ -219,10 +219,12 @@ def counters(draw: st.DrawFn) -> tuple[CounterTerms, ...]:
 def addons(draw: st.DrawFn, name: str) -> PlanTerms:
     renews = draw(st.sampled_from([RenewOn.CYCLE, RenewOn.CYCLE, RenewOn.EXPIRY, RenewOn.EXPIRY_OR_EXHAUSTION]))
     on_usage, subscribes = draw(st.booleans()), renews is not RenewOn.CYCLE
+    some = benefits(recurs=not subscribes, rolls=not on_usage)
+    more = [replace(each, id="b2") for each in draw(some)] if draw(st.booleans()) else []
     return plan(
         name,
         addon=True,
-        benefits=draw(benefits(recurs=not subscribes, rolls=not on_usage)),
+        benefits=(*draw(some), *more),
         zones=draw(ZONES),
         on_usage=on_usage,
         validity_ms=30 * HOUR_MS if subscribes else draw(st.sampled_from([0, 30 * HOUR_MS])),

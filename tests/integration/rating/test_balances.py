@@ -331,6 +331,29 @@ async def test_a_recurring_addon_on_usage_waits_for_its_first_use(valkey_url, sq
         assert next((b.occurrence, b.remaining) for b in await balances(core)) == (2, 10 * MB)
 
 
+async def test_the_first_use_begins_the_validity_of_all_that_a_waiting_addon_brings(valkey_url, sqlite_url):
+    """It goes before an add-on that still waits, whichever of its benefits was used first."""
+    data, messages = (
+        Benefit(name, frozenset({service}), 10, (), recurring=False) for name, service in [("b1", 1), ("b2", 2)]
+    )
+    both = plan("pln_both", addon=True, on_usage=True, validity_ms=HOUR_MS, benefits=(data, messages))
+    mine = plan("pln_mine", addon=True, on_usage=True, validity_ms=HOUR_MS, benefits=(messages,))
+    given = terms(PREPAID, (assigned("both", both, priority=2), both), (assigned("mine", mine, priority=1), mine))
+    async with settled_world(given, valkey_url, sqlite_url) as core:
+        await core.use(1, "data")
+        found = {each.id: each for each in await balances(core)}
+        for name in ("bal_both.b1", "bal_both.b2"):
+            assert (found[name].state, found[name].expires_ms) == (BalanceState.ACTIVE, NOW_MS + HOUR_MS)
+        await core.use(1, "message", service=2)
+        assert [kind for kind in await kinds(core) if kind == "addon.activated"] == ["addon.activated"]
+        assert await movements(core, "bal_both.b2") == [(GRANT, 10), (DRAW, -1)]
+        core.clock.advance(HOUR_MS)
+        over = await core.use(10, "late-message", service=2, usage_time_ms=core.clock.now_ms())
+        assert (over.outcome, await movements(core, "bal_mine.b2")) == (Outcome.CHARGED, [(GRANT, 10), (DRAW, -10)])
+        last = await core.use(1, "none-left", service=2, usage_time_ms=core.clock.now_ms())
+        assert (last.outcome, last.reason) == (Outcome.REFUSED, Reason.NO_VALID_ADDON)
+
+
 async def test_a_waiting_addon_ends_after_its_validity_whatever_else_was_given_while_it_waited(valkey_url, sqlite_url):
     again, other = weekly(on_usage=True, most=2), addon("pln_other", MB)
     given_terms = terms(PREPAID, (assigned("w", again), again), (assigned("o", other, 1), other))

@@ -82,6 +82,23 @@ async def test_a_payment_lowers_what_is_owed_and_never_below_nothing(valkey_url,
         assert (await core.use(MB, "y")).reason is Reason.CREDIT_LIMIT
 
 
+async def test_without_a_limit_nothing_is_owed_that_could_be_raised(valkey_url, sqlite_url):
+    async with world(paid(), valkey_url, sqlite_url) as core:
+        await adjust(core, ENDPOINT_MONEY, GB)
+        await core.use(10 * MB, "x")
+        raised = await adjust(core, RESELLER_MONEY, 1_000, credit_used=True, request_id="with-limit")
+        await core.fold()
+        enterprise, reseller, operator = core.terms.accounts
+        core.terms.change(chain=(enterprise, replace(reseller, credit_limit_micros=None, limit_version=2), operator))
+        with pytest.raises(MeterlineError, match=f"NO_CREDIT_LIMIT.*{RESELLER}"):
+            await adjust(core, RESELLER_MONEY, 1, credit_used=True)
+        again = await adjust(core, RESELLER_MONEY, 1_000, credit_used=True, request_id="with-limit")
+        assert (again.replayed, again.done.answer) == (True, raised.done.answer)
+        assert (await adjust(core, RESELLER_MONEY, -11_000, credit_used=True)).done.answer == [0]
+        with pytest.raises(MeterlineError, match="balance_id: must be the money balance of an account"):
+            await adjust(core, ENDPOINT_MONEY, -1, credit_used=True)
+
+
 async def test_a_refund_of_what_was_paid_already_is_a_credit_for_what_comes_next(valkey_url, sqlite_url):
     async with world(paid(), valkey_url, sqlite_url) as core:
         await adjust(core, ENDPOINT_MONEY, GB)

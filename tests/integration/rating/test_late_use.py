@@ -129,6 +129,29 @@ async def test_a_subscription_begun_anew_leaves_the_one_before_to_its_late_use(v
         assert (await balances(core))[0].remaining == 9 * MB
 
 
+@pytest.mark.parametrize(
+    ("most", "until_day", "ends_day", "occurrence"), [(0, 0, 28, 4), (3, 0, 21, 3), (2, 0, 14, 2), (0, 16, 16, 3)]
+)
+async def test_a_subscription_that_nobody_looked_at_is_there_for_its_late_use(
+    most, until_day, ends_day, occurrence, valkey_url, sqlite_url
+):
+    """Looked at in the fourth week, after use in the first: what ended last of those between is known."""
+    weekly = addon("pln_w", 10 * MB, renew_on=RenewOn.EXPIRY, subscriptions_max=most, validity_ms=7 * DAY_MS)
+    until = assigned("w", weekly, expires_ms=NOW_MS + until_day * DAY_MS if until_day else 0)
+    async with settled_world(terms(PREPAID, (until, weekly)), valkey_url, sqlite_url) as core:
+        await core.use(4 * MB, "first-week")
+        await core.fold()
+        core.clock.advance(25 * DAY_MS)
+        present = 10 * MB if ends_day == 28 else 0
+        (now, _) = await balances(core)
+        assert (now.remaining, now.occurrence, now.expires_ms) == (present, occurrence, NOW_MS + ends_day * DAY_MS)
+        last_ended = min(ends_day, 21) * DAY_MS
+        assert await late(core, 7 * MB, "last", NOW_MS + last_ended - 1) == (0, 0)
+        assert await late(core, 7 * MB, "more", NOW_MS + 8 * DAY_MS) == (0, 4 * MB)
+        assert await late(core, 7 * MB, "first", NOW_MS + 6 * DAY_MS) == (0, MB)
+        assert (await balances(core))[0].remaining == present
+
+
 async def test_money_of_a_former_cycle_pays_for_its_late_use(valkey_url, sqlite_url):
     credit = Benefit("b1", DATA, 10_000, (), recurring=True, money=True)
     base = monthly(benefits=(credit,), tariff_id="tar_retail")
