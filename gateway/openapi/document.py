@@ -27,7 +27,7 @@ Every operation is a method of a gRPC service, translated; names, limits and tex
 - Failures are `application/problem+json` (RFC 9457): `code` is stable, `detail` says what to do, `errors` names each
   part of the request that is wrong.
 - 64-bit integers are strings in answers, and strings or numbers in requests. Times are RFC 3339, durations `3600s`.
-- Lists: send `next_page_token` back as `page_token` until it is empty.
+- Lists: send `next_page_token` back as `page_token` until it is empty, with the same filters.
 - Writes with a `request_id`, or an `Idempotency-Key`, can be repeated: the first answer comes again.
 - `PATCH` changes the members that the body has, each as a whole; `null` clears one; `update_mask` can say it otherwise.
 """

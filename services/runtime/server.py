@@ -21,6 +21,7 @@ from services.common.errors import InternalError, InvalidArgumentError, Meterlin
 from services.common.identity import Principal
 from services.runtime.identity import Authenticator
 from services.runtime.limits import require_within_limits
+from services.runtime.paging import is_paged, paged
 from services.runtime.statuses import abort
 from services.runtime.telemetry import LATENCY, REQUESTS, logger
 
@@ -132,7 +133,8 @@ class Door:
         elif handler.response_streaming:
             make, behavior = grpc.unary_stream_rpc_method_handler, self._stream(method, short, handler.unary_stream)
         else:
-            make, behavior = grpc.unary_unary_rpc_method_handler, self._unary(method, short, handler.unary_unary)
+            inner = paged(method, handler.unary_unary) if is_paged(method) else handler.unary_unary
+            make, behavior = grpc.unary_unary_rpc_method_handler, self._unary(method, short, inner)
         read = handler.request_deserializer if handler.request_streaming else _reader(handler.request_deserializer)
         return make(behavior, read, handler.response_serializer)
 

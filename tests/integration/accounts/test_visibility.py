@@ -94,8 +94,6 @@ async def test_audit_pages_follow_one_another_newest_first(world: World):
         if not token:
             break
     assert seen == [*(account.id for account in reversed(made.values())), operator.account_id]
-    numbered = audit_pb2.ListAuditEntriesRequest(page_token="WzFd")
-    assert await operator.refused(operator.audit.ListAuditEntries, numbered) == "OK"
 
 
 async def test_names_are_found_in_any_case_of_any_alphabet(world: World):
@@ -124,12 +122,9 @@ async def test_pages_follow_one_another_without_gap_or_repeat(world: World):
 async def test_a_token_of_no_list_is_refused(small_world: World, token):
     operator = small_world.operator
     entries = audit_pb2.ListAuditEntriesRequest(page_token=token)
-    assert await operator.refused(operator.audit.ListAuditEntries, entries) in {
-        "OK",
-        "INVALID_ARGUMENT PAGE_TOKEN_INVALID",
-    }
-    request = accounts_pb2.ListAccountsRequest(page_token=token)
-    assert await operator.refused(operator.accounts.ListAccounts, request) == "INVALID_ARGUMENT PAGE_TOKEN_INVALID"
+    assert await operator.refused(operator.audit.ListAuditEntries, entries) == "INVALID_ARGUMENT PAGE_TOKEN_INVALID"
+    accounts = accounts_pb2.ListAccountsRequest(page_token=token)
+    assert await operator.refused(operator.accounts.ListAccounts, accounts) == "INVALID_ARGUMENT PAGE_TOKEN_INVALID"
 
 
 @pytest.mark.requirement("R286")
