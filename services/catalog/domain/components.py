@@ -214,14 +214,13 @@ def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
         yield _violation("rounding_unit", "must be one micro or more, and even for HALF modes", "ROUNDING_UNIT_INVALID")
     if component.counter and component.scope is PriceScope.RECORD:
         yield _violation("counter", "cannot be shared over the scope of a record", "COUNTER_MISMATCH")
-    yield from _of_rounding(component, component.use_rounding or UseRounding())
+    if component.use_rounding:
+        yield from _of_rounding(component, component.use_rounding)
     if component.charge_covered_use and component.meter is not PriceMeter.RECORDS:
         yield _violation("charge_covered_use", "is for fees: where meter is RECORDS", "COVERED_NOT_RECORDS")
 
 
 def _of_rounding(component: PriceComponent, rounding: UseRounding) -> Iterator[FieldViolation]:
-    if component.use_rounding is None:
-        return
     length, most = _LENGTH.get(rounding.scope), _LENGTH.get(component.scope, _LENGTH[PriceScope.DAY])
     together = component.counted_per is CountedPer.ACCOUNT and rounding.scope is component.scope
     if length is None or (length >= most and not (together and length > _LENGTH[PriceScope.SESSION])):
