@@ -1,6 +1,7 @@
 """Says in sentences why a charge is what it is, for people who answer customers."""
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from services.common.money import format_micros
@@ -123,8 +124,9 @@ def _simple(charge: "Charge", step: Step, unit: str, rounded: int) -> str:
     assert rate is not None  # noqa: S101 - the caller looked
     return (
         f"{charge.rated} {unit} were priced by {_priced_by(step)} of {_where(step)}: rounded up to {rounded} "
-        f"({rate.blocks(charge.rated)} x {rate.increment}), at {rate.numerator}/{rate.denominator} micros each "
-        f"{rate.increment}, that is {format_micros(_price(charge))} {charge.currency}, rounded up once, to the micro."
+        f"({rate.blocks(charge.rated)} x {rate.increment}), at {Fraction(rate.numerator, rate.denominator)} micros "
+        f"each {rate.increment}, that is {format_micros(_price(charge))} {charge.currency}, rounded up once, "
+        "to the micro."
     )
 
 
@@ -251,7 +253,7 @@ def _tier(tier: Tier, part: Component, meter: str, currency: str) -> str:
     flat = f"{format_micros(tier.flat)} {currency} flat" if tier.flat else ""
     if not tier.numerator:
         return flat or "no price"
-    each = f"{tier.numerator}/{part.denominator} micros each {part.increment} {meter}"
+    each = f"{Fraction(tier.numerator, part.denominator)} micros each {part.increment} {meter}"
     return f"{flat} and {each}" if flat else each
 
 

@@ -66,7 +66,7 @@ def test_each_part_of_a_price_says_what_it_counts_over_which_time_and_its_tiers(
         "10000000 bytes were priced by tariff tar_1 version 3, rate r1, as the sum of 2 parts: 0.02 EUR in all.",
         (
             "Part r1.c1 counts bytes over the day (Europe/Brussels), of the endpoint (in whole blocks of 1000000): from 0 up to "
-            "5000000 at 1000/1 micros each 1000000 bytes; from 5000000 up to 20000000 at 3000/1 micros each 1000000 bytes, "
+            "5000000 at 1000 micros each 1000000 bytes; from 5000000 up to 20000000 at 3000 micros each 1000000 bytes, "
             "slowed down; above 20000000 at 0.25 EUR flat, where use does not pass; what the count cost before is taken off, "
             "and the whole is rounded up to the micro."
         ),
