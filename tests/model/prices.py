@@ -1,7 +1,8 @@
 """Prices as docs/tariffs.md has them, in exact fractions."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from math import ceil, floor
 from zoneinfo import ZoneInfo
@@ -37,11 +38,13 @@ def version_at(catalog: CatalogTerms, tariff_id: str, at_ms: int) -> TariffVersi
     return found[-1] if found else None
 
 
-def band_holds(band: TimeBand, local: datetime) -> bool:
+def band_holds(band: TimeBand, local: datetime, holidays: Collection[date] = ()) -> bool:
     """Whether a moment lies in a band; one that wraps belongs to the day on which it begins."""
-    minute, today = local.hour * 60 + local.minute, local.isoweekday()
-    yesterday = (local - timedelta(days=1)).isoweekday()
-    days = band.weekdays or frozenset(range(1, 8))
+    minute = local.hour * 60 + local.minute
+    today, yesterday = (
+        8 if day in holidays else day.isoweekday() for day in (local.date(), local.date() - timedelta(days=1))
+    )
+    days = band.weekdays or frozenset(range(1, 9))
     if band.start < band.end:
         return today in days and band.start <= minute < band.end
     return (today in days and minute >= band.start) or (yesterday in days and minute < band.end)
@@ -64,7 +67,7 @@ def rate_for(
     for rate in tariff.rates:
         if service not in rate.services or (rate.access_types and access not in rate.access_types):
             continue
-        if rate.bands and not any(band_holds(band, local) for band in rate.bands):
+        if rate.bands and not any(band_holds(band, local, tariff.holidays) for band in rate.bands):
             continue
         places = [
             (4, network in rate.networks),

@@ -33,6 +33,7 @@ from tests.model.prices import (
     Counts,
     Period,
     Price,
+    band_holds,
     cycle_of,
     dearest,
     falls,
@@ -81,6 +82,8 @@ class Pot:
     """And in each cycle that follows."""
     former: list[tuple[int, int]] = field(default_factory=list)
     """Its last two ends, and what was left then: for uses from before them."""
+    rests: list["Pot"] = field(default_factory=list)
+    """What ever rolled over from it."""
     missing: int = 0
     """What those who left had brought and was used: it comes off what is brought next in this cycle."""
 
@@ -240,13 +243,18 @@ class Pot:
             if boundary > at_ms:
                 break
             end = bounds[number + self.benefit.roll_over_cycles :][:1]
-            lives_on = self.remaining and end and end[0] > at_ms
-            self.note_end(boundary, 0 if lives_on else self.remaining)
-            if lives_on:
-                rest = Pot(self.assignment, self.plan, self.benefit, self.remaining, shared=self.shared)
+            most = self.benefit.roll_over_maximum
+            alive = sum(rest.remaining for rest in self.rests if rest.expires_ms > boundary)
+            quantity = min(self.remaining, max(0, most - alive)) if most else self.remaining
+            if quantity and end:
+                rest = Pot(self.assignment, self.plan, self.benefit, quantity, shared=self.shared)
                 rest.of_team = self.of_team
                 rest.activated_ms, rest.expires_ms, rest.rest_of_ms = self.activated_ms, end[0], boundary
-                rests.append(rest)
+                self.rests.append(rest)
+                if end[0] > at_ms:
+                    rests.append(rest)
+                    self.remaining -= quantity
+            self.note_end(boundary, self.remaining)
             self.remaining = self.reserved = 0
             if boundary == bounds[-1]:
                 self.state = "EXPIRED"
@@ -708,7 +716,10 @@ class Model:
     def _permits(self, plan: PlanTerms, benefit: Benefit, use: Use) -> bool:
         permitted = use.access in plan.access.get(use.service, frozenset())
         here = self._in(plan.zones, use.network) and self._in(benefit.zones, use.network)
-        return permitted and here and use.service in benefit.services
+        now = not benefit.bands or any(
+            band_holds(band, local_time(use.at_ms, self.chain[0].time_zone)) for band in benefit.bands
+        )
+        return permitted and here and now and use.service in benefit.services
 
     def _headroom(self, payer: Payer, plan: PlanTerms | None) -> tuple[int | None, str]:
         """What a payer can still pay (None is no bound), and the reason when that is not enough."""

@@ -1,7 +1,9 @@
 """Tariffs with tiers, fees, caps and time bands, made over HTTP and charged as a customer's traffic is."""
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -9,6 +11,8 @@ from meterline.rating.v1.charging_pb2 import Outcome, Reason, UsageMode
 from services.common.clock import HOUR_MS
 from tests.system.market import BE, DE, MB, Market, default_of, eur, plan, usage
 from tests.system.stranger import Json, Stranger, fresh
+
+HOUR = timedelta(hours=1)
 
 
 async def plan_with(owner: Stranger, tariff: Json) -> str:
@@ -205,6 +209,76 @@ async def test_a_session_pays_its_fee_once_and_rounds_once(market: Market):
     assert await amounts(market.enterprise, endpoint_id, 600_000, 600_000, 600_000, **reported) == charged
 
 
+async def test_holidays_and_bundles_of_hours_hold_by_the_clock_of_their_place(market: Market):
+    zone = ZoneInfo("Pacific/Auckland")
+    today = datetime.now(zone)
+    yesterday = today - timedelta(days=1)
+    tariff = {
+        "time_zone": zone.key,
+        "holidays": [f"{yesterday:%Y-%m-%d}"],
+        "rates": [
+            {"services": ["SERVICE_DATA"], "price": eur(3), "per_quantity": str(MB)},
+            {
+                "services": ["SERVICE_DATA"], "price": eur(1), "per_quantity": str(MB),
+                "time_bands": [{"weekdays": [8], "start": "00:00", "end": "24:00"}],
+            },
+        ],
+    }  # fmt: skip
+    base = await plan_with(market.enterprise, tariff)
+    read = await market.enterprise.get("/v1/tariffs/" + (await market.enterprise.get(f"/v1/plans/{base}"))["tariff_id"])
+    assert (read["holidays"], read["rates"][1]["time_bands"][0]["weekdays"]) == ([f"{yesterday:%Y-%m-%d}"], [8])
+    endpoint_id = await market.endpoint(base)
+    noons = [
+        round(day.replace(hour=12, fold=0).timestamp()) * 1000 for day in (yesterday, yesterday - timedelta(days=1))
+    ]
+    found = [await amounts(market.enterprise, endpoint_id, MB, usage_time_ms=at_ms) for at_ms in noons]
+    assert found == [[1_000_000], [3_000_000]]
+    now = datetime.now(UTC)  # the enterprise's billing cycle is in UTC
+    hours = {"now": (now - HOUR, now + HOUR), "later": (now + 2 * HOUR, now + 4 * HOUR)}
+    left = {}
+    for name, (start, end) in hours.items():
+        bands = [{"start": f"{start:%H:%M}", "end": f"{end:%H:%M}"}]
+        benefit = {"services": ["SERVICE_DATA"], "quantity": str(10 * MB), "time_bands": bands}
+        service_profile = (await default_of(market.enterprise, "service-profiles", "DEFAULT"))["id"]
+        bundle = await plan(
+            market.enterprise, type="PLAN_TYPE_ADDON", service_profile_id=service_profile, benefits=[benefit]
+        )
+        assert (await market.enterprise.get(f"/v1/plans/{bundle}"))["benefits"][0]["time_bands"] == [
+            {"weekdays": [], **bands[0]}
+        ]
+        endpoint_id = await market.endpoint(base, addons=[bundle])
+        left[name] = (await amounts(market.enterprise, endpoint_id, MB))[0]
+    assert left == {"now": 0, "later": 3_000_000}
+
+
+@pytest.mark.parametrize(
+    ("benefit", "code", "field"),
+    [
+        ({"time_bands": [{"weekdays": [8], "start": "08:00", "end": "18:00"}]}, "WEEKDAY_OF_TARIFFS", "weekdays"),
+        ({"roll_over_maximum": "5"}, "NO_ROLL_OVER", "roll_over_maximum"),
+    ],
+)
+async def test_what_is_wrong_with_a_benefit_is_said(market: Market, benefit: Json, code: str, field: str):
+    profile = (await default_of(market.enterprise, "service-profiles", "DEFAULT"))["id"]
+    body = {
+        "name": fresh("wrong"), "type": "PLAN_TYPE_ADDON", "service_profile_id": profile,
+        "benefits": [{"services": ["SERVICE_DATA"], "quantity": "5", **benefit}],
+    }  # fmt: skip
+    problem = await market.enterprise.problem("POST", "/v1/plans", body)
+    assert (problem["status"], problem["code"]) == (400, code)
+    assert problem["errors"][0]["pointer"].endswith(field), problem
+
+
+async def test_a_holiday_is_a_day_of_the_calendar(market: Market):
+    body = {"name": fresh("wrong"), "currency": "EUR", "rates": [data(tiers=[{}])], "holidays": ["2026-02-29"]}
+    problem = await market.enterprise.problem("POST", "/v1/tariffs", body)
+    assert (problem["status"], problem["code"], problem["errors"][0]["pointer"]) == (
+        400,
+        "DATE_INVALID",
+        "#/holidays/0",
+    )
+
+
 @pytest.mark.parametrize(
     ("rate", "code", "field"),
     [
@@ -212,7 +286,7 @@ async def test_a_session_pays_its_fee_once_and_rounds_once(market: Market):
         ({**data(tiers=[{}]), "price": eur(1)}, "PRICE_TWICE", "tariff.rates[0].components"),
         ({"services": ["SERVICE_DATA"]}, "FIELD_REQUIRED", "tariff.rates[0].price"),
         (
-            {**data(tiers=[{}]), "time_bands": [{"weekdays": [8], "start": "08:00", "end": "18:00"}]},
+            {**data(tiers=[{}]), "time_bands": [{"weekdays": [9], "start": "08:00", "end": "18:00"}]},
             "FIELD_INVALID",
             "rates[0].time_bands[0].weekdays[0]",
         ),

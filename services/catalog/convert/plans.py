@@ -3,7 +3,12 @@
 from google.protobuf.duration_pb2 import Duration
 
 from meterline.catalog.v1 import plans_pb2
-from services.catalog.convert.components import use_rounding_from_proto, use_rounding_to_proto
+from services.catalog.convert.components import (
+    time_band_from_proto,
+    time_band_to_proto,
+    use_rounding_from_proto,
+    use_rounding_to_proto,
+)
 from services.catalog.convert.values import (
     currency_from_proto,
     enum_from_proto,
@@ -91,6 +96,8 @@ def _benefit_from_proto(message: plans_pb2.Benefit, field: str) -> Benefit:
         ),
         roll_over_order=optional_enum_from_proto(RollOverOrder, message.roll_over_order)
         or (RollOverOrder.OLDEST_FIRST if message.roll_over_cycles else None),
+        roll_over_maximum=message.roll_over_maximum,
+        time_bands=tuple(map(time_band_from_proto, message.time_bands)),
     )
 
 
@@ -186,6 +193,8 @@ def _benefit_to_proto(benefit: Benefit) -> plans_pb2.Benefit:
             for weight in benefit.weights
         ],
         roll_over_order=benefit.roll_over_order.value if benefit.roll_over_order else 0,  # type: ignore[arg-type]
+        roll_over_maximum=benefit.roll_over_maximum,
+        time_bands=map(time_band_to_proto, benefit.time_bands),
     )
 
 

@@ -1,5 +1,7 @@
 """Rate zones and tariffs."""
 
+from datetime import date
+
 from meterline.catalog.v1 import tariffs_pb2
 from services.catalog.convert.components import (
     cap_from_proto,
@@ -107,7 +109,15 @@ def tariff_from_proto(message: tariffs_pb2.Tariff) -> Tariff:
             cap_from_proto(cap, message.currency, f"tariff.spending_caps[{index}]")
             for index, cap in enumerate(message.spending_caps)
         ),
+        holidays=tuple(sorted(_date(day, f"tariff.holidays[{n}]") for n, day in enumerate(message.holidays))),
     )
+
+
+def _date(text: str, field: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise invalid(field, f"{text!r} is no day of the calendar", "DATE_INVALID") from error
 
 
 def tariff_to_proto(tariff: Tariff) -> tariffs_pb2.Tariff:
@@ -124,6 +134,7 @@ def tariff_to_proto(tariff: Tariff) -> tariffs_pb2.Tariff:
         description=tariff.description,
         time_zone=tariff.time_zone,
         spending_caps=[cap_to_proto(cap, tariff.currency) for cap in tariff.spending_caps],
+        holidays=[day.isoformat() for day in tariff.holidays],
         create_time=time_to_proto(tariff.created_ms),
         update_time=time_to_proto(tariff.updated_ms),
         etag=str(tariff.etag),

@@ -3,6 +3,7 @@
 from services.catalog.domain.components import PriceScope, UseRounding
 from services.catalog.domain.plans import Benefit, Plan, ProductKind, Recurrence
 from services.catalog.domain.services import Unit
+from services.catalog.domain.timebands import HOLIDAY
 from services.common.errors import invalid
 
 POOLS = frozenset({ProductKind.SUBSCRIPTION_STATIC_POOL, ProductKind.SUBSCRIPTION_DYNAMIC_POOL})
@@ -21,15 +22,12 @@ def require_sound_benefits(plan: Plan) -> None:
                 "UNIT_OF_SERVICES",
             )
         _require_sound_draws(benefit, field)
-        if benefit.roll_over_cycles and benefit.recurrence is Recurrence.ONE_TIME:
-            raise invalid(f"{field}.roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+        _require_sound_roll_over(benefit, field)
         is_fast = benefit.recurrence in {Recurrence.DAILY, Recurrence.WEEKLY}
         if is_fast and plan.product_kind is ProductKind.SUBSCRIPTION_DYNAMIC_POOL:
             raise invalid(
                 f"{field}.recurrence", "must be ONE_TIME or RECURRING in a dynamic pool", "RECURRENCE_NOT_PERMITTED"
             )
-        if benefit.roll_over_order and not benefit.roll_over_cycles:
-            raise invalid(f"{field}.roll_over_order", "belongs to a benefit with roll_over_cycles", "NO_ROLL_OVER")
         if plan.product_kind in POOLS and len(benefit.benefit_id) > POOL_BENEFIT_ID_MAX:
             raise invalid(
                 f"{field}.benefit_id",
@@ -44,6 +42,14 @@ def require_sound_benefits(plan: Plan) -> None:
             )
 
 
+def _require_sound_roll_over(benefit: Benefit, field: str) -> None:
+    if benefit.roll_over_cycles and benefit.recurrence is Recurrence.ONE_TIME:
+        raise invalid(f"{field}.roll_over_cycles", "belongs to a RECURRING benefit", "NOT_RECURRING")
+    for name in ("roll_over_order", "roll_over_maximum"):
+        if getattr(benefit, name) and not benefit.roll_over_cycles:
+            raise invalid(f"{field}.{name}", "belongs to a benefit with roll_over_cycles", "NO_ROLL_OVER")
+
+
 def _require_sound_draws(benefit: Benefit, field: str) -> None:
     if benefit.unit is Unit.MONEY:
         for name, reason in (("use_rounding", "ROUNDING_OF_MONEY"), ("weights", "WEIGHT_OF_MONEY")):
@@ -54,6 +60,11 @@ def _require_sound_draws(benefit: Benefit, field: str) -> None:
         raise invalid(f"{field}.use_rounding.scope", "must be RECORD or SESSION", "ROUNDING_SCOPE")
     if rounding.maximum:
         raise invalid(f"{field}.use_rounding.maximum", "is for prices: what is used is drawn", "ROUNDING_MAXIMUM")
+    for index, band in enumerate(benefit.time_bands):
+        if HOLIDAY in band.weekdays:
+            raise invalid(
+                f"{field}.time_bands[{index}].weekdays", "has 8: only tariffs have holidays", "WEEKDAY_OF_TARIFFS"
+            )
     for index, weight in enumerate(benefit.weights):
         if unknown := set(weight.services) - set(benefit.services):
             raise invalid(

@@ -6,6 +6,7 @@ from enum import IntEnum
 from services.catalog.domain.components import UseRounding
 from services.catalog.domain.items import Item
 from services.catalog.domain.services import Service, Unit
+from services.catalog.domain.timebands import TimeBand
 
 DEFAULT_POSTPAID_PLAN = "DEFAULT POSTPAID PLAN"
 DEFAULT_PREPAID_PLAN = "DEFAULT PREPAID PLAN"
@@ -126,6 +127,8 @@ class Benefit:
         use_rounding: how use is measured before it is drawn.
         weights: what use draws where that is not its own volume; the first that fits.
         roll_over_order: when a rest is drawn; None if there are none.
+        roll_over_maximum: most that rests may hold together; 0 is without bound.
+        time_bands: when it may be used; empty means always.
     """
 
     benefit_id: str = ""
@@ -138,6 +141,8 @@ class Benefit:
     use_rounding: UseRounding | None = None
     weights: tuple[BenefitWeight, ...] = ()
     roll_over_order: RollOverOrder | None = None
+    roll_over_maximum: int = 0
+    time_bands: tuple[TimeBand, ...] = ()
 
     @property
     def zone_ids(self) -> frozenset[str]:

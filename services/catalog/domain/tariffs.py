@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from enum import IntEnum
 from functools import reduce
 from operator import or_
@@ -10,7 +11,7 @@ from services.catalog.domain.components import PriceComponent, SpendingCap
 from services.catalog.domain.items import Item
 from services.catalog.domain.prices import is_exact
 from services.catalog.domain.services import AccessType, Service
-from services.catalog.domain.timebands import WEEK_MINUTES, TimeBand
+from services.catalog.domain.timebands import ALL_MINUTES, TimeBand
 from services.catalog.domain.zones import ZoneReach
 from services.common.errors import FailedPreconditionError, FieldViolation, invalid
 
@@ -78,6 +79,7 @@ class Tariff(Item):
         description: free text.
         time_zone: IANA name of the zone of its time bands and days.
         spending_caps: bounds of what it charges; the first is applied first.
+        holidays: days that its time bands call 8, in its time zone; sorted.
     """
 
     currency: str = ""
@@ -88,6 +90,7 @@ class Tariff(Item):
     description: str = ""
     time_zone: str = "UTC"
     spending_caps: tuple[SpendingCap, ...] = ()
+    holidays: tuple[date, ...] = ()
 
     @property
     def zone_ids(self) -> frozenset[str]:
@@ -146,7 +149,7 @@ class Overlap:
 
 
 class _Claims:
-    """At which minutes of the week places have a rate already, as bits.
+    """At which minutes of the week, and of a holiday, places have a rate already, as bits.
 
     What is asked about goes by service, access type, kind of place, and whether rates have time bands.
     """
@@ -167,9 +170,9 @@ class _Claims:
             self._held[what, name] = self._held.get((what, name), 0) | minutes
 
 
-def _minutes(rate: Rate) -> int:
-    """The minutes of the week at which it holds, as bits."""
-    spans = [span for band in rate.time_bands for span in band.spans()] or [(0, WEEK_MINUTES)]
+def _minutes(rate: Rate, *, holidays: bool) -> int:
+    """The minutes of the week, and of a holiday, at which it holds, as bits."""
+    spans = [span for band in rate.time_bands for span in band.spans(holidays=holidays)] or [(0, ALL_MINUTES)]
     return reduce(or_, (((1 << (end - start)) - 1) << start for start, end in spans))
 
 
@@ -186,7 +189,7 @@ def _places(rate: Rate, zones: Mapping[str, ZoneReach]) -> Iterable[tuple[str, S
         yield "default", ("default",)
 
 
-def find_overlap(rates: Sequence[Rate], zones: Mapping[str, ZoneReach]) -> Overlap | None:
+def find_overlap(rates: Sequence[Rate], zones: Mapping[str, ZoneReach], *, holidays: bool = False) -> Overlap | None:
     """Find two equally specific rates of a tariff for one network, service, access type and time.
 
     Countries are compared as such, not only by the networks that they have today: otherwise a later import would
@@ -195,10 +198,11 @@ def find_overlap(rates: Sequence[Rate], zones: Mapping[str, ZoneReach]) -> Overl
     Args:
         rates: the rates.
         zones: reach of each zone that they reference.
+        holidays: whether the tariff has any.
     """
     claims = _Claims()
     for index, rate in enumerate(rates):
-        minutes, has_bands = _minutes(rate), bool(rate.time_bands)
+        minutes, has_bands = _minutes(rate, holidays=holidays), bool(rate.time_bands)
         for kind, places in _places(rate, zones):
             for service, access_type in rate.combinations():
                 what = (service, access_type, kind, has_bands)
@@ -206,7 +210,8 @@ def find_overlap(rates: Sequence[Rate], zones: Mapping[str, ZoneReach]) -> Overl
                     if claims.has(what, place, minutes):
                         if index == 1:
                             return Overlap(rate.rate_id, rates[0].rate_id, service, access_type, place)
-                        return next(filter(None, (find_overlap((other, rate), zones) for other in rates[:index])))
+                        pairs = (find_overlap((other, rate), zones, holidays=holidays) for other in rates[:index])
+                        return next(filter(None, pairs))
                 for place in places:  # only now: it may name a country and a part of it
                     claims.claim(what, place, minutes)
     return None
@@ -214,7 +219,7 @@ def find_overlap(rates: Sequence[Rate], zones: Mapping[str, ZoneReach]) -> Overl
 
 def require_no_overlap(tariff: Tariff, zones: Mapping[str, ZoneReach]) -> None:
     """Raise FAILED_PRECONDITION TARIFF_ZONES_OVERLAP if two rates price the same network, service and access type."""
-    overlap = find_overlap(tariff.rates, zones)
+    overlap = find_overlap(tariff.rates, zones, holidays=bool(tariff.holidays))
     if overlap is not None:
         what = f"{overlap.service.name} over {overlap.access_type.name[1]}G"
         raise FailedPreconditionError(

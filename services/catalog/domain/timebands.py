@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 DAY_MINUTES = 24 * 60
-WEEK_MINUTES = 7 * DAY_MINUTES
-EVERY_DAY = (1, 2, 3, 4, 5, 6, 7)
+WEEK_DAYS = (1, 2, 3, 4, 5, 6, 7)
+HOLIDAY = 8
+WEEK_MINUTES = len(WEEK_DAYS) * DAY_MINUTES
+ALL_MINUTES = WEEK_MINUTES + DAY_MINUTES
+"""Those of a week, and behind them those of a holiday."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +16,7 @@ class TimeBand:
     """A part of the week.
 
     Attributes:
-        weekdays: days on which it begins, Monday is 1; sorted; empty means every day.
+        weekdays: days on which it begins, Monday is 1 and a holiday 8; sorted; empty means every day.
         start: minute of the day, 0 to 1439.
         end: minute of the day, not included, 0 to 1440; not later than `start` means on the next day.
     """
@@ -22,12 +25,20 @@ class TimeBand:
     start: int
     end: int
 
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """The minutes of the week that it covers, from Monday 00:00, as pairs of start and end."""
-        length = self.end - self.start if self.end > self.start else self.end + DAY_MINUTES - self.start
-        for weekday in self.weekdays or EVERY_DAY:
-            start = (weekday - 1) * DAY_MINUTES + self.start
-            end = start + length
-            yield start, min(end, WEEK_MINUTES)
-            if end > WEEK_MINUTES:
-                yield 0, end - WEEK_MINUTES
+    def spans(self, *, holidays: bool = False) -> Iterator[tuple[int, int]]:
+        """The minutes that it covers, from Monday 00:00, as pairs of start and end.
+
+        Args:
+            holidays: whether there are any: each may come after each day, and before each.
+        """
+        is_long = self.end <= self.start
+        for day in self.weekdays or (*WEEK_DAYS, HOLIDAY):
+            began = (day - 1) * DAY_MINUTES
+            yield began + self.start, began + (DAY_MINUTES if is_long else self.end)
+            if not is_long:
+                continue
+            following = [day % len(WEEK_DAYS) + 1] if day != HOLIDAY else []
+            if holidays:
+                following = [*WEEK_DAYS, HOLIDAY] if day == HOLIDAY else [*following, HOLIDAY]
+            for other in following:
+                yield (other - 1) * DAY_MINUTES, (other - 1) * DAY_MINUTES + self.end

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import date
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -134,6 +135,7 @@ def _tariff(tariff: tariffs_pb2.Tariff) -> TariffVersion:
         effective_ms=_milliseconds(tariff.effective_time) if tariff.HasField("effective_time") else 0,
         rates=tuple(map(_rate, tariff.rates)),
         time_zone=tariff.time_zone or "UTC",
+        holidays=frozenset(map(date.fromisoformat, tariff.holidays)),
         caps=tuple(
             CapTerms(
                 id=cap.cap_id,
@@ -159,12 +161,14 @@ def _rate(message: tariffs_pb2.Rate) -> RateTerms:
         countries=frozenset(message.country_codes),
         services=frozenset(message.services),
         access_types=frozenset(message.access_types),
-        bands=tuple(
-            TimeBand(frozenset(band.weekdays), _minute(band.start), _minute(band.end)) for band in message.time_bands
-        ),
+        bands=tuple(map(_band, message.time_bands)),
         rate=None if message.components else rate(*simple),
         components=tuple(map(_component, message.components)),
     )
+
+
+def _band(message: tariffs_pb2.TimeBand) -> TimeBand:
+    return TimeBand(frozenset(message.weekdays), _minute(message.start), _minute(message.end))
 
 
 def _minute(clock: str) -> int:
@@ -235,6 +239,8 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
                 weights=tuple(map(_weight, benefit.weights)),
                 money=benefit.unit == service_pb2.UNIT_MONEY,
                 roll_over_order=RollOverOrder(benefit.roll_over_order or RollOverOrder.OLDEST_FIRST),
+                roll_over_maximum=benefit.roll_over_maximum,
+                bands=tuple(map(_band, benefit.time_bands)),
             )
             for benefit in plan.benefits
         ),

@@ -70,6 +70,7 @@ class Renewal:
         shares: percent used at which to say so.
         team: whether endpoints share it by their base plan.
         order: when a rest that rolled over is drawn.
+        rests_most: most that rests hold together; 0 is without bound.
     """
 
     quantity: int
@@ -80,6 +81,7 @@ class Renewal:
     shares: tuple[int, ...]
     team: Team = Team.NONE
     order: RollOverOrder = RollOverOrder.OLDEST_FIRST
+    rests_most: int = 0
 
 
 @dataclass(frozen=True, slots=True)

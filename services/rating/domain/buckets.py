@@ -226,7 +226,7 @@ def _renewal(assignment: Assignment, plan: PlanTerms, benefit: Benefit, quantity
         most = plan.subscriptions_max or OCCURRENCES_MAX
         return replace(renewal, on=plan.renew_on, most=most, last_end_ms=assignment.expires_ms)
     rolls = benefit.roll_over_cycles if benefit.recurring else 0
-    return replace(renewal, cycles=rolls, order=benefit.roll_over_order)
+    return replace(renewal, cycles=rolls, order=benefit.roll_over_order, rests_most=benefit.roll_over_maximum)
 
 
 def _usual_renewal(quantity: int, plan: PlanTerms) -> Renewal:

@@ -23,6 +23,7 @@ from services.rating.domain.terms import (
     Use,
     as_of,
 )
+from services.rating.domain.timebands import bands_at
 
 SLOWED_DOWN = Pricing(
     (
@@ -132,11 +133,15 @@ def _step(
     limits = usage_limits(counters, use.service, account_id, billed, clocks)
     simple, pricing = price_of(tariff, found, catalog, use, Payer(billed, payee.id), clocks) if tariff else (None, None)
     currency = tariff.currency if tariff else (base.currency if base else "")
-    own = _drawable((plan for _, plan in own_plans(payer, catalog)), catalog, use, currency, own_ref(payer))
+    when = (billed.time_zone, at_ms)
+    own, own_window = _usable(
+        _drawable((plan for _, plan in own_plans(payer, catalog)), catalog, use, currency, own_ref(payer)), *when
+    )
     pool = dict[str, Benefit]()
     if isinstance(payer, EndpointTerms):
         pool = _drawable((plan for _, plan in pooled_addons(payee, catalog)), catalog, use, currency)
         pool |= _drawable((plan for _, plan in shared_bases(payer, catalog)), catalog, use, currency, shared_ref)
+    pool, pool_window = _usable(pool, *when)
     drawable = own | pool
     if base is not None and base.throttles and tariff is None and drawable:
         pricing = SLOWED_DOWN
@@ -148,7 +153,7 @@ def _step(
         refs=tuple(sorted(drawable)),
         rate=simple,
         pricing=pricing,
-        no_rate=_no_rate_reason(base, catalog, use),
+        no_rate=_no_rate_reason(base, catalog, use, *when),
         payer=account_id,
         payee=payee.id,
         plan=base.key if base else ("", 0),
@@ -160,7 +165,8 @@ def _step(
         limits=limits,
         measures=tuple(_measures(drawable, catalog, use, account_id)),
     )
-    return step, (max(window[0], rate_window[0]), min(window[1], rate_window[1]))
+    starts, ends = zip(window, rate_window, own_window, pool_window, strict=True)
+    return step, (max(starts), min(ends))
 
 
 def _mode(payer: EndpointTerms | AccountTerms, base: PlanTerms | None) -> StepMode:
@@ -170,11 +176,12 @@ def _mode(payer: EndpointTerms | AccountTerms, base: PlanTerms | None) -> StepMo
     return StepMode.POSTPAID if limited else StepMode.UNLIMITED
 
 
-def _no_rate_reason(base: PlanTerms | None, catalog: CatalogTerms, use: Use) -> Reason:
+def _no_rate_reason(base: PlanTerms | None, catalog: CatalogTerms, use: Use, time_zone: str, at_ms: int) -> Reason:
     """Why a step that has no rate does not cover what its benefits leave."""
     if base is None:
         return Reason.NO_BASE_PLAN
-    if _drawable([base], catalog, use, currency=""):  # volumes only: money is always in some currency
+    volumes = _drawable([base], catalog, use, currency="")  # money is always in some currency
+    if _usable(volumes, time_zone, at_ms)[0]:
         return Reason.BALANCE_DEPLETED
     return Reason.NO_VALID_ADDON if base.prepaid and not base.tariff_id else Reason.NO_RATE
 
@@ -255,6 +262,17 @@ def _drawable(
         if use.service in benefit.services and catalog.in_zones(benefit.zones, use.network_id)
         if not benefit.money or plan.currency == currency
     }
+
+
+def _usable(drawable: Mapping[str, Benefit], time_zone: str, at_ms: int) -> tuple[dict[str, Benefit], Window]:
+    """Those benefits that may be used at a time, and how long just they may."""
+    usable, (since, until) = dict[str, Benefit](), ALWAYS
+    for name, benefit in drawable.items():
+        holds, window = bands_at(benefit.bands, time_zone, at_ms)
+        since, until = max(since, window[0]), min(until, window[1])
+        if holds:
+            usable[name] = benefit
+    return usable, (since, until)
 
 
 def _measures(drawable: Mapping[str, Benefit], catalog: CatalogTerms, use: Use, account_id: str) -> Iterator[Measure]:

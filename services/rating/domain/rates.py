@@ -1,9 +1,6 @@
 """Which rate of a tariff prices a use, how long, and what its price is made of."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from services.rating.domain.measuring import UseRounding, counter_name
 from services.rating.domain.periods import ALWAYS, DAILY, WEEKLY, Clock, Period, Window, place_of
@@ -18,11 +15,9 @@ from services.rating.domain.terms import (
     Scope,
     TariffVersion,
     TierTerms,
-    TimeBand,
     Use,
 )
-
-WEEK_DAYS = 7
+from services.rating.domain.timebands import bands_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +55,8 @@ def rate_at(tariff: TariffVersion, catalog: CatalogTerms, use: Use, at_ms: int) 
         place = _place_rank(rate, catalog, use) if rate.prices(use.service, use.access_type) else 0
         if not place:
             continue
-        holds = not rate.bands
-        for start, end in _spans(rate.bands, tariff.time_zone, at_ms):
-            holds = holds or start <= at_ms < end
-            for edge in (start, end):
-                since, until = (max(since, edge), until) if edge <= at_ms else (since, min(until, edge))
+        holds, window = bands_at(rate.bands, tariff.time_zone, at_ms, tariff.holidays)
+        since, until = max(since, window[0]), min(until, window[1])
         if holds and 2 * place + bool(rate.bands) > rank:
             best, rank = rate, 2 * place + bool(rate.bands)
     return best, (since, until)
@@ -80,26 +72,6 @@ def _place_rank(rate: RateTerms, catalog: CatalogTerms, use: Use) -> int:
     if rate.zone_id:
         return 2 if use.network_id in catalog.zones.get(rate.zone_id, frozenset()) else 0
     return 0 if rate.networks or rate.countries else 1
-
-
-def _spans(bands: tuple[TimeBand, ...], time_zone: str, at_ms: int) -> Iterator[Window]:
-    """The times at which bands hold, around a moment: at least the ones before, at and after it."""
-    if not bands:
-        return
-    zone = ZoneInfo(time_zone)
-    today = datetime.fromtimestamp(at_ms // 1000, zone).replace(hour=0, minute=0, second=0, fold=0)
-    for offset in range(-WEEK_DAYS - 1, WEEK_DAYS + 2):
-        day = today + timedelta(days=offset)
-        for band in bands:
-            if not band.weekdays or day.isoweekday() in band.weekdays:
-                end_day = 0 if band.end > band.start else 1
-                yield _moment(day, band.start, 0), _moment(day, band.end, end_day)
-
-
-def _moment(day: datetime, minute: int, days: int) -> int:
-    local = day + timedelta(days=days + minute // 1440)
-    local = local.replace(hour=minute % 1440 // 60, minute=minute % 60)
-    return round(local.timestamp()) * 1000
 
 
 def price_of(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import IntEnum
 from typing import TypeVar
 
@@ -225,6 +226,18 @@ class Every(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TimeBand:
+    """A part of the week: days on which it begins (Monday is 1, a holiday 8), minutes of the day.
+
+    An end that is not later than the start is on the next day.
+    """
+
+    weekdays: frozenset[int]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Benefit:
     """A volume or money that comes with a plan; zones empty means everywhere the plan may be used.
 
@@ -235,6 +248,8 @@ class Benefit:
         weights: what use draws where that is not its own volume; the first that fits.
         roll_over_order: when a rest is drawn.
         every: how often a recurring one is filled anew: with each cycle, day or week of the account's.
+        roll_over_maximum: most that rests hold together; 0 is without bound.
+        bands: when it may be used, in the time zone of that account; empty means always.
     """
 
     id: str
@@ -248,6 +263,8 @@ class Benefit:
     weights: tuple[Weight, ...] = ()
     roll_over_order: RollOverOrder = RollOverOrder.OLDEST_FIRST
     every: Every = Every.CYCLE
+    roll_over_maximum: int = 0
+    bands: tuple[TimeBand, ...] = ()
 
     @property
     def unit(self) -> Unit:
@@ -324,15 +341,6 @@ class CountedBy(IntEnum):
     TOTAL = 1
     NETWORK = 2
     COUNTRY = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TimeBand:
-    """A part of the week: days on which it begins (Monday is 1), minutes of the day; the end may be on the next."""
-
-    weekdays: frozenset[int]
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +433,7 @@ class TariffVersion:
     rates: tuple[RateTerms, ...]
     time_zone: str = "UTC"
     caps: tuple[CapTerms, ...] = ()
+    holidays: frozenset[date] = frozenset()
 
 
 @dataclass(slots=True)

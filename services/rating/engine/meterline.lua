@@ -30,7 +30,7 @@ local ID, REF, PRIORITY, ROLE, REMAINING, RESERVED, GRANTED, STATE, ACTIVATED, E
 -- A renewal, by name: quantity (what it is filled with), on (ON_EXPIRY, ON_EXHAUSTION; 0 with the cycles only), most
 -- (occurrences, 0 without end), number (of the present one), last_end (when it ends for good, 0 never), ends (when the
 -- present one would end by itself; not there for the one that its activation began), cycles (for how many a rest rolls
--- over), order (in which rests are drawn, if not OLDEST_FIRST), shares (used, at which to say so, percent), team (what the
+-- over), order (in which rests are drawn, if not OLDEST_FIRST), rests_most (that they hold together, if there is a bound), shares (used, at which to say so, percent), team (what the
 -- members of a plan share: GROWS with them, or FIXED), short (what was used of what those who left had brought: it comes off
 -- what is brought next).
 local ROLE_BASE, ROLE_POOL = 2, 3
@@ -650,27 +650,42 @@ local function renew_after_end(name, bucket, time)
   notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
 end
 
+-- How much may roll over at a boundary: less by what rests hold that go on after it, each {end, how much}.
+local function room_for_rest(bucket, rests, boundary)
+  local room = bucket[RENEWAL].rests_most or EXACT_MAX
+  for _, rest in ipairs(rests) do
+    room = room - (rest[1] > boundary and rest[2] or 0)
+  end
+  return max(0, room)
+end
+
 -- At each boundary that has passed, what is left becomes a bucket of its own for some cycles.
 local function roll_over(name, payer, bucket, time)
-  local bounds, at = { bucket[EXPIRES] }, 1
+  local bounds, at, rests = { bucket[EXPIRES] }, 1, {}
+  for _, other in ipairs(payer[BUCKETS]) do
+    if other[VALIDITY] < 0 and string.match(other[ID], '^[^~]*') == bucket[ID] then
+      rests[#rests + 1] = { other[EXPIRES], other[REMAINING] }
+    end
+  end
   for _, boundary in ipairs(bucket[CYCLES]) do
     if boundary > bucket[EXPIRES] then
       bounds[#bounds + 1] = boundary
     end
   end
   while bounds[at] and bounds[at] <= time do
-    local rest, ends = bucket[REMAINING], bounds[at + bucket[RENEWAL].cycles]
-    local lives_on = rest > 0 and ends and ends > time
-    note_former(bucket, bounds[at], lives_on and 0 or rest)
-    if lives_on then
+    local ends = bounds[at + bucket[RENEWAL].cycles]
+    local rest = ends and min(bucket[REMAINING], room_for_rest(bucket, rests, bounds[at])) or 0
+    if rest > 0 and ends > time then
       local id = bucket[ID] .. '~' .. string.format('%d', floor(bounds[at] / 1000))
       move(name, bucket[ID], MOVE.ROLLED_OVER, -rest)
       move(name, id, MOVE.ROLLED_OVER, rest)
       payer[BUCKETS][#payer[BUCKETS] + 1] = { id, bucket[REF], bucket[PRIORITY], bucket[ROLE], rest, 0, rest, ACTIVE,
         bucket[ACTIVATED], ends, -(bucket[RENEWAL].order or 1), {}, bucket[UNIT], place }
-    else
-      lose_rest(name, bucket)
+      bucket[REMAINING] = bucket[REMAINING] - rest
     end
+    rests[#rests + 1] = { ends or 0, rest }
+    note_former(bucket, bounds[at], bucket[REMAINING])
+    lose_rest(name, bucket)
     at = at + 1
     if bounds[at] then
       fill(name, bucket, bucket[RENEWAL].quantity, bounds[at])
@@ -1682,7 +1697,8 @@ local function adjust_bucket(bucket, spec)
   end
   if renewal and spec[RENEWAL] then
     local anew = spec[RENEWAL]
-    renewal.quantity, renewal.cycles, renewal.shares, renewal.order = anew.quantity, anew.cycles, anew.shares, anew.order
+    renewal.quantity, renewal.cycles, renewal.shares = anew.quantity, anew.cycles, anew.shares
+    renewal.order, renewal.rests_most = anew.order, anew.rests_most
   end
   if renewal and renewal.on > 0 then
     renewal.last_end = spec[RENEWAL].last_end

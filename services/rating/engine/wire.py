@@ -213,6 +213,7 @@ def _renewal(renewal: Renewal) -> dict[str, Any]:
         "shares": list(renewal.shares),
         **({"order": int(renewal.order)} if renewal.order is not RollOverOrder.OLDEST_FIRST else {}),
         **({"team": int(renewal.team)} if renewal.team else {}),
+        **({"rests_most": renewal.rests_most} if renewal.rests_most else {}),
     }
 
 

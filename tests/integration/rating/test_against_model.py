@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -53,6 +54,7 @@ ENDPOINTS = ("ep_1", "ep_2")
 SERVICES = (1, 1, 1, 2)
 NETWORKS = {EU: "BE", ZA: "ZA"}
 OPERATOR = "acc_o"
+TODAY = datetime.fromtimestamp(NOW_MS // 1000, UTC).date()
 SMALL = st.sampled_from([1, 7, 100, 1000, 4096])
 ZONES = st.sampled_from([(), ("zon_eu",)])
 QUANTITIES = st.sampled_from([0, 1, 99, 1000, 5000])
@@ -132,8 +134,13 @@ def components(draw: st.DrawFn, number: int) -> ComponentTerms:
 
 
 @st.composite
+def bands(draw: st.DrawFn, days: int = 7) -> tuple[TimeBand, ...]:
+    weekdays, minutes = st.sets(st.integers(1, days)).map(frozenset), (st.integers(0, 1439), st.integers(1, 1440))
+    return tuple(draw(st.lists(st.builds(TimeBand, weekdays, *minutes), max_size=1)))
+
+
+@st.composite
 def rates(draw: st.DrawFn, number: int) -> RateTerms:
-    band = TimeBand(frozenset(draw(st.sets(st.integers(1, 7)))), draw(st.integers(0, 1439)), draw(st.integers(1, 1440)))
     places: list[dict[str, Any]] = [
         {},
         {"zone_id": "zon_eu"},
@@ -143,7 +150,7 @@ def rates(draw: st.DrawFn, number: int) -> RateTerms:
     return RateTerms(
         id=f"r{number}",
         services=frozenset(SERVICES),
-        bands=draw(st.sampled_from([(), (band,)])),
+        bands=draw(bands(days=8)),
         components=tuple(draw(components(part)) for part in range(draw(st.integers(1, 2)))),
         **draw(st.sampled_from(places)),
     )
@@ -176,6 +183,7 @@ def tariffs(draw: st.DrawFn, name: str) -> TariffVersion:
         rates=tuple(chosen.values()),
         time_zone=draw(st.sampled_from(["UTC", "Europe/Brussels", "America/New_York"])),
         caps=tuple(draw(st.lists(caps, max_size=1))),
+        holidays=frozenset(TODAY + timedelta(days=day) for day in draw(st.sets(st.integers(-5, 40), max_size=3))),
     )
 
 
@@ -196,6 +204,8 @@ def benefits(draw: st.DrawFn, *, recurs: bool = True, rolls: bool = True, every:
             recurring=recurring,
             roll_over_cycles=draw(st.integers(1, 2)) if rolls_over else 0,
             roll_over_order=draw(st.sampled_from(RollOverOrder)),
+            roll_over_maximum=draw(st.sampled_from([0, 0, 700, 2000])) if rolls_over else 0,
+            bands=draw(bands()) if draw(st.booleans()) else (),
             every=draw(st.sampled_from([Every.CYCLE, Every.CYCLE, Every.DAY, Every.WEEK])) if every else Every.CYCLE,
             money=money,
             rounding=AS_USED if money else rounding,

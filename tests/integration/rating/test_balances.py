@@ -14,7 +14,7 @@ from services.common.pages import PageRequest
 from services.rating.domain.balances import RenewOn, RollOverOrder, pool_id
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.reasons import BalanceState, MovementKind, Outcome, Reason, Unit
-from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, Every, PlanTerms
+from services.rating.domain.terms import Assignment, Benefit, EndpointTerms, Every, PlanTerms, TimeBand
 from services.rating.storage.happenings import Happenings as HappeningsStore
 from services.rating.storage.tables import entries
 from services.rating.usecases.balances import Balance
@@ -626,6 +626,40 @@ async def test_cycles_that_nobody_looked_at_roll_over_too_and_rests_are_bounded(
         core.clock.advance(40 * DAY_MS)
         there = [b for b in (await balances(core))[:-1] if b.state is not BalanceState.EXPIRED]
         assert [b.remaining for b in there] == [0, 100 * MB]  # a refund may still fill the first
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["at each", "at the last"])
+async def test_rests_together_hold_no_more_than_their_plan_says(looks, valkey_url, sqlite_url):
+    benefit = Benefit("b1", DATA, 100 * MB, (), recurring=True, roll_over_cycles=2, roll_over_maximum=120 * MB)
+    async with settled_world(terms(monthly(benefits=(benefit,))), valkey_url, sqlite_url) as core:
+        await core.use(30 * MB, "a")
+        for boundary_ms in (NOVEMBER_MS, DECEMBER_MS) if looks else (DECEMBER_MS,):
+            core.clock.advance(boundary_ms - core.clock.now_ms())
+            await balances(core)
+        assert [b.remaining // MB for b in (await balances(core))[:3]] == [70, 50, 100]
+        assert await use_at(core, DECEMBER_MS, 10 * MB, "b") is Outcome.CHARGED
+        assert await use_at(core, JANUARY_MS, 1 * MB, "c") is Outcome.CHARGED
+        there = [b for b in await balances(core) if b.state is not BalanceState.EXPIRED]
+        assert [b.remaining // MB for b in there[:3]] == [49, 70, 100]  # 50 of November lived on
+        ended = [change for kind, change in await movements(core, "bal_base.b1") if kind is EXPIRY]
+        assert ended == [-50 * MB, -30 * MB]
+
+
+@pytest.mark.parametrize("payer", ["endpoint", "account"])
+async def test_a_bundle_of_the_night_is_not_for_the_day(payer, valkey_url, sqlite_url):
+    night = Benefit("b1", DATA, 100 * MB, (), recurring=False, bands=(TimeBand(frozenset(), 22 * 60, 6 * 60),))
+    bundle = plan("pln_night", addon=True, benefits=(night,), pooled=payer == "account")
+    has = (assigned("n", bundle), bundle)
+    known = terms(PREPAID, has) if payer == "endpoint" else terms(PREPAID, accounts=(has,))
+    async with settled_world(known, valkey_url, sqlite_url) as core:
+        found = [
+            await use_at(core, NOVEMBER_MS + minutes * 60_000, 10 * MB, f"u{minutes}")
+            for minutes in (-121, -120, 359, 360, 22 * 60 - 1, 22 * 60)
+        ]
+        charged, refused = Outcome.CHARGED, Outcome.REFUSED
+        assert found == [refused, charged, charged, refused, refused, charged]
+        owner = {"account_id": ENTERPRISE, "endpoint_id": ""} if payer == "account" else {}
+        assert [b.remaining // MB for b in (await balances(core, **owner))[:1]] == [70]
 
 
 async def test_sessions_keep_their_reservation_over_a_boundary(valkey_url, sqlite_url):

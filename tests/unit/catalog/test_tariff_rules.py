@@ -207,6 +207,22 @@ def test_time_bands_part_rates_of_one_place():
     assert overlaps(at(), at())
 
 
+def test_holidays_are_an_eighth_day_that_may_be_any():
+    peak, off_peak, holidays = at(((1, 2, 3, 4, 5), 8, 20)), at(((6, 7, 8), 0, 24)), at(((8,), 12, 13))
+    nights = at(((1, 2, 3, 4), 20, 8))
+
+    def meets(*rates):
+        return find_overlap(rates, {}, holidays=True) is not None
+
+    assert not meets(peak, off_peak)
+    assert meets(off_peak, holidays)
+    assert meets(at(((), 0, 24)), holidays)
+    assert meets(nights, off_peak)  # a holiday may follow each day: then the night before it reaches into it
+    assert not find_overlap((nights, off_peak), {})  # unless there is none
+    assert meets(at(((8,), 20, 9)), peak)
+    assert not meets(at(((8,), 20, 8)), peak)
+
+
 def component(**fields):
     return PriceComponent(**{"tiers": (Tier(),), **fields})
 
