@@ -243,17 +243,14 @@ class Pot:
             if boundary > at_ms:
                 break
             end = bounds[number + self.benefit.roll_over_cycles :][:1]
-            most = self.benefit.roll_over_maximum
-            alive = sum(rest.remaining for rest in self.rests if rest.expires_ms > boundary)
-            quantity = min(self.remaining, max(0, most - alive)) if most else self.remaining
-            if quantity and end:
+            quantity = self._room_for_rest(boundary) if end and end[0] > at_ms else 0
+            if quantity:
                 rest = Pot(self.assignment, self.plan, self.benefit, quantity, shared=self.shared)
                 rest.of_team = self.of_team
                 rest.activated_ms, rest.expires_ms, rest.rest_of_ms = self.activated_ms, end[0], boundary
                 self.rests.append(rest)
-                if end[0] > at_ms:
-                    rests.append(rest)
-                    self.remaining -= quantity
+                rests.append(rest)
+                self.remaining -= quantity
             self.note_end(boundary, self.remaining)
             self.remaining = self.reserved = 0
             if boundary == bounds[-1]:
@@ -261,6 +258,19 @@ class Pot:
             else:
                 self._fill(bounds[number + 1])
         return rests
+
+    def _room_for_rest(self, boundary_ms: int) -> int:
+        """How much rolls over: where rests may hold only so much the oldest lose first what is not reserved of them."""
+        most = self.benefit.roll_over_maximum or self.remaining
+        rolls = min(self.remaining, most)
+        older = [rest for rest in self.rests if rest.expires_ms > boundary_ms and rest.state != "EXPIRED"]
+        excess = rolls + sum(rest.remaining for rest in older) - most if self.benefit.roll_over_maximum else 0
+        for rest in sorted(older, key=lambda each: each.expires_ms):
+            less = max(0, min(excess, rest.remaining - rest.reserved))
+            rest.remaining, excess = rest.remaining - less, excess - less
+            if less and not rest.remaining:
+                rest.state = "DEPLETED"
+        return rolls - max(0, excess)
 
     def draw(self, units: int, at_ms: int) -> None:
         """Take units; the first activates, and one that finds too little subscribes anew. Late, take what was left."""

@@ -1,6 +1,7 @@
 """Compiles commercial terms into a charging program."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 from services.rating.domain.balances import pool_id
@@ -283,7 +284,7 @@ def _measures(drawable: Mapping[str, Benefit], catalog: CatalogTerms, use: Use, 
     """
     for name, benefit in sorted(drawable.items()):
         fitting = (
-            (weight.drawn, weight.per)
+            Fraction(weight.drawn, weight.per).as_integer_ratio()  # 3 for 3 is the same as 1 for 1
             for weight in benefit.weights
             if catalog.in_zones(weight.zones, use.network_id)
             if not weight.services or use.service in weight.services

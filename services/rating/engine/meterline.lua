@@ -650,23 +650,42 @@ local function renew_after_end(name, bucket, time)
   notice(name, bucket[ID], NOTICE.RENEWED, renewal.number)
 end
 
--- How much may roll over at a boundary: less by what rests hold that go on after it, each {end, how much}.
-local function room_for_rest(bucket, rests, boundary)
-  local room = bucket[RENEWAL].rests_most or EXACT_MAX
-  for _, rest in ipairs(rests) do
-    room = room - (rest[1] > boundary and rest[2] or 0)
+local function ends_before(a, b)
+  return a[EXPIRES] < b[EXPIRES]
+end
+
+-- Makes room at a boundary for what rolls over: beyond what rests may hold together the oldest lose first, but for what
+-- sessions have reserved of them. Returns how much of it finds room.
+local function make_room(name, payer, bucket, boundary)
+  local most, older = bucket[RENEWAL].rests_most, {}
+  if not most then
+    return bucket[REMAINING]
   end
-  return max(0, room)
+  local rest = min(bucket[REMAINING], most)
+  local excess = rest - most
+  for _, other in ipairs(payer[BUCKETS]) do
+    local is_older = other[VALIDITY] < 0 and other[EXPIRES] > boundary and other[STATE] ~= EXPIRED
+    if is_older and string.match(other[ID], '^[^~]*') == bucket[ID] then
+      older[#older + 1] = other
+      excess = excess + other[REMAINING]
+    end
+  end
+  table.sort(older, ends_before)
+  for _, other in ipairs(older) do
+    local less = min(excess, other[REMAINING] - other[RESERVED])
+    if less > 0 then
+      other[REMAINING], excess = other[REMAINING] - less, excess - less
+      other[STATE] = other[REMAINING] == 0 and DEPLETED or other[STATE]
+      move(name, other[ID], MOVE.EXPIRY, -less)
+      notice(name, other[ID], NOTICE.ENDED, less)
+    end
+  end
+  return rest - max(0, excess)
 end
 
 -- At each boundary that has passed, what is left becomes a bucket of its own for some cycles.
 local function roll_over(name, payer, bucket, time)
-  local bounds, at, rests = { bucket[EXPIRES] }, 1, {}
-  for _, other in ipairs(payer[BUCKETS]) do
-    if other[VALIDITY] < 0 and string.match(other[ID], '^[^~]*') == bucket[ID] then
-      rests[#rests + 1] = { other[EXPIRES], other[REMAINING] }
-    end
-  end
+  local bounds, at = { bucket[EXPIRES] }, 1
   for _, boundary in ipairs(bucket[CYCLES]) do
     if boundary > bucket[EXPIRES] then
       bounds[#bounds + 1] = boundary
@@ -674,8 +693,8 @@ local function roll_over(name, payer, bucket, time)
   end
   while bounds[at] and bounds[at] <= time do
     local ends = bounds[at + bucket[RENEWAL].cycles]
-    local rest = ends and min(bucket[REMAINING], room_for_rest(bucket, rests, bounds[at])) or 0
-    if rest > 0 and ends > time then
+    local rest = ends and ends > time and make_room(name, payer, bucket, bounds[at]) or 0
+    if rest > 0 then
       local id = bucket[ID] .. '~' .. string.format('%d', floor(bounds[at] / 1000))
       move(name, bucket[ID], MOVE.ROLLED_OVER, -rest)
       move(name, id, MOVE.ROLLED_OVER, rest)
@@ -683,7 +702,6 @@ local function roll_over(name, payer, bucket, time)
         bucket[ACTIVATED], ends, -(bucket[RENEWAL].order or 1), {}, bucket[UNIT], place }
       bucket[REMAINING] = bucket[REMAINING] - rest
     end
-    rests[#rests + 1] = { ends or 0, rest }
     note_former(bucket, bounds[at], bucket[REMAINING])
     lose_rest(name, bucket)
     at = at + 1

@@ -636,13 +636,17 @@ async def test_rests_together_hold_no_more_than_their_plan_says(looks, valkey_ur
         for boundary_ms in (NOVEMBER_MS, DECEMBER_MS) if looks else (DECEMBER_MS,):
             core.clock.advance(boundary_ms - core.clock.now_ms())
             await balances(core)
-        assert [b.remaining // MB for b in (await balances(core))[:3]] == [70, 50, 100]
+        assert [b.remaining // MB for b in (await balances(core))[:3]] == [20, 100, 100]
         assert await use_at(core, DECEMBER_MS, 10 * MB, "b") is Outcome.CHARGED
         assert await use_at(core, JANUARY_MS, 1 * MB, "c") is Outcome.CHARGED
         there = [b for b in await balances(core) if b.state is not BalanceState.EXPIRED]
-        assert [b.remaining // MB for b in there[:3]] == [49, 70, 100]  # 50 of November lived on
-        ended = [change for kind, change in await movements(core, "bal_base.b1") if kind is EXPIRY]
-        assert ended == [-50 * MB, -30 * MB]
+        assert [b.remaining // MB for b in there[:3]] == [19, 100, 100]
+        october, november = (f"bal_base.b1~{end_ms // 1000}" for end_ms in (NOVEMBER_MS, DECEMBER_MS))
+        rolled = MovementKind.ROLL_OVER
+        assert await movements(core, october) == [
+            (rolled, 70 * MB), (EXPIRY, -50 * MB), (DRAW, -10 * MB), (EXPIRY, -10 * MB)
+        ]  # fmt: skip
+        assert await movements(core, november) == [(rolled, 100 * MB), (EXPIRY, -80 * MB), (DRAW, -1 * MB)]
 
 
 @pytest.mark.parametrize("payer", ["endpoint", "account"])

@@ -158,6 +158,14 @@ async def test_in_another_zone_a_session_goes_on_at_another_weight(stores):
         assert (moved.grants[0].granted, await left(core)) == (10, [30])
 
 
+async def test_a_session_goes_on_where_the_same_weight_is_said_in_other_numbers(stores):
+    hundreds = replace(EACH_SESSION, increment=100)
+    async with bundle(stores, 1500, hundreds, Weight(("zon_eu",), frozenset(), 3, 3)) as core:
+        for number, (network, rest) in enumerate([(ZA, 1400), (EU, 1400), (ZA, 1400)]):
+            answer = await core.use(30, f"e{number}", network_id=network, session_ref="s1")
+            assert (answer.outcome, await left(core)) == (Outcome.CHARGED, [rest]), number
+
+
 async def test_halves_are_rounded_once_over_a_session_also_where_blocks_are_single_units(stores):
     half = Weight((), frozenset(), 1, 2)
     async with bundle(stores, 10, replace(AS_USED, scope=Scope.SESSION), half) as core:
