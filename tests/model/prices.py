@@ -89,6 +89,15 @@ def components_of(rate: RateTerms) -> tuple[ComponentTerms, ...]:
 
 
 def cumulative(part: ComponentTerms, count: int) -> tuple[int, Action]:
+    """The price of a count in micros, window by window where they hold only so much; what becomes of use at that height."""
+    full = 0
+    while part.window_most and count > part.window_most:
+        full, count = full + 1, count - part.window_most
+    price, action = of_scope(part, count)
+    return price + (full * of_scope(part, part.window_most)[0] if full else 0), action
+
+
+def of_scope(part: ComponentTerms, count: int) -> tuple[int, Action]:
     """The price of a count over its scope in micros, and what becomes of use at that height."""
     costs_at_least = part.minimum > 0 or part.lowest > 0
     if count <= part.free and not (count == part.free == 0 and costs_at_least):
@@ -184,11 +193,13 @@ class Counts:
     Attributes:
         held: what open grants may add to them; and, by key and part, what they have reserved for that.
         granted: when what the session that is charged has given back for it was granted, as a number of days.
+        most: what windows hold that hold only so much.
     """
 
     values: dict[CountKey, dict[Period, int]] = field(default_factory=dict)
     held: dict[tuple[CountKey, Period], int] = field(default_factory=dict)
     granted: dict[CountKey, list[Fraction]] = field(default_factory=dict)
+    most: dict[CountKey, int] = field(default_factory=dict)
 
     def reserved(self, key: CountKey, part: str, scope: Period) -> int:
         return self.held_of((*key, "reserved", part), scope)
@@ -220,8 +231,15 @@ class Counts:
             if self.held[key, scope] == 0:
                 del self.held[key, scope]
 
-    def set(self, key: CountKey, scope: Period, count: int) -> None:
+    def set(self, key: CountKey, scope: Period, count: int, at_ms: int) -> None:
+        """Note a count; of windows that are full the last one is left, which the use at this time began."""
         periods = self.values.setdefault(key, {})
+        most = self.most.get(key, 0)
+        if most and count > most:
+            periods.pop(scope, None)
+            scope = scope[0], max(scope[1], Fraction(at_ms // 1000, 86400))
+            while count > most:
+                count -= most
         periods[scope] = count
         dated = sorted((each for each in periods if isinstance(each[0], Scope)), key=lambda each: each[1])
         recent = [each for each in dated if dated[-1][1] - each[1] <= 40][-40:]
@@ -324,6 +342,7 @@ def price(
         if part.meter is Meter.COST and cost is None:
             return Price(costless=True)
         key = counting.key(rate, part)
+        counts.most[key] = part.window_most
         scope = counting.period(part, key, counts)
         before = counts.get(key, scope, with_held=grant) if scope else 0
         used_key, used_in, used = used_before(counting, rate, part, counts)
@@ -367,6 +386,8 @@ def dearest(counting: Counting, rate: RateTerms, service: int, quantity: int, co
         first, last = (counts.get(key, scope, with_held=held) if scope else 0 for held in (False, True))
         more = added(part, quantity, quantity, used_before(counting, rate, part, counts)[-1], grant=True)
         ends = [part.free, *(part.free + tier.up_to for tier in part.tiers if tier.up_to)]
+        if every := part.window_most:
+            ends = [number * every + end for end in (*ends, every) for number in range((last + more) // every + 1)]
         near = {height for end in ends for height in (end, end - more, end + 1 - more) if first < height < last}
         most = max(
             cumulative(part, at + more)[0] - counts.price_before(part, key, scope, at) for at in {first, last, *near}

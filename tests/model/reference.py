@@ -964,7 +964,7 @@ class Model:
                 self._activate(pot.assignment, payer, use.at_ms)
             pot.draw(units, use.at_ms)
         for key, scope, count, _ in covered.price.counts:
-            self.counts.set(key, scope, count)
+            self.counts.set(key, scope, count, use.at_ms)
         plan, purse = (self.catalog.plans[payer.base.plan] if payer.base else None), self.purse(payer)
         if plan is not None and plan.prepaid:
             self._tell(payer, ("balance.threshold_reached", "balance.depleted"), purse.money, covered.owed, purse.full)

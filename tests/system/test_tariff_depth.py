@@ -11,6 +11,7 @@ from meterline.rating.v1.charging_pb2 import Outcome, Reason, UsageMode
 from services.common.clock import HOUR_MS
 from tests.system.market import BE, DE, MB, Market, default_of, eur, plan, usage
 from tests.system.stranger import Json, Stranger, fresh
+from tests.system.test_worked_example import complete
 
 HOUR = timedelta(hours=1)
 
@@ -133,6 +134,30 @@ async def test_a_pass_of_24_hours_is_bought_by_its_first_use(market: Market):
         assert (told["status"], told["errors"][0]["pointer"], told["code"]) == (
             400, "#/rates/0/components/0/window", reason
         )  # fmt: skip
+
+
+async def test_a_pass_ends_by_time_or_by_volume(market: Market):
+    ends = data(
+        scope="PRICE_SCOPE_WINDOW", window="86400s", window_quantity=str(5 * MB), tiers=[{"flat_price": eur(7)}]
+    )
+    endpoint_id = await market.endpoint(await plan_with(market.enterprise, {"rates": [ends]}))
+    now_ms = time.time_ns() // 1_000_000
+    used = [(0, 4), (1, 3), (24, 3), (25, 1)]  # hours, MB
+    found = [
+        await amounts(market.enterprise, endpoint_id, mb * MB, usage_time_ms=now_ms - (26 - hour) * HOUR_MS)
+        for hour, mb in used
+    ]
+    assert found == [[7_000_000], [7_000_000], [0], [7_000_000]]  # the second began after an hour
+    await complete(market.enterprise, "/v1/charges", endpoint_id=endpoint_id)
+    charges = (await market.enterprise.get("/v1/charges", endpoint_id=endpoint_id))["charges"]
+    (second,) = (
+        each
+        for each in charges
+        if each["step"] == 0 and each["quantity"] == str(3 * MB) and each["amount_micros"] != "0"
+    )
+    told = await market.enterprise.get(f"/v1/charges/{second['id']}:explain")
+    assert "a window also ends once it holds 5000000" in str(told)
+    assert "from 4000000 (7.00 EUR) to 7000000 (14.00 EUR)" in str(told)
 
 
 async def test_a_spending_cap_blocks_throttles_or_frees(market: Market):

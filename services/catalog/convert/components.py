@@ -54,6 +54,7 @@ def component_from_proto(message: tariffs_pb2.PriceComponent, currency: str, fie
         use_rounding=use_rounding_from_proto(message),
         charge_covered_use=message.charge_covered_use,
         window_s=_window_from_proto(message, field),
+        window_quantity=message.window_quantity,
     )
     require_sound(component, field)
     return component
@@ -103,6 +104,7 @@ def component_to_proto(component: PriceComponent, currency: str) -> tariffs_pb2.
         use_rounding=use_rounding_to_proto(component.use_rounding),
         charge_covered_use=component.charge_covered_use,
         window=_window_to_proto(component.window_s),
+        window_quantity=component.window_quantity,
     )
 
 

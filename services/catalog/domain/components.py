@@ -134,11 +134,12 @@ class PriceComponent:
     use_rounding: UseRounding | None = None
     charge_covered_use: bool = False
     window_s: int = 0
+    window_quantity: int = 0
 
     @property
-    def counts(self) -> tuple[PriceScope, int, PriceMeter, CountedPer, CountedBy]:
+    def counts(self) -> tuple[PriceScope, int, int, PriceMeter, CountedPer, CountedBy]:
         """What components with the same counter must agree in."""
-        return (self.scope, self.window_s, self.meter, self.counted_per, self.counted_by)
+        return (self.scope, self.window_s, self.window_quantity, self.meter, self.counted_per, self.counted_by)
 
     @property
     def adds_up(self) -> bool:
@@ -216,8 +217,26 @@ def _violations(component: PriceComponent) -> Iterator[FieldViolation]:
         yield _violation("counter", "cannot be shared over the scope of a record", "COUNTER_MISMATCH")
     if component.use_rounding:
         yield from _of_rounding(component, component.use_rounding)
+    if component.window_quantity:
+        yield from _of_full_windows(component)
     if component.charge_covered_use and component.meter is not PriceMeter.RECORDS:
         yield _violation("charge_covered_use", "is for fees: where meter is RECORDS", "COVERED_NOT_RECORDS")
+
+
+def _of_full_windows(component: PriceComponent) -> Iterator[FieldViolation]:
+    is_whole = component.window_quantity % component.increment == 0
+    if component.scope is not PriceScope.WINDOW or component.tier_mode is not TierMode.GRADUATED:
+        yield _violation(
+            "window_quantity", "is only for scope WINDOW and tier_mode GRADUATED", "WINDOW_QUANTITY_MISFIT"
+        )
+    elif any(tier.action is LimitAction.BLOCK for tier in component.tiers):
+        yield _violation(
+            "window_quantity", "cannot be with a tier that blocks: no window would follow", "WINDOW_QUANTITY_MISFIT"
+        )
+    elif not is_whole or component.window_quantity < component.minimum:
+        yield _violation(
+            "window_quantity", "must be a multiple of increment and not less than minimum", "WINDOW_QUANTITY_MISFIT"
+        )
 
 
 def _of_rounding(component: PriceComponent, rounding: UseRounding) -> Iterator[FieldViolation]:

@@ -205,6 +205,7 @@ def _component(message: tariffs_pb2.PriceComponent) -> ComponentTerms:
         each=_use_rounding(message.use_rounding),
         covered=message.charge_covered_use,
         window_s=message.window.seconds,
+        window_most=message.window_quantity,
     )
 
 

@@ -81,6 +81,7 @@ class Component:
         unit: the price over the scope is a multiple of so many micros.
         each: how what a use, a session or an endpoint adds is measured before it is counted; None for as it is.
         covered: whether it counts uses, too, that benefits cover wholly.
+        window_most: what a window holds, after which the next one begins; 0 is without bound.
     """
 
     id: str
@@ -100,12 +101,21 @@ class Component:
     rounding: Rounding
     each: UseRounding | None = None
     covered: bool = False
+    window_most: int = 0
 
     def price(self, count: int) -> tuple[int, Action]:
         """Micros for a count over the scope, and what becomes of use at its height.
 
-        A count of 0 is one of uses without volume: it costs what any use costs at least.
+        A count of 0 is one of uses without volume: it costs what any use costs at least. A count of more than a window
+        holds is one of full windows and of what lies in the last.
         """
+        if not self.window_most or count <= self.window_most:
+            return self._within_one(count)
+        full = (count - 1) // self.window_most
+        last, action = self._within_one(count - full * self.window_most)
+        return full * self._within_one(self.window_most)[0] + last, action
+
+    def _within_one(self, count: int) -> tuple[int, Action]:
         if count <= self.free and (count > 0 or self.free > 0 or self.minimum == self.lowest == 0):
             return 0, Action.CHARGE
         blocks = -(-max(count - self.free, self.minimum) // self.increment)
@@ -154,6 +164,7 @@ class Component:
             "unit": self.unit,
             "rounding": int(self.rounding),
             "each": self.each.wire() if self.each else False,
+            **({"window_most": self.window_most} if self.window_most else {}),
         }
 
 

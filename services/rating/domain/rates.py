@@ -186,6 +186,7 @@ class _Maker:
             rounding=part.rounding,
             each=self._each(part, counter, f"{rate.id}.{part.id}"),
             covered=part.covered,
+            window_most=part.window_most,
         )
 
     def _each(self, part: ComponentTerms, counter: str, own: str) -> UseRounding | None:

@@ -363,6 +363,7 @@ class ComponentTerms:
         each: how what a use, a session or an endpoint adds is measured before it is counted.
         covered: whether uses that benefits cover wholly are counted, too.
         window_s: how long a window is, if it counts over such.
+        window_most: what a window holds until the next one begins; 0 is without bound.
     """
 
     id: str
@@ -383,6 +384,7 @@ class ComponentTerms:
     each: RoundingTerms = AS_USED
     covered: bool = False
     window_s: int = 0
+    window_most: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,9 +140,9 @@ local function rounded(part, whole, rest)
   return floor(whole / unit) * unit
 end
 
--- The price of a count over the component's scope, and what becomes of use at its height. A count of 0 is one of uses
--- without volume: it costs what any use costs at least.
-local function cumulative(part, count)
+-- The price of a count over the component's scope, or in one of its windows, and what becomes of use at its height. A count
+-- of 0 is one of uses without volume: it costs what any use costs at least.
+local function within_one(part, count)
   if count <= part.free and (count > 0 or part.free > 0 or part.minimum == 0 and part.lowest == 0) then
     return 0, 0
   end
@@ -171,6 +171,22 @@ local function cumulative(part, count)
     whole, rest = part.highest, 0
   end
   return rounded(part, whole, rest), last.action
+end
+
+-- How many windows are full below a count, where they hold only so much.
+local function full_windows(most, count)
+  return ceil(count / most) - 1
+end
+
+-- The price of a count: of full windows, if they hold only so much, and of what lies in the last.
+local function cumulative(part, count)
+  local most = part.window_most
+  if not most or count <= most then
+    return within_one(part, count)
+  end
+  local full = full_windows(most, count)
+  local price, action = within_one(part, count - full * most)
+  return price + full * within_one(part, most), action
 end
 
 -- The begin of the period that a use lies in. Windows are among the periods by minus how long they are: the use lies in
@@ -338,7 +354,8 @@ local function counts_of_session(counters, name, time)
   return counters[name][2]
 end
 
-function set_count(counter, owner, period, count, use)
+-- Of windows that hold only so much (`most`) the last one is kept: what is more than one holds began it.
+function set_count(counter, owner, period, count, use, most)
   if period == IN_SESSION then
     if use.session then
       use.session[counter] = count
@@ -353,6 +370,17 @@ function set_count(counter, owner, period, count, use)
   local counters, begin = holder(name)[COUNTERS], begin_of(counter, owner, period, use)
   local found, at = counters[counter] or {}, 1
   counters[counter] = found
+  if most and count > most then
+    count = count - full_windows(most, count) * most
+    for index = 1, #found, 2 do
+      if found[index] == begin then
+        table.remove(found, index)
+        table.remove(found, index)
+        break
+      end
+    end
+    begin = max(begin, floor(use.time / 1000))
+  end
   while found[at] and found[at] > begin do
     at = at + 2
   end
@@ -390,7 +418,7 @@ function quote(pricing, quantity, use)
       return max(amount, 0), counts, false, REASON.AMOUNT_OUT_OF_RANGE
     end
     if part.period ~= IN_RECORD then
-      counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before, false, part.id }
+      counts[#counts + 1] = { part.counter, part.owner, part.period, count, count - before, false, part.id, false, part.window_most }
     end
     if part.each and part.each.counter ~= '' and not use.is_grant then
       local each, more = part.each, metered(part, quantity, use)
@@ -418,15 +446,23 @@ end
 -- The counts between `first` and `last` from which a use of `more` may be dearest: it begins where the free units or a
 -- tier end, or ends there.
 local function heights(part, first, last, more)
-  local found = { first, last }
-  local function add(ends)
-    for height = ends - more, ends + 1 - more do
-      found[#found + 1] = height > first and height < last and height or nil
+  local found, every = { first, last }, part.window_most
+  local function note(height)
+    if every then -- the first of those that lie as far in a window
+      height = height + (floor((first - height) / every) + 1) * every
     end
-    found[#found + 1] = ends > first and ends < last and ends or nil
+    found[#found + 1] = height > first and height < last and height or nil
+  end
+  local function add(ends)
+    note(ends - more)
+    note(ends + 1 - more)
+    note(ends)
   end
   if first < last then
     add(part.free)
+    if every then
+      add(every)
+    end
     for _, tier in ipairs(part.tiers) do
       if tier.blocks_max > 0 then
         add(part.free + tier.blocks_max * part.increment)
@@ -1404,7 +1440,7 @@ function draw(step, name, payer, coverage, use)
     counts = {}
     for _, count in ipairs(coverage[COUNTED]) do
       counts[#counts + 1], counts[#counts + 2], counts[#counts + 3] = count[1], count[4] - count[5], count[5]
-      set_count(count[1], count[2], count[3], count[4], use)
+      set_count(count[1], count[2], count[3], count[4], use, count[9])
       local most = count[6]
       if most and most > 0 and count[4] >= most and count[4] - count[5] < most then
         notice(count[2] == '' and use.endpoint or count[2], count[1], NOTICE.LIMIT_REACHED, most)

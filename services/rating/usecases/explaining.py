@@ -196,6 +196,8 @@ def _part(part: Component, charge: "Charge", unit: str, clocks: Sequence[Clock])
         notes.append(f"at least {part.minimum} are counted")
     if part.increment > 1:
         notes.append(f"in whole blocks of {part.increment}")
+    if part.window_most:
+        notes.append(f"a window also ends once it holds {part.window_most}")
     if part.lowest:
         notes.append(f"at least {format_micros(part.lowest)} {charge.currency}")
     if part.highest != NO_BOUND:

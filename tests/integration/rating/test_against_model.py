@@ -112,20 +112,24 @@ def components(draw: st.DrawFn, number: int) -> ComponentTerms:
     if meter is Meter.RECORDS:
         scopes = [each for each in scopes if each is not Scope.RECORD]
     each = draw(roundings(scopes, bounded=True)) if scopes and meter is not Meter.COST else AS_USED
+    least, mode = draw(st.sampled_from([0, 0, 500])), draw(st.sampled_from(TierMode))
+    may_fill = scope is Scope.WINDOW and mode is TierMode.GRADUATED and tiers[-1].action is not Action.BLOCK
+    holds = -(-draw(st.sampled_from([600, 6000, 0])) // increment) * increment if may_fill else 0
     return ComponentTerms(
         id=f"c{number}",
         tiers=tiers,
         meter=meter,
         scope=scope,
         window_s=draw(WINDOWS) if scope is Scope.WINDOW else 0,
+        window_most=holds if holds >= least else 0,
         each=each,
         covered=meter is Meter.RECORDS and draw(st.booleans()),
         for_account=for_account,
         counted_by=draw(st.sampled_from(CountedBy)),
         free=draw(st.sampled_from([0, 0, 1500])),
         increment=increment,
-        minimum=draw(st.sampled_from([0, 0, 500])),
-        mode=draw(st.sampled_from(TierMode)),
+        minimum=least,
+        mode=mode,
         lowest=lowest,
         highest=draw(st.sampled_from([None, None, lowest + 30_000])),
         unit=draw(st.sampled_from([1, 1, 100])),

@@ -1,5 +1,8 @@
 """Prices over windows of time that the first use begins: passes of 24 hours, and caps of 7 days."""
 
+import random
+from dataclasses import replace
+
 import pytest
 
 from services.common.clock import DAY_MS, HOUR_MS, MINUTE_MS
@@ -127,3 +130,91 @@ async def test_weeks_begin_on_mondays_and_months_on_their_first_day(stores, scop
         await later(core, thursday_ms + 9 * DAY_MS - NOW_MS)
         times = [0, 1000, 2 * DAY_MS, 3 * DAY_MS + 1000, 4 * DAY_MS, 5 * DAY_MS]
         assert [await paid(core, f"e{n}", thursday_ms + ms) // EUR for n, ms in enumerate(times)] == expected
+
+
+# --- windows that hold only so much ---------------------------------------------------------------------------------
+
+TEN_MB = replace(PASS, window_most=10 * MB)
+
+
+async def test_a_pass_that_is_used_up_is_followed_by_the_next_one(stores):
+    async with priced(stores, TEN_MB, 100 * EUR) as core:
+        await later(core, 3 * DAY_MS)
+        paid_for = [
+            (0, 10, 5),  # all that the first holds
+            (HOUR_MS, 1, 5),  # the second begins
+            (DAY_MS, 9, 0),  # and lasts a day from there
+            (DAY_MS + HOUR_MS // 2, 25, 15),  # the third, the fourth and half of the fifth
+            (2 * DAY_MS, 5, 0),
+            (2 * DAY_MS + HOUR_MS // 2, 1, 5),
+        ]
+        for number, (after_ms, mb, euros) in enumerate(paid_for):
+            answer = await core.use(mb * MB, f"e{number}", usage_time_ms=NOW_MS + after_ms)
+            assert answer.amounts[0] == euros * EUR, (number, answer)
+        late = await core.use(4 * MB, "late", usage_time_ms=NOW_MS + DAY_MS + HOUR_MS // 4)
+        assert late.amounts[0] == 5 * EUR  # its pass is used up, and the next ones too
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_windows_that_hold_so_much_are_priced_one_by_one(seed, stores):
+    chosen = random.Random(seed)
+    most, free, flat, price = (
+        10 * MB,
+        chosen.choice([0, 2 * MB]),
+        chosen.choice([0, 3 * EUR]),
+        chosen.choice([EUR, 2 * EUR]),
+    )
+    tiers = (TierTerms(4 * MB, price, MB, flat, Action.CHARGE), TierTerms(0, EUR // 2, MB, 0, Action.CHARGE))
+    part = counts(*tiers, scope=Scope.WINDOW, window_s=DAY_S, window_most=most, free=free, increment=MB)
+
+    def cost_of(volume: int) -> int:
+        blocks = max(0, -(-(volume - free) // MB))
+        return (flat if blocks else 0) + min(blocks, 4) * price + max(0, blocks - 4) * EUR // 2
+
+    async with priced(stores, part, 10_000 * EUR) as core:
+        at_ms, began_ms, held = NOW_MS, 0, 0
+        for number in range(40):
+            at_ms += chosen.choice([0, HOUR_MS, 7 * HOUR_MS, 20 * HOUR_MS])
+            core.clock.at_ms = at_ms
+            volume = left = chosen.choice([1, MB, 3 * MB, 10 * MB, 24 * MB])
+            expected = 0
+            if not began_ms or at_ms >= began_ms + DAY_MS:
+                began_ms, held = at_ms, 0
+            while left:
+                if held == most:
+                    began_ms, held = at_ms, 0
+                take = min(left, most - held)
+                expected += cost_of(held + take) - (cost_of(held) if held else 0)
+                held, left = held + take, left - take
+            answer = await core.use(volume, f"e{number}", usage_time_ms=at_ms)
+            assert answer.amounts[0] == expected, number
+
+
+async def test_money_for_two_passes_grants_what_two_hold(stores):
+    async with priced(stores, TEN_MB, 12 * EUR) as core:
+        assert granted(await call(core, "a", 0, 0, 6 * MB)) == [6 * MB]
+        assert granted(await call(core, "b", 0, 0, 25 * MB)) == [10 * MB]  # whichever is used first
+        assert granted(await call(core, "c", 0, 0, MB)) == [0]
+        assert (await call(core, "b", 1, 10 * MB, 0)).grants[0].amounts[0] == 5 * EUR
+        assert (await call(core, "a", 1, 6 * MB, 0)).grants[0].amounts[0] == 5 * EUR
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_what_is_granted_can_be_paid_in_whichever_order_it_is_used(seed, stores):
+    chosen = random.Random(seed)
+    tiers = (
+        TierTerms(4 * MB, chosen.choice([0, EUR]), MB, chosen.choice([0, 3 * EUR]), Action.CHARGE),
+        TierTerms(0, chosen.choice([0, 3 * EUR]), MB, chosen.choice([0, EUR]), Action.CHARGE),
+    )
+    free, most = chosen.choice([0, MB, 3 * MB]), chosen.choice([5, 8, 10]) * MB
+    part = counts(*tiers, scope=Scope.WINDOW, window_s=DAY_S, window_most=most, free=free)
+    async with priced(stores, part, chosen.randint(1, 60) * EUR) as core:
+        names, have = ["a", "b", "c", "d"], dict[str, int]()
+        await core.use(chosen.randint(1, 9 * MB), "e0", usage_time_ms=NOW_MS)
+        for name in names:
+            (have[name],) = granted(await call(core, name, 0, 0, chosen.randint(1, chosen.choice([2, 9, 30]) * MB)))
+        chosen.shuffle(names)
+        for name in names:
+            used = have[name] if chosen.random() < 0.7 else chosen.randint(0, have[name])
+            (grant,) = (await call(core, name, 1, used, 0)).grants
+            assert grant.uncovered == 0, (name, have, used)

@@ -15,6 +15,7 @@ from services.catalog.domain.components import (
     RoundingMode,
     SpendingCap,
     Tier,
+    TierMode,
     UseRounding,
     require_sound,
 )
@@ -223,6 +224,9 @@ def test_holidays_are_an_eighth_day_that_may_be_any():
     assert not meets(at(((8,), 20, 8)), peak)
 
 
+PASS = {"scope": PriceScope.WINDOW, "window_s": 86400, "window_quantity": 10}
+
+
 def component(**fields):
     return PriceComponent(**{"tiers": (Tier(),), **fields})
 
@@ -264,11 +268,17 @@ def component(**fields):
             {"use_rounding": UseRounding(minimum=15, maximum=10), "scope": PriceScope.DAY},
             "ROUNDING_MAXIMUM",
         ),
+        ({"window_quantity": 10, "scope": PriceScope.DAY}, "WINDOW_QUANTITY_MISFIT"),
+        ({**PASS, "tier_mode": TierMode.VOLUME}, "WINDOW_QUANTITY_MISFIT"),
+        ({**PASS, "increment": 3}, "WINDOW_QUANTITY_MISFIT"),
+        ({**PASS, "minimum": 11}, "WINDOW_QUANTITY_MISFIT"),
+        ({**PASS, "tiers": (Tier(up_to=5), Tier(action=LimitAction.BLOCK))}, "WINDOW_QUANTITY_MISFIT"),
     ],
 )
 def test_a_component_that_contradicts_itself_is_refused(wrong, reason):
     require_sound(component(), "c")
     require_sound(component(scope=PriceScope.SESSION, use_rounding=UseRounding(increment=9)), "c")
+    require_sound(component(**PASS, increment=5, minimum=10), "c")
     by_day = UseRounding(scope=PriceScope.DAY, maximum=1)
     require_sound(component(scope=PriceScope.CYCLE, meter=PriceMeter.RECORDS, use_rounding=by_day), "c")
     each = component(scope=PriceScope.MONTH, use_rounding=UseRounding(scope=PriceScope.MONTH, increment=9))
