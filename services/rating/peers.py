@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -34,6 +35,10 @@ ENDPOINTS_MAX = 2_000_000
 STALE_SECONDS = 10.0
 """How long a feed may be silent before nothing is authorised on what it keeps current."""
 RETRY_SECONDS = 0.5
+CatalogChange = tuple[str, str]
+"""Type and id of what changed in the catalogue."""
+FAR_REACHING = frozenset({"network", "service_scope"})
+"""Types of which a change may reach everything."""
 
 log = structlog.get_logger(part="terms")
 
@@ -100,6 +105,8 @@ class TermsView:
         self._loader: asyncio.Task[None] | None = None
         self._touched: set[str] = set()
         """Endpoints and accounts that changed since the present load began."""
+        self._asking: list[set[CatalogChange]] = []
+        """What of the catalogue changed since each of the questions was asked that wait for an answer."""
         self.on_key_change: Callable[[], None] = lambda: None
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -201,9 +208,8 @@ class TermsView:
         if path is None:
             raise not_found("account", account_id)
         terms = (await self._account_terms(path))[account_id]
-        catalog = self._catalog_terms
-        await self._load_plans(set(terms.plans), catalog)
-        return terms, catalog
+        await self._load_plans(set(terms.plans))
+        return terms, self._catalog_terms
 
     async def _paths(self, account_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Paths of accounts, from the operator down; those that do not exist are left out."""
@@ -230,52 +236,74 @@ class TermsView:
 
         A chain of which something changes on the way is left out: who needs it asks again.
         """
-        catalog = self._catalog_terms
         unknown = [name for name in plans if name not in self.chains]
-        paths = await self._paths(unknown)
-        accounts = await self._account_terms(list(dict.fromkeys(name for path in paths.values() for name in path)))
-        wanted = {name: set(keys) for name, keys in plans.items()}
-        for enterprise_id, path in paths.items():
-            wanted[enterprise_id].update(key for name in path for key in accounts[name].plans)
-        await self._load_plans(set().union(*wanted.values()), catalog)
-        await self._load_reach(list(paths), catalog)
-        if catalog is not self._catalog_terms:
+        with self._asked_catalog() as changed:
+            paths = await self._paths(unknown)
+            accounts = await self._account_terms(list(dict.fromkeys(name for path in paths.values() for name in path)))
+            wanted = {name: set(keys) for name, keys in plans.items()}
+            for enterprise_id, path in paths.items():
+                wanted[enterprise_id].update(key for name in path for key in accounts[name].plans)
+            await self._load_reach(list(paths))
+            await self._load_plans(set().union(*wanted.values()))
+        if any(kind in FAR_REACHING for kind, _ in changed):
             return set()
         for enterprise_id, path in paths.items():
-            if self._touched.isdisjoint(path):
+            if self._touched.isdisjoint(path) and enterprise_id in self._catalog_terms.coverage:
                 chain = tuple(accounts[name] for name in reversed(path))
-                self.chains[enterprise_id] = ChainTerms(chain, catalog, wanted[enterprise_id])
+                self.chains[enterprise_id] = ChainTerms(chain, self._catalog_terms, wanted[enterprise_id])
         for enterprise_id, keys in wanted.items():
             if enterprise_id in self.chains:
                 self.chains[enterprise_id].known_plans.update(keys)
         return {name for name in unknown if name not in paths}
 
-    async def _load_plans(self, keys: set[PlanKey], catalog: CatalogTerms) -> None:
-        for chunk in _chunks(sorted(keys - catalog.plans.keys()), PLANS_BATCH):
-            named = [charging_catalog_pb2.PlanVersionKey(plan_id=name, version=version) for name, version in chunk]
+    async def _load_plans(self, keys: set[PlanKey]) -> None:
+        """Make plans known, until something else is waited for."""
+        absent: set[PlanKey] = set()
+        while missing := sorted(keys - self._catalog_terms.plans.keys() - absent)[:PLANS_BATCH]:
+            named = [charging_catalog_pb2.PlanVersionKey(plan_id=name, version=version) for name, version in missing]
             request = charging_catalog_pb2.BatchGetPlanVersionsRequest(keys=named)
-            response = await self._catalog_channel.call(self._catalog.BatchGetPlanVersions, request)
-            merge_catalog(response, catalog)
+            with self._asked_catalog() as changed:
+                response = await self._catalog_channel.call(self._catalog.BatchGetPlanVersions, request)
+            found = CatalogTerms()
+            merge_catalog(response, found)
+            if not any(kind in FAR_REACHING or found.plans_with(kind, name) for kind, name in changed):
+                merge_catalog(response, self._catalog_terms)
+                absent.update(set(missing) - found.plans.keys())
+
+    @contextmanager
+    def _asked_catalog(self) -> Iterator[set[CatalogChange]]:
+        """Note what of the catalogue changes before an answer is there: it may be older."""
+        changed: set[CatalogChange] = set()
+        self._asking.append(changed)
+        try:
+            yield changed
+        finally:
+            self._asking = [each for each in self._asking if each is not changed]
 
     async def countries(self) -> Mapping[str, str]:
         """Country code by network id, of all networks."""
-        catalog = self._catalog_terms
-        await self._load_networks(catalog)
-        return catalog.networks
+        await self._load_networks()
+        return self._catalog_terms.networks
 
-    async def _load_networks(self, catalog: CatalogTerms) -> None:
-        if not catalog.networks:
-            request = charging_catalog_pb2.BatchGetNetworksRequest()
-            response = await self._catalog_channel.call(self._catalog.BatchGetNetworks, request)
-            catalog.networks.update(network_terms(response.networks))
+    async def _load_networks(self) -> None:
+        is_known = bool(self._catalog_terms.networks)
+        while not is_known:
+            with self._asked_catalog() as changed:
+                request = charging_catalog_pb2.BatchGetNetworksRequest()
+                response = await self._catalog_channel.call(self._catalog.BatchGetNetworks, request)
+            is_known = not any(kind in FAR_REACHING for kind, _ in changed)
+            if is_known:
+                self._catalog_terms.networks.update(network_terms(response.networks))
 
-    async def _load_reach(self, enterprise_ids: Sequence[str], catalog: CatalogTerms) -> None:
-        await self._load_networks(catalog)
-        for chunk in _chunks([name for name in enterprise_ids if name not in catalog.coverage], COVERAGE_BATCH):
-            request = charging_catalog_pb2.BatchGetCoverageRequest(account_ids=chunk)
-            covered = await self._catalog_channel.call(self._catalog.BatchGetCoverage, request)
-            found = coverage_terms(covered.coverages)
-            catalog.coverage.update({name: found.get(name, frozenset()) for name in chunk})
+    async def _load_reach(self, enterprise_ids: Sequence[str]) -> None:
+        await self._load_networks()
+        while missing := [name for name in enterprise_ids if name not in self._catalog_terms.coverage][:COVERAGE_BATCH]:
+            with self._asked_catalog() as changed:
+                request = charging_catalog_pb2.BatchGetCoverageRequest(account_ids=missing)
+                covered = await self._catalog_channel.call(self._catalog.BatchGetCoverage, request)
+            if not any(kind == "coverage" or kind in FAR_REACHING for kind, _ in changed):
+                found = coverage_terms(covered.coverages)
+                self._catalog_terms.coverage.update({name: found.get(name, frozenset()) for name in missing})
 
     # --- following -----------------------------------------------------------------------------------------------
 
@@ -283,8 +311,7 @@ class TermsView:
         """Ask for an endpoint and its chain anew at the next use."""
         endpoint = self.endpoints.pop(endpoint_id, None)
         if endpoint is not None:
-            self.chains.pop(endpoint.enterprise_id, None)
-            self.known.clear()
+            self._drop_chains([endpoint.enterprise_id])
 
     async def wait_for(self, cursors: Sequence[int], seconds: float) -> None:
         """Wait until the feeds of accounts, catalog and endpoints have reached these cursors."""
@@ -327,10 +354,28 @@ class TermsView:
                     self.known.pop(endpoint.id, None)
 
     def _catalog_changed(self, change: charging_catalog_pb2.WatchCatalogChangesResponse) -> None:
-        if change.resource_type and change.resource_type != "plan":  # a plan's versions never change
+        kind, name = change.resource_type, change.resource_id
+        if not kind or kind in {"plan", "apn_group"}:  # a plan's versions never change, and APNs have no price
+            return
+        for asked in self._asking:
+            asked.add((kind, name))
+        catalog = self._catalog_terms
+        if kind in FAR_REACHING:
             self._catalog_terms = CatalogTerms()
             self.chains.clear()
             self.known.clear()
+            return
+        if kind == "coverage":  # of the accounts below it, too
+            stale = set[PlanKey]()
+            self._drop_chains_with(name)
+            elsewhere = catalog.coverage.keys() - self.chains.keys()
+        else:
+            stale, elsewhere = catalog.plans_with(kind, name), set()
+            self._drop_chains([other for other, chain in self.chains.items() if chain.known_plans & stale])
+        if stale or elsewhere:  # who works with what is dropped goes on with what he has
+            self._catalog_terms = catalog.without(stale, elsewhere)
+            for chain in self.chains.values():
+                chain.catalog = self._catalog_terms
 
     def _endpoint_changed(self, change: charging_context_pb2.WatchEndpointChangesResponse) -> None:
         if change.endpoint_id:
@@ -342,10 +387,14 @@ class TermsView:
 
     def _drop_chains_with(self, account_id: str) -> None:
         self._touched.add(account_id)
-        for enterprise_id, chain in list(self.chains.items()):
-            if any(account.id == account_id for account in chain.accounts):
-                del self.chains[enterprise_id]
-                self.known.clear()
+        self._drop_chains([name for name, chain in self.chains.items() if chain.account(account_id)])
+
+    def _drop_chains(self, enterprise_ids: Sequence[str]) -> None:
+        """Forget chains, and their endpoints until somebody asks for one."""
+        dropped = {id(self.chains.pop(name)) for name in enterprise_ids if name in self.chains}
+        if dropped:
+            for name in [name for name, known in self.known.items() if id(known.chain) in dropped]:
+                del self.known[name]
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -14,7 +14,7 @@ from meterline.rating.v1 import charging_pb2
 from services.common.errors import UnavailableError
 from services.runtime.channels import Channel
 from tests.system.launching import System
-from tests.system.market import MB, Market, usage
+from tests.system.market import MB, Market, default_of, plan, tariff, usage, zone
 from tests.system.replay import view_of
 from tests.system.stranger import Json
 
@@ -85,6 +85,51 @@ async def test_what_is_answered_is_charged_by(system: System, market: Market):
         assert (await market.operator.charge_one(usage(name, MB))).reason == reason, path
 
 
+def catalog_change(kind: str, name: str) -> charging_catalog_pb2.WatchCatalogChangesResponse:
+    return charging_catalog_pb2.WatchCatalogChangesResponse(resource_type=kind, resource_id=name)
+
+
+async def test_a_change_of_the_catalogue_is_asked_for_by_those_whom_it_concerns(system: System, market: Market):
+    zone_id = await zone(market.enterprise, ["BE"])
+    profile_id = (await default_of(market.enterprise, "service-profiles", "DEFAULT"))["id"]
+    roaming_id = (await default_of(market.enterprise, "roaming-profiles", "DEFAULT"))["id"]
+    base = await plan(
+        market.enterprise, type="PLAN_TYPE_BASE", charging_mode="CHARGING_MODE_POSTPAID",
+        tariff_id=await tariff(market.enterprise, zone_id, 5),
+        service_profile_id=profile_id, roaming_profile_id=roaming_id,
+    )  # fmt: skip
+    (name,) = await market.endpoints(1, base)
+    tariff_id = (await market.enterprise.get(f"/v1/plans/{base}"))["tariff_id"]
+    nobodys = {
+        "rate_zone": "zon",
+        "tariff": "tar",
+        "service_profile": "svp",
+        "roaming_profile": "rop",
+        "coverage": "acc",
+    }
+    ours = {
+        "rate_zone": zone_id, "tariff": tariff_id, "service_profile": profile_id, "roaming_profile": roaming_id,
+        "coverage": market.reseller.account_id, "network": "net_20601",
+    }  # fmt: skip
+    async with view_of(system, Watched) as view:
+        feed = next(each for each in view.feeds if each.name == "catalog")
+        assert await view.load([name]) == set()
+        known = view.known[name]
+        for kind, prefix in [*nobodys.items(), ("plan", "pln"), ("apn_group", "apn")]:
+            feed.apply(catalog_change(kind, f"{prefix}_{'0' * 26}"))
+            assert view.known.get(name) is known, kind
+            assert market.enterprise.account_id in known.chain.catalog.coverage, kind
+        for kind, changed in ours.items():
+            Watched.asked.clear()
+            feed.apply(catalog_change(kind, changed))
+            assert name not in view.known, kind
+            assert known.terms.plans <= known.chain.catalog.plans.keys(), "who works with it goes on with what he has"
+            assert await view.load([name]) == set()
+            known = view.known[name]
+            assert Watched.asked["BatchGetPlanVersions"] == (kind != "coverage"), kind
+            assert Watched.asked["BatchGetCoverage"] == (kind in {"coverage", "network"}), kind
+
+
 @pytest.mark.parametrize(
     ("beside", "change", "again"),
     [
@@ -93,7 +138,12 @@ async def test_what_is_answered_is_charged_by(system: System, market: Market):
         ("BatchGetAccountAssignments", "stranger", {"BatchGetAccountAssignments": 1, "BatchGetEndpointContexts": 1}),
         ("BatchGetEndpointContexts", "endpoint", {"BatchGetAccountAssignments": 1, "BatchGetEndpointContexts": 2}),
         ("BatchGetEndpointContexts", "enterprise", {"BatchGetAccountAssignments": 1, "BatchGetEndpointContexts": 2}),
-        ("BatchGetCoverage", "catalog", {"BatchGetAccountAssignments": 2, "BatchGetNetworks": 2}),
+        ("BatchGetCoverage", "network", {"BatchGetAccountAssignments": 2, "BatchGetNetworks": 2}),
+        ("BatchGetPlanVersions", "network", {"BatchGetAccountAssignments": 2, "BatchGetNetworks": 2}),
+        ("BatchGetCoverage", "coverage", {"BatchGetAccountAssignments": 1, "BatchGetCoverage": 2}),
+        ("BatchGetPlanVersions", "profile", {"BatchGetAccountAssignments": 1, "BatchGetPlanVersions": 2}),
+        ("BatchGetPlanVersions", "tariff", {"BatchGetAccountAssignments": 1, "BatchGetPlanVersions": 1}),
+        ("BatchGetPlanVersions", "zone", {"BatchGetAccountAssignments": 1, "BatchGetPlanVersions": 1}),
     ],
 )
 async def test_what_changes_while_it_is_loaded_is_asked_again_and_nothing_else(
@@ -107,12 +157,19 @@ async def test_what_changes_while_it_is_loaded_is_asked_again_and_nothing_else(
         ),
         "stranger": charging_context_pb2.WatchEndpointChangesResponse(account_id=f"acc_{'0' * 26}"),
         "endpoint": charging_context_pb2.WatchEndpointChangesResponse(endpoint_id=name),
-        "catalog": charging_catalog_pb2.WatchCatalogChangesResponse(resource_type="tariff"),
+        "network": catalog_change("network", "net_20601"),
+        "coverage": catalog_change("coverage", f"acc_{'0' * 26}"),
+        "profile": catalog_change(
+            "service_profile", (await default_of(market.enterprise, "service-profiles", "DEFAULT"))["id"]
+        ),
+        "tariff": catalog_change("tariff", f"tar_{'0' * 26}"),
+        "zone": catalog_change("rate_zone", f"zon_{'0' * 26}"),
     }[change]
     Watched.asked.clear()
     async with view_of(system, Watched) as view:
         feeds = dict(zip(("accounts", "catalog", "endpoints"), view.feeds, strict=True))
-        feed = feeds["accounts" if change == "operator" else "catalog" if change == "catalog" else "endpoints"]
+        is_catalog = isinstance(changed, charging_catalog_pb2.WatchCatalogChangesResponse)
+        feed = feeds["accounts" if change == "operator" else "catalog" if is_catalog else "endpoints"]
         Watched.beside[beside] = lambda: feed.apply(changed)
         assert await view.load([name]) == set()
         assert name in view.known

@@ -258,6 +258,7 @@ def _plan(plan: plans_pb2.Plan, access: Access, roaming: dict[str, frozenset[str
         shares=tuple(sorted({notification.threshold_percent for notification in plan.notifications})),
         counters=tuple(CounterTerms(each.name, frozenset(each.services), each.limit) for each in plan.counters),
         unlimited=plan.product_kind == plans_pb2.PRODUCT_KIND_SUBSCRIPTION_UNLIMITED,
+        profiles=frozenset({plan.service_profile_id, plan.roaming_profile_id}),
     )
 
 

@@ -1,6 +1,6 @@
 """The commercial terms that charging works by, as rating sees them: read from the other services, never written."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import IntEnum
@@ -306,6 +306,7 @@ class PlanTerms:
         shares: percent used of each benefit at which to say so.
         counters: what is counted of all use by who has the plan.
         unlimited: whether what no tariff prices is free.
+        profiles: ids of its service and roaming profiles.
     """
 
     key: PlanKey
@@ -329,6 +330,16 @@ class PlanTerms:
     shares: tuple[int, ...] = ()
     counters: tuple[CounterTerms, ...] = ()
     unlimited: bool = False
+    profiles: frozenset[str] = frozenset()
+
+    @property
+    def zone_ids(self) -> Iterator[str]:
+        """Zones in which it, or a benefit of it, is used in some way."""
+        yield from self.zones
+        for benefit in self.benefits:
+            yield from benefit.zones
+            for weight in benefit.weights:
+                yield from weight.zones
 
     def permits(self, service: int, access_type: int) -> bool:
         """Whether the service may be used over the access type."""
@@ -455,6 +466,31 @@ class CatalogTerms:
     zones: dict[str, frozenset[str]] = field(default_factory=dict)
     coverage: dict[str, frozenset[str]] = field(default_factory=dict)
     networks: dict[str, str] = field(default_factory=dict)
+
+    def plans_with(self, kind: str, name: str) -> set[PlanKey]:
+        """The plans that refer to a tariff, a rate zone, or a profile."""
+        if kind in {"service_profile", "roaming_profile"}:
+            return {key for key, plan in self.plans.items() if name in plan.profiles}
+        if kind == "tariff":
+            return {key for key, plan in self.plans.items() if name == plan.tariff_id}
+        if name not in self.zones:
+            return set()
+        priced = {
+            tariff_id
+            for tariff_id, versions in self.tariffs.items()
+            if any(name == rate.zone_id for version in versions for rate in version.rates)
+        }
+        return {key for key, plan in self.plans.items() if plan.tariff_id in priced or name in plan.zone_ids}
+
+    def without(self, plans: Collection[PlanKey], coverage: Collection[str] = ()) -> "CatalogTerms":
+        """The same without some plans, and without the coverage of some accounts."""
+        return CatalogTerms(
+            plans={key: plan for key, plan in self.plans.items() if key not in plans},
+            tariffs=dict(self.tariffs),
+            zones=dict(self.zones),
+            coverage={name: reached for name, reached in self.coverage.items() if name not in coverage},
+            networks=self.networks,
+        )
 
     def in_zones(self, zones: tuple[str, ...], network_id: str) -> bool:
         """Whether the network is in one of the zones; no zones means everywhere."""
