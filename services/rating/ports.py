@@ -260,7 +260,8 @@ class ChainTerms:
         """The programs of endpoints with the plans of this one, by kind of use."""
         base = endpoint.base.plan if endpoint.base else None
         addons = frozenset(addon.plan for addon in endpoint.addons)
-        signature = (base, endpoint.is_past, addons, endpoint.barred, endpoint.active, endpoint.owner_active)
+        is_of = (endpoint.is_past, endpoint.repeats, endpoint.barred, endpoint.active, endpoint.owner_active)
+        signature = (base, addons, *is_of)
         return self.programs.setdefault(signature, {})
 
     def account(self, account_id: str) -> AccountTerms | None:
@@ -276,11 +277,16 @@ class KnownEndpoint:
         terms: the endpoint.
         chain: its enterprise and the accounts above.
         programs: programs of endpoints with the same plans, by kind of use; each holds for a time, the newest first.
+        changed_ms: when it was last given a plan; use from before may be of other programs.
     """
 
     terms: EndpointTerms
     chain: ChainTerms
     programs: dict[ProgramKey, tuple[Program, ...]]
+    changed_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "changed_ms", self.terms.changed_ms)
 
 
 class Terms(Protocol):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import ceil, floor
 from zoneinfo import ZoneInfo
 
-from services.common.clock import DAY_MS
+from services.common.clock import DAY_MS, MINUTE_MS
 from services.rating.domain.balances import RenewOn, RollOverOrder
 from services.rating.domain.cycles import boundaries
 from services.rating.domain.terms import (
@@ -306,9 +306,15 @@ class Pot:
 
 
 def as_of(payer: Payer, at_ms: int) -> Payer:
-    """A payer with the base plan that it had at a time."""
+    """A payer with the plans that it had at a time; from before its first base plan with those that it has."""
     had = (each for each in payer.former_bases if each.assigned_ms <= at_ms < each.expires_ms)
-    return replace(payer, base=next(had, payer.base))
+    bases = [*payer.former_bases, *([payer.base] if payer.base else [])]
+    if payer.base and at_ms < min(each.assigned_ms for each in bases):
+        return replace(payer, base=next(had, payer.base))
+    there = [each for each in payer.addons if each.assigned_ms - MINUTE_MS <= at_ms]
+    later = [each for each in payer.addons if each not in there]
+    repeats = any(each.plan == other.plan for each in there for other in later)
+    return replace(payer, base=next(had, payer.base), addons=tuple(there), repeats=repeats)
 
 
 @dataclass
@@ -541,8 +547,7 @@ class Model:
 
     def share(self, use: Use) -> Purse | None:
         """What the endpoints of the enterprise share, if a use may draw on any of it."""
-        endpoint = as_of(self.endpoints[use.endpoint], use.at_ms)
-        payers: list[Payer] = [endpoint, self.chain[0]]
+        payers: list[Payer] = [as_of(each, use.at_ms) for each in (self.endpoints[use.endpoint], self.chain[0])]
         given = [
             self.catalog.plans[one.plan] for each in payers for one in self._plans(each) if self._is_shared(each, one)
         ]
@@ -649,7 +654,7 @@ class Model:
             benefit,
             quantity,
             state="PENDING" if pending else "ACTIVE",
-            activated_ms=0 if pending else assignment.assigned_ms,
+            activated_ms=assignment.assigned_ms,
             expires_ms=ends,
             cycles=cycles,
             shared=shared,
@@ -705,8 +710,9 @@ class Model:
 
     def _usable(self, pot: Pot, use: Use) -> bool:
         if not pot.of_team:
-            bases = [payer.base.id for payer, _ in self._steps(use) if payer.base]
-            return (pot.plan.addon or pot.assignment.id in bases) and self._permits(pot.plan, pot.benefit, use)
+            payers = [payer for payer, _ in self._steps(use)]
+            given = [each.id for payer in payers for each in (*payer.addons, *([payer.base] if payer.base else []))]
+            return pot.assignment.id in given and self._permits(pot.plan, pot.benefit, use)
         base = as_of(self.endpoints[use.endpoint], use.at_ms).base
         own = self.catalog.plans[base.plan] if base else None
         return (
@@ -767,6 +773,14 @@ class Model:
         plan = self.plan_of(payer)
         return [(plan.key[0], counter) for counter in plan.counters] if plan else []
 
+    def _in_order(self, pots: list[Pot], use: Use, *, repeats: bool) -> list[Pot]:
+        """What is there, as it is drawn; where an add-on was given again later only what is older than the use."""
+        younger = (
+            [pot.id for pot in pots if pot.plan.addon and use.at_ms < pot.activated_ms - MINUTE_MS] if repeats else []
+        )
+        there = [pot for pot in pots if pot.id not in younger and pot.free_at(use.at_ms) > 0]
+        return sorted(there, key=Pot.order)
+
     def _cover_allowed(self, payer: Payer, payee: AccountTerms, use: Use, *, grant: bool, asks: bool) -> Cover:
         """What a step can cover: benefits first, then the tariff as far as it can be paid.
 
@@ -779,7 +793,8 @@ class Model:
         for purse in (self.purse(payer), *((shared,) if shared else ())):
             purse.look(use.at_ms, [pot for pot in purse.pots.values() if self._usable(pot, use)])
             pots += [pot for pot in purse.pots.values() if self._usable(pot, use)]
-        pots = sorted((pot for pot in pots if pot.free_at(use.at_ms) > 0), key=Pot.order)
+        repeats = payer.repeats or (shared is not None and as_of(payee, use.at_ms).repeats)
+        pots = self._in_order(pots, use, repeats=repeats)
         runs = self._runs(payer, use)
         for name in sorted(runs):
             left -= runs[name].cover(left, 0)[0]

@@ -16,6 +16,10 @@ from services.catalog.domain.zones import ZoneReach
 from services.common.errors import FailedPreconditionError, FieldViolation, invalid
 
 
+CLOCKS_DIFFER_MS = 10_000
+"""By how much the clock by which a version was published may be ahead of the one by which the next one is."""
+
+
 class TariffState(IntEnum):
     """Where a version is in its life; numbers as in the contract."""
 
@@ -270,11 +274,13 @@ def published(draft: Tariff, previous: Tariff | None, effective_ms: int | None, 
         raise FailedPreconditionError("TARIFF_EMPTY", "The draft has no rates. Add at least one, then publish.")
     earliest = previous.effective_ms or 0 if previous else 0
     if effective_ms is None:
-        effective_ms = max(now_ms, earliest) if previous else 0
+        is_soon = earliest <= now_ms + CLOCKS_DIFFER_MS
+        effective_ms = (max(now_ms, earliest) if is_soon else now_ms) if previous else 0
     if effective_ms < earliest:
         raise invalid(
             "effective_time",
-            f"lies before that of version {previous.version if previous else 0}, which this one follows",
+            f"lies before that of version {previous.version if previous else 0}, which this one follows: state that or a "
+            "later time",
             "EFFECTIVE_TIME_TOO_EARLY",
         )
     return replace(draft, state=TariffState.PUBLISHED, effective_ms=effective_ms)

@@ -89,7 +89,7 @@ class AssignmentServicer(assignments_pb2_grpc.AssignmentServiceServicer):
         return await self._desk.write(
             request,
             assignments_pb2.PlanAssignment,
-            lambda store, caller, _: assignments.update_assignment(store, caller, assignment_id, changes),
+            lambda store, caller, now: assignments.update_assignment(store, caller, assignment_id, changes, now),
             convert.to_proto,
             settles=True,
         )

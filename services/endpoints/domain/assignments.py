@@ -168,11 +168,13 @@ def require_addon(assignment: Assignment) -> None:
         )
 
 
-def changed(assignment: Assignment, fields: frozenset[str], priority: int, expire_ms: int | None) -> Assignment:
+def changed(
+    assignment: Assignment, fields: frozenset[str], priority: int, expire_ms: int | None, now_ms: int
+) -> Assignment:
     """Change the named fields of an add-on assignment.
 
     Raises:
-        FailedPreconditionError: it is a base plan, or was removed.
+        FailedPreconditionError: it is a base plan, was removed, or has ended and would begin again.
         InvalidArgumentError: it would end before it began.
     """
     require_addon(assignment)
@@ -185,6 +187,12 @@ def changed(assignment: Assignment, fields: frozenset[str], priority: int, expir
     if "expire_time" in fields:
         if expire_ms is not None and expire_ms < assignment.assign_ms:
             raise invalid("assignment.expire_time", "lies before the time of assignment")
+        if assignment.expire_ms is not None and assignment.expire_ms <= now_ms and expire_ms != assignment.expire_ms:
+            raise FailedPreconditionError(
+                "ASSIGNMENT_ENDED",
+                f"Assignment {assignment.id} has ended, and what it held with it. Assign the add-on anew.",
+                resource=("assignment", assignment.id),
+            )
         assignment = replace(assignment, expire_ms=expire_ms)
     if "priority" in fields:
         assignment = replace(assignment, priority=priority)

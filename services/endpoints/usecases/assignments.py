@@ -142,17 +142,17 @@ class AssignmentChanges:
 
 
 async def update_assignment(
-    store: Store, caller: Principal, assignment_id: str, changes: AssignmentChanges
+    store: Store, caller: Principal, assignment_id: str, changes: AssignmentChanges, now_ms: int
 ) -> Assignment:
     """Change priority or end of one add-on assignment, and of no other (R091).
 
     Raises:
-        FailedPreconditionError: ASSIGNMENT_NOT_ADDON, ASSIGNMENT_REMOVED.
+        FailedPreconditionError: ASSIGNMENT_NOT_ADDON, ASSIGNMENT_REMOVED, ASSIGNMENT_ENDED.
         AbortedError: ETAG_MISMATCH, CONCURRENT_CHANGE.
     """
     before = await _writable(store, caller, assignment_id)
     require_etag(before.version, changes.etag)
-    after = changed(before, changes.fields, changes.priority, changes.expire_ms)
+    after = changed(before, changes.fields, changes.priority, changes.expire_ms, now_ms)
     await store.assignments.replace([before], [after])
     return after
 

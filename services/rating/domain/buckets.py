@@ -164,7 +164,7 @@ def _spec(
         role=Role.POOL if pool else Role.ADDON if plan.addon else Role.BASE,
         quantity=quantity,
         state=BalanceState.PENDING if pending else BalanceState.ACTIVE,
-        activated_ms=0 if pending else assignment.assigned_ms,
+        activated_ms=assignment.assigned_ms,
         expires_ms=_after(assignment.assigned_ms, cycles) if cycles else _first_end(assignment, plan),
         validity_ms=plan.validity_ms,
         cycles=cycles,

@@ -165,6 +165,7 @@ def _step(
         pool=pool_id(payee.id) if pool else "",
         limits=limits,
         measures=tuple(_measures(drawable, catalog, use, account_id)),
+        repeats=payer.repeats or (bool(pool) and payee.repeats),
     )
     starts, ends = zip(window, rate_window, own_window, pool_window, strict=True)
     return step, (max(starts), min(ends))

@@ -58,6 +58,7 @@ class Step:
         pool: holder whose buckets may be drawn besides the payer's; empty if there is none.
         limits: what is counted whatever pays for it.
         measures: how those of the benefits are drawn that are not drawn unit by unit.
+        repeats: whether add-ons have to be older than the use, since some were given again after it.
     """
 
     holder: str
@@ -76,6 +77,7 @@ class Step:
     pool: str = ""
     limits: tuple[UsageLimit, ...] = ()
     measures: tuple[Measure, ...] = ()
+    repeats: bool = False
 
     def wire(self) -> list[object]:
         """The part that the Function works by."""
@@ -89,6 +91,7 @@ class Step:
             self.pool or False,
             [limit.wire() for limit in self.limits] or False,
             [measure.wire() for measure in self.measures] or False,
+            self.repeats,
         ]
         while wire[-1] is False and len(wire) > WIRE_MIN:
             wire.pop()  # what few steps have takes no room in the others

@@ -6,6 +6,7 @@ from datetime import date
 from enum import IntEnum
 from typing import TypeVar
 
+from services.common.clock import MINUTE_MS
 from services.rating.domain.balances import RenewOn, RollOverOrder
 from services.rating.domain.periods import ALWAYS, Clock, Window
 from services.rating.domain.pricing import Action, Meter, Rounding, TierMode
@@ -14,6 +15,8 @@ from services.rating.domain.tariffs import Rate
 
 PlanKey = tuple[str, int]
 """Id and version of a plan."""
+CLOCKS_DIFFER_MS = MINUTE_MS
+"""By how much the clock that says when something was used may be behind the one that says when an add-on was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Assignment:
     priority: int
     assigned_ms: int
     expires_ms: int
+
+    @property
+    def from_ms(self) -> int:
+        """From when use draws on it, if it is an add-on: clocks differ."""
+        return self.assigned_ms - CLOCKS_DIFFER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +82,19 @@ class GivenPlans:
 
     Attributes:
         former_bases: base plans that it had before, oldest first; use from then may still come.
+        repeats: whether this is as of a time from which add-ons were there that were given again later.
     """
 
     base: Assignment | None
     addons: tuple[Assignment, ...]
     former_bases: tuple[Assignment, ...] = ()
+    repeats: bool = False
+
+    @property
+    def changed_ms(self) -> int:
+        """When it was last given a plan: what it has holds for use from then on, and from before it had any."""
+        given = [addon.from_ms for addon in self.addons]
+        return max([*given, *(base.expires_ms for base in self.former_bases)], default=0)
 
     @property
     def is_past(self) -> bool:
@@ -159,10 +175,25 @@ AnyPayer = TypeVar("AnyPayer", bound=GivenPlans)
 
 
 def as_of(payer: AnyPayer, time_ms: int) -> tuple[AnyPayer, Window]:
-    """A payer with the base plan that it had at a time, and how long it had that.
+    """A payer with the plans that it had at a time, and how long it had those.
 
-    Where none is known, before the first one, the present one holds.
+    Where none is known, before the first base plan, the present ones hold.
     """
+    payer, (since, until) = _with_base_of(payer, time_ms)
+    first_ms = min([base.assigned_ms for base in payer.former_bases] + [payer.base.assigned_ms]) if payer.base else 0
+    if time_ms < first_ms:
+        return payer, (since, min(until, first_ms))
+    there = tuple(addon for addon in payer.addons if addon.from_ms <= time_ms)
+    later = [addon for addon in payer.addons if addon.from_ms > time_ms]
+    since = max([since, first_ms, *(addon.from_ms for addon in there)])
+    if not later:
+        return payer, (since, until)
+    repeats = not {addon.plan for addon in there}.isdisjoint(addon.plan for addon in later)
+    until = min([until, *(addon.from_ms for addon in later)])
+    return replace(payer, addons=there, repeats=repeats), (since, until)
+
+
+def _with_base_of(payer: AnyPayer, time_ms: int) -> tuple[AnyPayer, Window]:
     start_ms = ALWAYS[0]
     for former in payer.former_bases:
         if time_ms < former.assigned_ms:

@@ -39,8 +39,8 @@ local PENDING, ACTIVE, DEPLETED, EXPIRED = 1, 2, 3, 4
 -- A step of a program. RATE is a simple price; PRICING, in its place, one that counts over more than a record or has
 -- tiers, bounds or fees. POOL is a second holder whose buckets may be drawn. LIMITS are what is counted whatever pays
 -- for it, each {count, holder of it, period, most that may be used}. REFS are the benefits that may be drawn: true, or
--- which of the MEASURES says how.
-local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL, LIMITS, MEASURES = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- which of the MEASURES says how. REPEATS is there if only add-ons may be drawn that are older than the use.
+local HOLDER, MODE, REFS, RATE, NO_RATE, PRICING, POOL, LIMITS, MEASURES, REPEATS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local UNLIMITED, PREPAID, POSTPAID = 0, 1, 2
 -- A program.
 local DENY_REASON, DENY_STEP, STEPS, SERVICE, ACCOUNTS = 1, 2, 3, 4, 5
@@ -945,17 +945,24 @@ local function former_place(former, time)
   return found
 end
 
+-- Whether a bucket is of an add-on that was given, or used first, after a use, though clocks differ.
+local CLOCKS_DIFFER_MS = 60000
+local function is_younger(bucket, time)
+  local is_addon = bucket[ROLE] ~= ROLE_BASE and not (bucket[RENEWAL] and bucket[RENEWAL].team)
+  return is_addon and time < bucket[ACTIVATED] - CLOCKS_DIFFER_MS
+end
+
 -- Adds draws of nothing yet: {bucket, how much, holder that it is of, what there is, place in FORMER if that is what there
 -- is}. A grant is for what comes, also where this clock is behind the one by which the bucket ended.
-local function add_eligible(found, name, payer, refs, use)
-  local time = use.time
+local function add_eligible(found, name, payer, step, use)
+  local time, refs = use.time, step[REFS]
   if has_ended(payer[BUCKETS], time) then
     refresh_all(name, payer, refs, time)
   end
   local buckets = payer[BUCKETS]
   for index = 1, #buckets do
     local bucket = buckets[index]
-    if refs[bucket[REF]] then
+    if refs[bucket[REF]] and not (step[REPEATS] and is_younger(bucket, time)) then
       local place_of_rest = bucket[FORMER] and not use.is_grant and former_place(bucket[FORMER], time)
       local free = 0
       if place_of_rest then -- but not to uses from before a base plan that was replaced
@@ -978,10 +985,10 @@ end
 function eligible(step, name, payer, use)
   local found = {}
   if payer then
-    add_eligible(found, name, payer, step[REFS], use)
+    add_eligible(found, name, payer, step, use)
   end
   if step[POOL] then
-    add_eligible(found, step[POOL], holder(step[POOL]), step[REFS], use)
+    add_eligible(found, step[POOL], holder(step[POOL]), step, use)
   end
   if found[2] then
     table.sort(found, entry_before)
@@ -1786,7 +1793,7 @@ local function resize(name, payer, bucket, whole, present, ends)
   elseif change < 0 then
     local before = bucket[REMAINING]
     note_short(bucket, short + lessen(name, bucket, -change))
-    if before > 0 and bucket[REMAINING] == 0 then
+    if before > 0 and bucket[REMAINING] == 0 and size > 0 then
       notice(name, bucket[ID], NOTICE.USED_UP, size)
     end
   end

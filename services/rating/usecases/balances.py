@@ -481,7 +481,7 @@ def _of_bucket(owner: Owner, bucket: Bucket, now_ms: int, pool_id: str) -> Balan
         granted=bucket.granted,
         state=bucket.state_at(now_ms),
         priority=0 if bucket.pooled_plan_id else bucket.priority,
-        activated_ms=bucket.activated_ms,
+        activated_ms=0 if bucket.state is BalanceState.PENDING else bucket.activated_ms,
         expires_ms=bucket.expires_ms,
         credit_used=0,
         credit_limit=0,

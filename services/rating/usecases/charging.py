@@ -30,7 +30,7 @@ LEASE_TRIES_MAX = 10
 def program_for(known: KnownEndpoint, service: int, network_id: str, access_type: int, at_ms: int) -> Program:
     """The program of a kind of use at a time, compiled if it is not there."""
     terms, programs, key = known.terms, known.programs, (service, network_id, access_type)
-    if terms.former_bases and at_ms < terms.former_bases[-1].expires_ms:
+    if at_ms < known.changed_ms:
         terms, _ = as_of(terms, at_ms)
         programs = known.chain.programs_of(terms)
     compiled = programs.get(key, ())

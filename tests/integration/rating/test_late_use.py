@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from services.common.clock import HOUR_MS
 from services.common.money import Money
 from services.rating.domain.balances import RenewOn
 from services.rating.domain.decisions import SessionAction
-from services.rating.domain.reasons import Outcome
+from services.rating.domain.reasons import BalanceState, Outcome
 from services.rating.domain.terms import Benefit
 from tests.integration.rating.settling import settled_world
 from tests.integration.rating.test_balances import (
@@ -212,3 +213,31 @@ async def test_a_grant_is_of_the_present_cycle_also_where_a_clock_was_set_back(v
         assert [(b.remaining, b.reserved) for b in (await balances(core))[:1]] == [(99 * MB, 70 * MB)]
         await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.RELEASE, 1, 0, 0))
         assert [(b.remaining, b.reserved) for b in (await balances(core))[:1]] == [(99 * MB, 0)]
+
+
+@pytest.mark.parametrize("on_usage", [False, True], ids=["on subscription", "on usage"])
+async def test_an_addon_is_not_for_use_from_before_it_was_given(on_usage, valkey_url, sqlite_url):
+    day_pass = addon("pln_p", 10 * MB, on_usage=on_usage, validity_ms=DAY_MS)
+    given_ms = NOW_MS + 2 * DAY_MS
+    later = assigned("p2", day_pass, at_ms=given_ms, expires_ms=0 if on_usage else given_ms + DAY_MS)
+    async with settled_world(terms(PREPAID, (later, day_pass)), valkey_url, sqlite_url) as core:
+        core.clock.advance(2 * DAY_MS + 1000)
+        assert await late(core, MB, "before", NOW_MS + DAY_MS) == (0, MB)
+        assert await late(core, MB, "clocks-differ", given_ms - 30_000) == (0, 0)
+        assert await late(core, MB, "from-before-all", NOW_MS - DAY_MS) == (0, 0)  # of what the endpoint has now
+        assert (await balances(core))[0].remaining == 8 * MB
+
+
+async def test_a_pass_that_is_bought_again_is_not_begun_by_use_of_the_one_before(valkey_url, sqlite_url):
+    day_pass = addon("pln_p", 10 * MB, on_usage=True, validity_ms=DAY_MS)
+    first, again = assigned("p1", day_pass), assigned("p2", day_pass, at_ms=NOW_MS + 2 * DAY_MS)
+    async with settled_world(terms(PREPAID, (first, day_pass), (again, day_pass)), valkey_url, sqlite_url) as core:
+        await core.use(MB, "begins-the-first", usage_time_ms=NOW_MS)
+        core.clock.advance(2 * DAY_MS + 1000)
+        assert await late(core, 12 * MB, "late", NOW_MS + HOUR_MS) == (0, 3 * MB)
+        found = {b.id: (b.remaining // MB, b.state, b.activated_ms) for b in await balances(core)}
+        assert found["bal_p2.b1"] == (10, BalanceState.PENDING, 0)
+        assert await late(core, MB, "between", NOW_MS + DAY_MS + HOUR_MS) == (0, MB)
+        assert await late(core, MB, "begins-the-second", core.clock.now_ms()) == (0, 0)
+        found = {b.id: (b.remaining // MB, b.state, b.activated_ms) for b in await balances(core)}
+        assert found["bal_p2.b1"] == (9, BalanceState.ACTIVE, core.clock.now_ms())

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from services.rating.domain.balances import balance_id
+from services.common.money import Money
+from services.rating.domain.balances import balance_id, pool_id
 from services.rating.domain.decisions import SessionAction
 from services.rating.domain.findings import Code, Report
 from services.rating.engine.inspection import StateInspection
@@ -20,8 +21,20 @@ from services.rating.storage.scratch import FOLDED, Scratch
 from services.rating.usecases.verifying.verifying import Verification
 from tests.integration.rating.many import Many, shared_by_cells
 from tests.integration.rating.test_charging import example, session_call
-from tests.integration.rating.world import OPERATOR_CALLER, World, world
-from tests.unit.rating.terms import ENDPOINT, MB, RESELLER
+from tests.integration.rating.world import OPERATOR_CALLER, StillTerms, World, world
+from tests.unit.rating.terms import (
+    ENDPOINT,
+    ENTERPRISE,
+    MB,
+    RESELLER,
+    addon,
+    catalog,
+    chain,
+    endpoint,
+    given,
+    plan,
+    tariff,
+)
 
 NOT_FOLDED = {
     "cursor", "chain", "escrow", "escrow_lease", "sandbox_charge",
@@ -79,6 +92,21 @@ async def test_nothing_is_found_after_refunds_and_payments_of_what_is_owed(valke
             OPERATOR_CALLER, balance_id(RESELLER, ""), -5_000, credit_used=True, reason="paid", request_id="r2"
         )
         assert (await core.cell.engine.holders([RESELLER]))[RESELLER].credit_used == before - 5_000
+        assert (await verify(core, tmp_path)).findings == []
+
+
+async def test_nothing_is_found_where_an_enterprise_has_a_pool_and_pays_for_sessions(valkey_url, sqlite_url, tmp_path):
+    pool, pays = addon("pln_pool", MB, pooled=True), plan("pln_pays", prepaid=True, tariff_id="tar_pays")
+    free, base = plan("pln_free", tariff_id="tar_free"), plan("pln_base", tariff_id="tar_free")
+    tariffs = [tariff("tar_pays", 1_000_000_000), tariff("tar_free", 0)]
+    levels = chain(given("e", pays.key), given("r", free.key), given("p", pool.key))
+    known = StillTerms([endpoint(given("x", base.key))], levels, catalog([pool, pays, free, base], tariffs))
+    async with world(known, valkey_url, sqlite_url) as core:
+        await core.balances.top_up(OPERATOR_CALLER, "", ENTERPRISE, Money("EUR", 10**9), "t1")
+        opened = await core.sessions.call(OPERATOR_CALLER, session_call("s", SessionAction.CREATE, 0, 0, 5 * MB))
+        assert opened.grants[0].granted == 5 * MB
+        held = (await core.cell.engine.holders([ENTERPRISE, pool_id(ENTERPRISE)])).values()
+        assert sorted(holder.money_reserved > 0 for holder in held) == [False, True]
         assert (await verify(core, tmp_path)).findings == []
 
 

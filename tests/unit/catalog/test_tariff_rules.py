@@ -161,6 +161,9 @@ def test_publishing_freezes_from_a_time_that_never_goes_back():
     later = published(draft, None, 900, now_ms=500)
     assert published(draft, later, None, now_ms=500).effective_ms == 900
     assert published(draft, later, 900, now_ms=500).effective_ms == 900
+    next_year = published(draft, None, 31_536_000_000, now_ms=500)
+    with pytest.raises(InvalidArgumentError, match="EFFECTIVE_TIME_TOO_EARLY"):
+        published(draft, next_year, None, now_ms=500)
     with pytest.raises(InvalidArgumentError, match="EFFECTIVE_TIME_TOO_EARLY"):
         published(draft, later, 899, now_ms=500)
     with pytest.raises(FailedPreconditionError, match="TARIFF_EMPTY"):

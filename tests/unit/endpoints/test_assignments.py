@@ -46,13 +46,13 @@ def test_two_assignments_of_one_plan_at_one_moment_have_two_ids(plan, now):
 @given(now=moments, end=st.none() | moments, priority=st.integers(0, 1_000_000))
 def test_a_change_touches_what_it_names_and_never_ends_before_the_beginning(now, end, priority):
     addon = assign(Plan("pln_1", 1, "acc_e", PlanType.ADDON, priority=7), TARGET, now)
-    only_priority = changed(addon, frozenset({"priority"}), priority, end)
+    only_priority = changed(addon, frozenset({"priority"}), priority, end, 0)
     assert (only_priority.priority, only_priority.expire_ms) == (priority, None)
     if end is not None and end < now:
         with pytest.raises(InvalidArgumentError):
-            changed(addon, frozenset({"expire_time"}), priority, end)
+            changed(addon, frozenset({"expire_time"}), priority, end, 0)
     else:
-        only_end = changed(addon, frozenset({"expire_time"}), priority, end)
+        only_end = changed(addon, frozenset({"expire_time"}), priority, end, 0)
         assert (only_end.priority, only_end.expire_ms, only_end.version) == (7, end, 2)
 
 
@@ -61,7 +61,7 @@ def test_base_plans_and_removed_add_ons_do_not_change():
     addon = assign(Plan("pln_1", 1, "acc_e", PlanType.ADDON), TARGET, 0)
     for assignment in (base, removed(addon, 5)):
         with pytest.raises(FailedPreconditionError):
-            changed(assignment, frozenset({"priority"}), 1, None)
+            changed(assignment, frozenset({"priority"}), 1, None, 0)
 
 
 PLAN = Plan("pln_1", 1, "acc_r", PlanType.BASE)
@@ -108,3 +108,17 @@ def test_only_published_plans_are_assigned(state):
     PLAN.require_assignable(PlanType.BASE)
     with pytest.raises(FailedPreconditionError, match="PLAN_NOT_ADDON"):
         PLAN.require_assignable(PlanType.ADDON)
+
+
+@pytest.mark.parametrize(
+    ("ends_ms", "moves_to", "passes"),
+    [(1000, 5000, False), (1000, None, False), (1000, 1000, True), (1001, 5000, True)],
+)
+def test_an_add_on_that_has_ended_does_not_begin_again(ends_ms, moves_to, passes):
+    addon = replace(assign(Plan("pln_1", 1, "acc_e", PlanType.ADDON), TARGET, 0), expire_ms=ends_ms)
+    if passes:
+        assert changed(addon, frozenset({"expire_time"}), 0, moves_to, 1000).expire_ms == moves_to
+    else:
+        with pytest.raises(FailedPreconditionError, match="ASSIGNMENT_ENDED"):
+            changed(addon, frozenset({"expire_time"}), 0, moves_to, 1000)
+    assert changed(addon, frozenset({"priority"}), 7, None, 1000).priority == 7

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from services.common.errors import UnavailableError
-from services.rating.domain.balances import Holder, balance_id
+from services.rating.domain.balances import Holder, balance_id, owner_of_holder
 from services.rating.domain.findings import CellReport, Code, Report
 from services.rating.usecases.verifying.sources import SecondBooks, StateSource
 
@@ -176,8 +176,10 @@ class StateComparison:
         return rows
 
     def _check_reserved(self, holder: Holder, held: Mapping[str, int]) -> None:
-        amounts = [(balance_id(holder.id, ""), holder.money_reserved, True)]
-        amounts.append((f"{holder.id}{CREDIT}", holder.credit_reserved, True))
+        amounts: list[tuple[str, int, bool]] = []
+        if owner_of_holder(holder.id) == holder.id:  # pools have no money: what is called so is their enterprise's
+            amounts.append((balance_id(holder.id, ""), holder.money_reserved, True))
+            amounts.append((f"{holder.id}{CREDIT}", holder.credit_reserved, True))
         # what is reserved of a bucket is forgotten when it expires or begins a new cycle, sessions are not told
         amounts += [(balance_id("", bucket.id), bucket.reserved, not bucket.expires_ms) for bucket in holder.buckets]
         for name, reserved, lasting in amounts:
