@@ -15,7 +15,6 @@ from services.catalog.domain.timebands import ALL_MINUTES, TimeBand
 from services.catalog.domain.zones import ZoneReach
 from services.common.errors import FailedPreconditionError, FieldViolation, invalid
 
-
 CLOCKS_DIFFER_MS = 10_000
 """By how much the clock by which a version was published may be ahead of the one by which the next one is."""
 
@@ -279,8 +278,8 @@ def published(draft: Tariff, previous: Tariff | None, effective_ms: int | None, 
     if effective_ms < earliest:
         raise invalid(
             "effective_time",
-            f"lies before that of version {previous.version if previous else 0}, which this one follows: state that or a "
-            "later time",
+            f"lies before that of version {previous.version if previous else 0}, which this one follows: "
+            "state that or a later time",
             "EFFECTIVE_TIME_TOO_EARLY",
         )
     return replace(draft, state=TariffState.PUBLISHED, effective_ms=effective_ms)
